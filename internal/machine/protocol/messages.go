@@ -1,0 +1,90 @@
+package protocol
+
+import "time"
+
+// Capability is the version of this protocol that the build speaks. One number
+// with a history: 1 = join, snapshot poll, report, host certificate (2026-11).
+const Capability = 1
+
+// JoinRequest is POST /machine/v1/join. TLS carries the machine's key; the body
+// proves the right to become the machine.
+type JoinRequest struct {
+	Capability int    `json:"capability"`
+	Token      string `json:"token"` // single use, one hour
+	Hostname   string `json:"hostname"`
+	OS         string `json:"os"`      // PRETTY_NAME of os-release
+	OpenSSH    string `json:"openssh"` // "OpenSSH_9.2p1 ..."
+	Agent      string `json:"agent"`   // version of sally
+}
+
+// JoinAnswer tells the machine who it is.
+type JoinAnswer struct {
+	MachineID  string         `json:"machineId"`
+	ResourceID string         `json:"resourceId"`
+	Manifest   SignedManifest `json:"manifest"`
+}
+
+// PollRequest is POST /machine/v1/poll: a long poll that answers at once when
+// the machine lacks the newest snapshot, else when one appears or Wait ends.
+type PollRequest struct {
+	Capability int   `json:"capability"`
+	Epoch      int64 `json:"epoch"`   // held
+	Version    int64 `json:"version"` // held; an answer acknowledges nothing, a poll does
+	Manifest   int64 `json:"manifest"`
+	WaitMillis int64 `json:"waitMillis"` // at most 60,000
+}
+
+// PollAnswer carries what is newer; both nil when nothing is.
+type PollAnswer struct {
+	Snapshot *Envelope       `json:"snapshot,omitempty"`
+	Manifest *SignedManifest `json:"manifest,omitempty"`
+	Now      time.Time       `json:"now"`
+}
+
+// Report is POST /machine/v1/report: what the machine has reached, and events.
+type Report struct {
+	Capability  int            `json:"capability"`
+	Agent       string         `json:"agent"`
+	Revision    int64          `json:"revision"`    // reached; 0 before the first
+	Provisioned string         `json:"provisioned"` // Succeeded, Failed, Transitioning
+	ExitCode    int            `json:"exitCode"`
+	Message     string         `json:"message"`
+	Addresses   []string       `json:"addresses"`
+	HostKeys    []string       `json:"hostKeys"` // authorized_keys form
+	Events      []MachineEvent `json:"events"`
+}
+
+// MachineEvent is a decision that the machine made.
+type MachineEvent struct {
+	ID            string            `json:"id"` // GUID made by the machine: a repeat is stored once
+	Time          time.Time         `json:"time"`
+	Type          string            `json:"type"` // "login.allow", "login.deny", "sudo.deny", "session.end", ...
+	CorrelationID string            `json:"correlationId"`
+	ObjectID      string            `json:"objectId"`
+	LoginName     string            `json:"login"`
+	Detail        map[string]string `json:"detail"`
+}
+
+// HostKeyProof is the payload of a TypeHostKey envelope, signed by the host key
+// itself: it shows that whoever asks for a host certificate holds the key.
+type HostKeyProof struct {
+	MachineID string    `json:"machineId"`
+	Tenant    string    `json:"tenant"`
+	HostKey   string    `json:"hostKey"` // authorized_keys form, no comment
+	At        time.Time `json:"at"`      // at most five minutes old
+}
+
+// HostCertificateRequest is POST /machine/v1/hostcertificate.
+type HostCertificateRequest struct {
+	Proof Envelope `json:"proof"`
+}
+
+// HostCertificateAnswer holds the certificate in authorized_keys form.
+type HostCertificateAnswer struct {
+	Certificate string    `json:"certificate"`
+	ValidBefore time.Time `json:"validBefore"`
+}
+
+// HostPrincipal is the one principal of a machine's host certificate and the
+// name that clients use as HostKeyAlias.
+func HostPrincipal(machineID, domain string) string { return machineID + ".machine." + domain }

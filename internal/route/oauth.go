@@ -1,0 +1,3 @@
+package route
+
+func oauthRows() []Row { return nil }

@@ -1,0 +1,235 @@
+package scope
+
+import (
+	"strings"
+
+	"sallyport/internal/fault"
+)
+
+// ID is a parsed Resource Manager id. The zero ID is invalid. Two ids name the
+// same thing exactly when their Keys are equal: ARM ignores case.
+type ID struct {
+	text string // as it should be shown: canonical keywords, names as given
+	key  string // lower case
+}
+
+const (
+	providers        = "providers"
+	subscriptions    = "subscriptions"
+	resourceGroups   = "resourceGroups"
+	managementPrefix = "/providers/Microsoft.Management/managementGroups/"
+	maxLength        = 2048
+)
+
+// Root is "/", the parent of every management group.
+func Root() ID { return ID{text: "/", key: "/"} }
+
+// Directory is the scope at which directory roles are assigned. It is no ARM
+// scope: nothing inherits from it and it inherits from nothing.
+func Directory() ID { return ID{text: "/microsoft.directory", key: "/microsoft.directory"} }
+
+// ManagementGroup returns the id of a management group.
+func ManagementGroup(name string) ID { return of(managementPrefix + name) }
+
+// Subscription returns the id of a subscription.
+func Subscription(id string) ID { return of("/subscriptions/" + id) }
+
+// ResourceGroup returns the id of a resource group.
+func ResourceGroup(subscription, name string) ID {
+	return of("/subscriptions/" + subscription + "/resourceGroups/" + name)
+}
+
+func of(text string) ID { return ID{text: text, key: strings.ToLower(text)} }
+
+// Parse reads an id: "/", a management group, subscription, resource group,
+// resource, child resource, or an extension resource at any of these.
+// Keywords are rewritten to their canonical case, names stay as given.
+// The error is fault.Invalid with code InvalidResourceId.
+func Parse(text string) (ID, error) {
+	text = strings.TrimSuffix(text, "/")
+	if text == "" {
+		return Root(), nil
+	}
+	if strings.EqualFold(text, Directory().key) {
+		return Directory(), nil
+	}
+	if len(text) > maxLength || text[0] != '/' {
+		return ID{}, invalid(text)
+	}
+	parts := strings.Split(text[1:], "/")
+	for i, p := range parts {
+		if !validSegment(p) {
+			return ID{}, invalid(text)
+		}
+		parts[i] = p
+	}
+	if !canonical(parts) {
+		return ID{}, invalid(text)
+	}
+	return of("/" + strings.Join(parts, "/")), nil
+}
+
+func invalid(text string) error {
+	if len(text) > 120 {
+		text = text[:120] + "..."
+	}
+	return fault.New(fault.Invalid, "InvalidResourceId", "%q is not a Resource Manager id", text).
+		WithRemedy("An id looks like /subscriptions/ID/resourceGroups/NAME/providers/Microsoft.Compute/virtualMachines/NAME.")
+}
+
+// validSegment holds ARM's alphabet for names: letters, digits and - _ . ( ).
+func validSegment(s string) bool {
+	if s == "" || len(s) > 260 || s == "." || s == ".." {
+		return false
+	}
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		case r == '-', r == '_', r == '.', r == '(', r == ')':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// canonical checks the shape and rewrites keywords in place.
+func canonical(p []string) bool {
+	i := 0
+	if strings.EqualFold(p[0], subscriptions) {
+		if len(p) < 2 {
+			return false
+		}
+		p[0] = subscriptions
+		i = 2
+		if len(p) > 2 && strings.EqualFold(p[2], resourceGroups) {
+			if len(p) < 4 {
+				return false
+			}
+			p[2] = resourceGroups
+			i = 4
+		}
+	}
+	for i < len(p) {
+		if !strings.EqualFold(p[i], providers) || len(p) < i+4 {
+			return false
+		}
+		p[i] = providers
+		i += 2 // providers, namespace
+		n := 0
+		for i+1 < len(p) && !strings.EqualFold(p[i], providers) {
+			i += 2
+			n++
+		}
+		if n == 0 || (i < len(p) && !strings.EqualFold(p[i], providers)) {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the id as it is shown to people and programs.
+func (id ID) String() string { return id.text }
+
+// Key returns the lower-cased id: the form to compare, index and store.
+func (id ID) Key() string { return id.key }
+
+// IsZero reports whether the id was never set.
+func (id ID) IsZero() bool { return id.key == "" }
+
+// Name returns the last segment.
+func (id ID) Name() string { return id.text[strings.LastIndexByte(id.text, '/')+1:] }
+
+// SubscriptionID returns the subscription's id in lower case, or "".
+func (id ID) SubscriptionID() string { return id.after("/subscriptions/", id.key) }
+
+// ResourceGroupName returns the resource group's name as given, or "".
+func (id ID) ResourceGroupName() string {
+	k := strings.Index(id.key, "/resourcegroups/")
+	if k < 0 {
+		return ""
+	}
+	rest := id.text[k+len("/resourcegroups/"):]
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+func (id ID) after(prefix, s string) string {
+	rest, ok := strings.CutPrefix(s, prefix)
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// Type returns the resource type, "Microsoft.Compute/virtualMachines/extensions"
+// for example, in the case given; "Microsoft.Resources/resourceGroups",
+// "Microsoft.Resources/subscriptions" for those, "" for the root.
+func (id ID) Type() string {
+	k := strings.LastIndex(id.key, "/providers/")
+	if k < 0 {
+		switch {
+		case id.key == "/" || id.IsZero():
+			return ""
+		case strings.Contains(id.key, "/resourcegroups/"):
+			return "Microsoft.Resources/resourceGroups"
+		default:
+			return "Microsoft.Resources/subscriptions"
+		}
+	}
+	parts := strings.Split(id.text[k+len("/providers/"):], "/")
+	t := []string{parts[0]}
+	for i := 1; i < len(parts); i += 2 {
+		t = append(t, parts[i])
+	}
+	return strings.Join(t, "/")
+}
+
+// Parent returns the enclosing scope inside the id itself: the parent resource,
+// else the resource group, else the subscription. What encloses a subscription
+// or a management group is data, see Tree. ok is false there and at the root.
+func (id ID) Parent() (ID, bool) {
+	if strings.HasPrefix(id.key, strings.ToLower(managementPrefix)) && strings.Count(id.key, "/") == 4 {
+		return ID{}, false
+	}
+	n := strings.Count(id.key, "/")
+	if id.key == "/" || id.IsZero() || id.key == Directory().key || (n == 2 && strings.HasPrefix(id.key, "/subscriptions/")) {
+		return ID{}, false
+	}
+	cut := strings.LastIndexByte(id.key, '/')
+	cut = strings.LastIndexByte(id.key[:cut], '/')
+	// A top-level resource also drops "/providers/Namespace".
+	if k := strings.LastIndex(id.key[:cut], "/providers/"); k >= 0 && !strings.Contains(id.key[k+len("/providers/"):cut], "/") {
+		cut = k
+	}
+	if cut <= 0 {
+		return Root(), true
+	}
+	return ID{text: id.text[:cut], key: id.key[:cut]}, true
+}
+
+// Tree knows what encloses subscriptions and management groups. Implementations
+// answer from memory and are safe for concurrent use.
+type Tree interface {
+	// Above returns the scope that encloses a subscription or management group.
+	Above(ID) (ID, bool)
+}
+
+// Chain returns id and everything that encloses it, nearest first, ending with
+// the root where the tree reaches it. A circle in the tree ends the chain.
+func Chain(t Tree, id ID) []ID {
+	chain := make([]ID, 0, 8)
+	for len(chain) < 32 {
+		chain = append(chain, id)
+		up, ok := id.Parent()
+		if !ok && t != nil {
+			up, ok = t.Above(id)
+		}
+		if !ok {
+			return chain
+		}
+		id = up
+	}
+	return chain
+}

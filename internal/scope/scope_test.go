@@ -1,0 +1,79 @@
+package scope
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParse_CanonicalAndParents(t *testing.T) {
+	for _, tc := range []struct{ in, text, typ, parent string }{
+		{"/", "/", "", ""},
+		{"/subscriptions/S", "/subscriptions/S", "Microsoft.Resources/subscriptions", ""},
+		{"/subscriptions/S/resourcegroups/RG", "/subscriptions/S/resourceGroups/RG", "Microsoft.Resources/resourceGroups", "/subscriptions/S"},
+		{"/Subscriptions/s/resourceGroups/rg/Providers/Microsoft.Compute/virtualMachines/vm", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm",
+			"Microsoft.Compute/virtualMachines", "/subscriptions/s/resourceGroups/rg"},
+		{"/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm/extensions/x", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm/extensions/x",
+			"Microsoft.Compute/virtualMachines/extensions", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm"},
+		{"/providers/Microsoft.Management/managementGroups/mg", "/providers/Microsoft.Management/managementGroups/mg", "Microsoft.Management/managementGroups", ""},
+		{"/subscriptions/s/providers/Microsoft.Authorization/roleAssignments/a", "/subscriptions/s/providers/Microsoft.Authorization/roleAssignments/a", "Microsoft.Authorization/roleAssignments", "/subscriptions/s"},
+	} {
+		id, err := Parse(tc.in)
+		if err != nil {
+			t.Fatalf("%s: %v", tc.in, err)
+		}
+		if id.String() != tc.text || id.Type() != tc.typ {
+			t.Errorf("%s: text %q type %q", tc.in, id, id.Type())
+		}
+		up, ok := id.Parent()
+		if ok != (tc.parent != "") || up.String() != tc.parent {
+			t.Errorf("%s: parent %q %v, want %q", tc.in, up, ok, tc.parent)
+		}
+	}
+}
+
+func TestParse_Refuses(t *testing.T) {
+	for _, s := range []string{"x", "/subscriptions", "/subscriptions/s/resourceGroups", "/subscriptions/s/other/x", "/subscriptions/s/providers/A", "/subscriptions/s/providers/A/b",
+		"/subscriptions/../x", "/subscriptions/s/resourceGroups/a%2fb", "/subscriptions/s//x", "/subscriptions/s\n", "/" + strings.Repeat("a", 3000)} {
+		if id, err := Parse(s); err == nil {
+			t.Errorf("%q was accepted as %q", s, id)
+		}
+	}
+}
+
+type tree map[string]ID
+
+func (t tree) Above(id ID) (ID, bool) { up, ok := t[id.Key()]; return up, ok }
+
+func TestChain_GoesThroughTheTree(t *testing.T) {
+	mg := ManagementGroup("corp")
+	tr := tree{"/subscriptions/s": mg, mg.Key(): Root()}
+	id, _ := Parse("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm")
+	var got []string
+	for _, c := range Chain(tr, id) {
+		got = append(got, c.Key())
+	}
+	want := "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/virtualmachines/vm /subscriptions/s/resourcegroups/rg /subscriptions/s /providers/microsoft.management/managementgroups/corp /"
+	if strings.Join(got, " ") != want {
+		t.Fatalf("got %v", got)
+	}
+	tr[mg.Key()] = mg // a circle
+	if n := len(Chain(tr, id)); n != 32 {
+		t.Fatalf("a circle gave %d", n)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("/subscriptions/s/resourceGroups/rg/providers/A.B/c/d")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := Parse(s)
+		if err != nil {
+			return
+		}
+		again, err := Parse(id.String())
+		if err != nil || again != id {
+			t.Fatalf("%q -> %q -> %q %v", s, id, again, err)
+		}
+		Chain(nil, id)
+		_ = id.Type() + id.Name() + id.ResourceGroupName()
+	})
+}
