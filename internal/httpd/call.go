@@ -1,0 +1,128 @@
+package httpd
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/route"
+)
+
+const (
+	maxBody = 4 << 20
+	maxForm = 256 << 10
+)
+
+// Call is one request on its way through a handler.
+type Call struct {
+	W   http.ResponseWriter
+	R   *http.Request
+	By  audit.By
+	Row route.Row
+
+	vars       map[string]string
+	thumbprint string
+}
+
+// Var returns a variable of the row's pattern, decoded.
+func (c *Call) Var(name string) string { return c.vars[name] }
+
+// MachineThumbprint returns the thumbprint of the TLS client key, "" when the
+// client showed none. On the machine door httpd has checked it.
+func (c *Call) MachineThumbprint() string { return c.thumbprint }
+
+// JSON writes a JSON answer.
+func (c *Call) JSON(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	c.W.Header().Set("Content-Type", "application/json; charset=utf-8")
+	c.W.WriteHeader(status)
+	_, err = c.W.Write(b)
+	return err
+}
+
+// NoContent writes an answer without a body.
+func (c *Call) NoContent(status int) error {
+	c.W.WriteHeader(status)
+	return nil
+}
+
+// Body reads the request's body, at most 4 MiB.
+func (c *Call) Body() ([]byte, error) { return c.read(maxBody) }
+
+func (c *Call) read(limit int64) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(c.W, c.R.Body, limit))
+	var big *http.MaxBytesError
+	if errors.As(err, &big) {
+		return nil, fault.Wrap(err, fault.Invalid, "RequestTooLarge", "the request's body is larger than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "the request's body could not be read")
+	}
+	return b, nil
+}
+
+// Decode reads one JSON value into v and refuses unknown fields.
+func (c *Call) Decode(v any) error { return c.decode(v, true) }
+
+// DecodeLenient reads one JSON value into v; the caller looks after fields that
+// v does not have.
+func (c *Call) DecodeLenient(v any) error { return c.decode(v, false) }
+
+func (c *Call) decode(v any, strict bool) error {
+	b, err := c.Body()
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	if strict {
+		d.DisallowUnknownFields()
+	}
+	if err := d.Decode(v); err != nil {
+		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "the request's body is not the JSON that is wanted here: %s", jsonReason(err))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.Invalid, "InvalidRequestContent", "the request's body holds more than one JSON value")
+	}
+	return nil
+}
+
+// jsonReason is what encoding/json says, which names fields and offsets of the
+// caller's own body and nothing of ours.
+func jsonReason(err error) string {
+	if errors.Is(err, io.EOF) {
+		return "it is empty"
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// Form reads an application/x-www-form-urlencoded body, at most 256 KiB. A
+// parameter given twice is refused (RFC 6749 section 3.2).
+func (c *Call) Form() (url.Values, error) {
+	kind, _, err := mime.ParseMediaType(c.R.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		return nil, fault.New(fault.Invalid, "InvalidRequestContent", "the request's body must be application/x-www-form-urlencoded")
+	}
+	b, err := c.read(maxForm)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(b))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "the request's form could not be read")
+	}
+	for name, values := range form {
+		if len(values) > 1 {
+			return nil, fault.New(fault.Invalid, "InvalidRequestContent", "parameter %q is given more than once", name).WithTarget(name)
+		}
+	}
+	return form, nil
+}

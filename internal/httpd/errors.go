@@ -1,0 +1,160 @@
+package httpd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/route"
+)
+
+// OAuthError is an error in the shape of RFC 6749 section 5.2 with Entra's
+// extra fields. Cause goes to the log.
+type OAuthError struct {
+	Status      int // 400 when zero; 401 for bad client credentials
+	Code        string
+	Description string
+	Codes       []int
+	Suberror    string
+	Claims      string
+	Cause       error
+}
+
+// Error is the operator's view.
+func (e *OAuthError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Code, e.Description, e.Cause)
+	}
+	return e.Code + ": " + e.Description
+}
+
+// Unwrap returns the private cause.
+func (e *OAuthError) Unwrap() error { return e.Cause }
+
+// Status is the HTTP status of a fault kind.
+func Status(f *fault.Error) int {
+	switch f.Kind {
+	case fault.Invalid:
+		if f.Code == "MethodNotAllowed" {
+			return http.StatusMethodNotAllowed
+		}
+		return http.StatusBadRequest
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.Forbidden:
+		return http.StatusForbidden
+	case fault.Unauthenticated:
+		return http.StatusUnauthorized
+	case fault.Exhausted:
+		return http.StatusTooManyRequests
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	case fault.Precondition:
+		return http.StatusPreconditionFailed
+	}
+	return http.StatusInternalServerError
+}
+
+// render writes err in the shape of the call's surface.
+func (s *Server) render(c *Call, err error) {
+	f := fault.As(err)
+	switch c.Row.Surface {
+	case route.OAuth:
+		s.renderOAuth(c, err, f)
+	case route.Graph:
+		s.renderJSON(c, f, map[string]any{"error": map[string]any{"code": f.Code, "message": f.Public(),
+			"innerError": map[string]any{"date": c.By.At.UTC().Format("2006-01-02T15:04:05"), "request-id": c.By.CorrelationID, "client-request-id": c.By.ClientRequestID}}})
+	case route.ARM:
+		body := map[string]any{"code": f.Code, "message": f.Public()}
+		if f.Target != "" {
+			body["target"] = f.Target
+		}
+		if f.Kind == fault.Unauthenticated {
+			c.W.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s", error="invalid_token", error_description=%q`, s.cfg.Authority, f.Text))
+		}
+		s.renderJSON(c, f, map[string]any{"error": body})
+	case route.Agent:
+		s.renderJSON(c, f, map[string]any{"code": f.Code, "message": f.Public(), "correlationId": c.By.CorrelationID})
+	default:
+		s.renderPage(c, f)
+	}
+}
+
+func (s *Server) renderJSON(c *Call, f *fault.Error, body any) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		b = []byte(`{}`)
+	}
+	c.W.Header().Set("Content-Type", "application/json; charset=utf-8")
+	c.W.WriteHeader(Status(f))
+	_, _ = c.W.Write(b)
+}
+
+// renderOAuth never sends Retry-After: MSAL replays an answer that has one.
+func (s *Server) renderOAuth(c *Call, err error, f *fault.Error) {
+	var o *OAuthError
+	if !errors.As(err, &o) {
+		o = fromFault(f)
+	}
+	body := map[string]any{
+		"error": o.Code, "error_description": fmt.Sprintf("%s Trace ID: %s Correlation ID: %s Timestamp: %s", o.Description, c.By.CorrelationID, c.By.CorrelationID, c.By.At.UTC().Format(time.DateTime+"Z")),
+		"error_codes": o.Codes, "timestamp": c.By.At.UTC().Format(time.DateTime + "Z"), "trace_id": c.By.CorrelationID, "correlation_id": c.By.CorrelationID,
+	}
+	if o.Codes == nil {
+		body["error_codes"] = []int{}
+	}
+	if o.Suberror != "" {
+		body["suberror"] = o.Suberror
+	}
+	if o.Claims != "" {
+		body["claims"] = o.Claims
+	}
+	status := o.Status
+	if status == 0 {
+		status = http.StatusBadRequest
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		b = []byte(`{"error":"server_error"}`)
+	}
+	c.W.Header().Set("Content-Type", "application/json; charset=utf-8")
+	c.W.WriteHeader(status)
+	_, _ = c.W.Write(b)
+}
+
+// fromFault maps a fault that no OAuth code chose a name for.
+func fromFault(f *fault.Error) *OAuthError {
+	o := &OAuthError{Status: Status(f), Code: "invalid_request", Description: f.Public(), Codes: []int{900144}}
+	switch f.Kind {
+	case fault.Unauthenticated:
+		o.Code = "invalid_client"
+	case fault.Forbidden:
+		o.Code = "access_denied"
+	case fault.Exhausted, fault.Unavailable:
+		o.Code = "temporarily_unavailable"
+	case fault.Internal:
+		o.Code = "server_error"
+	default:
+	}
+	return o
+}
+
+var page = template.Must(template.New("error").Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Sallyport: {{.Title}}</title></head>
+<body><main><h1>{{.Title}}</h1><p>{{.Text}}</p><p>Correlation id: <code>{{.ID}}</code></p></main></body></html>
+`))
+
+func (s *Server) renderPage(c *Call, f *fault.Error) {
+	status := Status(f)
+	h := c.W.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	c.W.WriteHeader(status)
+	_ = page.Execute(c.W, map[string]string{"Title": http.StatusText(status), "Text": f.Public(), "ID": c.By.CorrelationID})
+}

@@ -1,0 +1,225 @@
+package httpd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/route"
+)
+
+// Authenticator turns proof into identity. It fills principal, groups and
+// client; httpd fills address, correlation id and time.
+type Authenticator interface {
+	// Bearer verifies an access token for a surface.
+	Bearer(ctx context.Context, token string, surface route.Surface, at time.Time) (audit.By, error)
+	// Machine finds the joined machine that holds a key.
+	Machine(ctx context.Context, thumbprint string) (audit.By, error)
+}
+
+// Config describes a server's front.
+type Config struct {
+	Rows          []route.Row
+	Mux           *Mux
+	Authenticator Authenticator
+	Limits        map[string]Limit // by limiter class
+	Authority     string           // for WWW-Authenticate, "https://host/adfs"
+	Now           func() time.Time
+	Rand          io.Reader
+	Log           *slog.Logger
+}
+
+// Server is an http.Handler over all rows.
+type Server struct {
+	cfg     Config
+	entries map[string][]entry
+	limits  *limiter
+}
+
+// New checks every row against its handler and returns the server.
+func New(cfg Config) (*Server, error) {
+	entries, err := cfg.Mux.compile(cfg.Rows)
+	if err != nil {
+		return nil, fmt.Errorf("routes: %w", err)
+	}
+	for _, row := range cfg.Rows {
+		if _, ok := cfg.Limits[row.Limiter]; !ok {
+			return nil, fmt.Errorf("routes: row %s names limiter %q, which does not exist", row.ID, row.Limiter)
+		}
+	}
+	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits)}, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := s.cfg.Now()
+	answer := &recorder{ResponseWriter: w}
+	c := &Call{W: answer, R: r}
+	c.By = audit.By{Address: address(r), CorrelationID: s.correlationID(), ClientRequestID: clientRequestID(r), At: started.UTC().Truncate(time.Microsecond)}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Strict-Transport-Security", "max-age=31536000")
+	h.Set("x-ms-request-id", c.By.CorrelationID)
+	h.Set("x-ms-correlation-request-id", c.By.CorrelationID)
+	if c.By.ClientRequestID != "" {
+		h.Set("client-request-id", c.By.ClientRequestID)
+	}
+	err := s.serve(c)
+	if err != nil && answer.status == 0 {
+		s.render(c, err)
+	}
+	s.log(c, answer, started, err)
+}
+
+func (s *Server) serve(c *Call) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	e, vars, err := s.find(c.R)
+	if e != nil {
+		c.Row = e.row
+	}
+	if err != nil {
+		return err
+	}
+	c.vars = vars
+	if err := s.limits.allow(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
+		return err
+	}
+	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	return e.handle(c)
+}
+
+// authenticate opens the row's door or says why not.
+func (s *Server) authenticate(c *Call) error {
+	c.thumbprint = peerThumbprint(c.R)
+	var by audit.By
+	var err error
+	switch c.Row.Door {
+	case route.Public, route.Client:
+		return nil
+	case route.Caller:
+		token, ok := strings.CutPrefix(c.R.Header.Get("Authorization"), "Bearer ")
+		if !ok || token == "" {
+			return fault.New(fault.Unauthenticated, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing or is no bearer token.").WithRemedy("Sign in with: sally login")
+		}
+		by, err = s.cfg.Authenticator.Bearer(c.R.Context(), token, c.Row.Surface, c.By.At)
+	case route.Machine:
+		if c.thumbprint == "" {
+			return fault.New(fault.Unauthenticated, "MachineKeyMissing", "this address answers machines that show their key")
+		}
+		by, err = s.cfg.Authenticator.Machine(c.R.Context(), c.thumbprint)
+	default:
+		return fault.New(fault.Forbidden, "Closed", "this operation is closed")
+	}
+	if err != nil {
+		return err
+	}
+	by.Address, by.CorrelationID, by.ClientRequestID, by.At = c.By.Address, c.By.CorrelationID, c.By.ClientRequestID, c.By.At
+	c.By = by
+	return nil
+}
+
+// peerThumbprint names the key of the TLS client certificate. TLS has checked
+// possession of the key; the certificate's own text means nothing.
+func peerThumbprint(r *http.Request) string {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return ""
+	}
+	id, err := protocol.Thumbprint(r.TLS.PeerCertificates[0].PublicKey)
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// clientRequestID returns the client's own id when it is short and printable.
+func clientRequestID(r *http.Request) string {
+	for _, name := range []string{"x-ms-client-request-id", "client-request-id"} {
+		id := r.Header.Get(name)
+		if len(id) == 0 || len(id) > 64 {
+			continue
+		}
+		if strings.IndexFunc(id, func(c rune) bool { return c < 0x21 || c > 0x7e }) < 0 {
+			return id
+		}
+	}
+	return ""
+}
+
+// correlationID makes a random GUID (RFC 9562 version 4).
+func (s *Server) correlationID() string {
+	var b [16]byte
+	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
+		_, _ = rand.Read(b[:])
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	t := hex.EncodeToString(b[:])
+	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
+}
+
+// log writes the one line of a request: no query, no header, no body.
+func (s *Server) log(c *Call, answer *recorder, started time.Time, err error) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("row", c.Row.ID), slog.String("method", c.R.Method), slog.Int("status", answer.status), slog.String("principal", c.By.Principal),
+		slog.String("address", c.By.Address), slog.String("correlation", c.By.CorrelationID), slog.Duration("took", s.cfg.Now().Sub(started)),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+		if fault.Is(err, fault.Internal) || answer.status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	s.cfg.Log.LogAttrs(c.R.Context(), level, "request", attrs...)
+}
+
+// recorder remembers the status.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader remembers and forwards the status.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write forwards a body; without a status before it, the status is 200.
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
