@@ -1,0 +1,6 @@
+package inside
+
+import "golang.org/x/sys/unix"
+
+// auditArch names this architecture to the system-call filter.
+const auditArch = unix.AUDIT_ARCH_X86_64

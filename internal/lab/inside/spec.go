@@ -1,0 +1,60 @@
+package inside
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Spec is what the lab tells the stage. The lab is the only writer.
+type Spec struct {
+	// Hostname is the machine's name, Address its address in the lab's network.
+	Hostname string
+	Address  string
+	// Lower lists the read-only layers, topmost first; Upper, Work and Root are
+	// the machine's own directories: its changes, overlayfs' scratch, the mount point.
+	Lower []string
+	Upper string
+	Work  string
+	Root  string
+	// Program is the lab's copy of its own program.
+	Program string
+}
+
+// The descriptors that the lab hands to the stage. Both are close-on-exec, so
+// the machine's init holds neither.
+const (
+	specFD   = 3 // the lab writes the Spec as JSON and closes
+	statusFD = 4 // the stage writes an error text, or closes it by becoming init
+)
+
+// maxSpec bounds what the stage reads.
+const maxSpec = 64 << 10
+
+// Files of a machine that its first process reads or makes.
+const (
+	binaryPath = "/usr/bin/sally"
+	unitsPath  = "/etc/sallyport-init.conf"
+	logDir     = "/var/log"
+	initLog    = "/var/log/sallyport-init.log"
+)
+
+func readSpec(r io.Reader) (Spec, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxSpec))
+	if err != nil {
+		return Spec{}, fmt.Errorf("read the machine's description: %w", err)
+	}
+	var s Spec
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return Spec{}, fmt.Errorf("the lab went away before it described the machine: %w", err)
+	}
+	return s, nil
+}
+
+// WriteSpec hands the description to a waiting stage.
+func WriteSpec(w io.Writer, s Spec) error {
+	return json.NewEncoder(w).Encode(s)
+}
+
+func inherited(fd int, name string) *os.File { return os.NewFile(uintptr(fd), name) }

@@ -1,0 +1,357 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/labwire"
+)
+
+// Config says what a lab stands on.
+type Config struct {
+	// StateDir holds everything the lab keeps; root's alone.
+	StateDir string
+	// RootFS is the prepared root filesystem; Layer lies over it, and may be empty.
+	RootFS string
+	Layer  string
+	// ServerAddr is a loopback address with port of this computer that machines
+	// reach as 10.77.0.1:443; empty opens nothing.
+	ServerAddr string
+	// Log receives what the lab's operator should know. No token goes there.
+	Log *slog.Logger
+}
+
+// Lab is the set of machines. Its methods are safe for concurrent use; those
+// about one machine wait for each other.
+type Lab struct {
+	cfg      Config
+	lower    []string
+	fabric   *fabric
+	launcher *launcher
+	server   *forwarder
+
+	// turns make operations on one machine wait for each other. Machines that
+	// share one wait too, which costs time only.
+	turns [64]sync.Mutex
+
+	mu      sync.Mutex // guards state and running
+	state   *state
+	running map[string]*process
+}
+
+// Open takes the state directory and starts the machines that ran when it was
+// last used. The caller closes the lab.
+func Open(ctx context.Context, cfg Config) (*Lab, error) {
+	lower, err := lowerLayers(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{cfg: cfg, lower: lower, launcher: newLauncher(), running: map[string]*process{}}
+	if l.state, err = openState(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	if l.fabric, err = newFabric(ctx); err != nil {
+		return nil, errors.Join(err, l.state.close())
+	}
+	if err := l.openServer(ctx); err != nil {
+		return nil, errors.Join(err, l.fabric.close(), l.state.close())
+	}
+	l.each(func(r record) {
+		if !r.Run {
+			return
+		}
+		if _, err := l.Start(ctx, r.ID); err != nil {
+			l.cfg.Log.Error("a machine that ran before does not start", "machine", r.ID, "error", err)
+		}
+	})
+	return l, nil
+}
+
+// Close stops every machine. They start again when the lab is opened again.
+func (l *Lab) Close() error {
+	l.each(func(r record) {
+		defer l.hold(r.ID)()
+		l.halt(context.Background(), r)
+	})
+	if l.server != nil {
+		l.server.close()
+	}
+	return errors.Join(l.fabric.close(), l.state.close())
+}
+
+// each runs do for all machines, a few at a time.
+func (l *Lab) each(do func(record)) {
+	l.mu.Lock()
+	list := l.state.list()
+	l.mu.Unlock()
+	slots := make(chan struct{}, 4)
+	var all sync.WaitGroup
+	for _, r := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			do(r)
+		})
+	}
+	all.Wait()
+}
+
+// lowerLayers checks the directories that machines stand on.
+func lowerLayers(cfg Config) ([]string, error) {
+	var lower []string
+	for _, dir := range []string{cfg.Layer, cfg.RootFS} {
+		if dir == "" {
+			continue
+		}
+		var st unix.Stat_t
+		switch err := unix.Stat(dir, &st); {
+		case !filepath.IsAbs(dir) || strings.ContainsAny(dir, ":,\\"):
+			return nil, fault.New(fault.Invalid, "InvalidDirectory", "the directory %q must be an absolute path without ':', ',' and '\\'", dir)
+		case err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return nil, fault.Wrap(err, fault.Invalid, "InvalidDirectory", "there is no directory %s", dir).WithRemedy("prepare it with packaging/rootfs/prepare.sh and layer.sh")
+		case st.Uid != 0 || st.Mode&0o022 != 0:
+			return nil, fault.New(fault.Forbidden, "UnsafeDirectory", "others than root can change %s, which becomes the root of machines", dir)
+		}
+		lower = append(lower, filepath.Clean(dir))
+	}
+	return lower, nil
+}
+
+// hold gives the caller the machine alone; the result lets go.
+func (l *Lab) hold(id string) func() {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(id))
+	turn := &l.turns[sum.Sum32()%uint32(len(l.turns))]
+	turn.Lock()
+	return turn.Unlock
+}
+
+// lookup returns the machine's record, or NotFound.
+func (l *Lab) lookup(id string) (record, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, ok := l.state.records[id]
+	if !ok {
+		return record{}, fault.New(fault.NotFound, "MachineNotFound", "the lab has no machine %s", id).WithRemedy("create it first")
+	}
+	return r, nil
+}
+
+func (l *Lab) store(r record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.put(r)
+}
+
+// describe tells what the machine of r is doing now.
+func (l *Lab) describe(r record) labwire.Machine {
+	m := labwire.Machine{MachineID: r.ID, Name: r.Name, Backend: labwire.BackendNetns, State: labwire.StateStopped, Address: r.address()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.running[r.ID]; p != nil && p.alive() {
+		m.State, m.Loopback, m.SSHPort = labwire.StateRunning, r.loopback(), p.sshPort
+	}
+	return m
+}
+
+// Create makes a stopped machine; see labwire.Client.Create for what it does
+// with one that exists.
+func (l *Lab) Create(_ context.Context, id, name, joinToken string) (labwire.Machine, error) {
+	defer l.hold(id)()
+	l.mu.Lock()
+	r, known := l.state.records[id]
+	l.mu.Unlock()
+	if known && r.Name != name {
+		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists under the name %s", id, r.Name).WithRemedy("delete it first")
+	}
+	if known && r.Booted {
+		return l.describe(r), nil
+	}
+	if err := l.makeFiles(id, joinToken); err != nil {
+		return labwire.Machine{}, fmt.Errorf("make the machine's files: %w", err)
+	}
+	if !known {
+		var err error
+		if r, err = l.register(id, name); err != nil {
+			return labwire.Machine{}, errors.Join(err, os.RemoveAll(l.state.machineDir(id)))
+		}
+	}
+	return l.describe(r), nil
+}
+
+// register allocates the address and stores the machine in one step, so that
+// no two machines get the same.
+func (l *Lab) register(id, name string) (record, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host, err := l.state.freeHost()
+	if err != nil {
+		return record{}, err
+	}
+	r := record{ID: id, Name: name, Host: host, Lower: l.lower}
+	return r, l.state.put(r)
+}
+
+// makeFiles makes a machine's directories afresh. Nothing has run in them, so
+// paths below them are still ours; after the first start they are the
+// machine's and the lab follows none.
+func (l *Lab) makeFiles(id, joinToken string) error {
+	if err := os.RemoveAll(l.state.machineDir(id)); err != nil {
+		return err
+	}
+	for _, part := range []string{"upper", "work", "root"} {
+		if err := os.MkdirAll(l.state.in(id, part), 0o700); err != nil {
+			return err
+		}
+	}
+	// The upper directories give their modes to the machine's.
+	dir := l.state.in(id, "upper")
+	for _, name := range []string{"", "var", "lib", "sallyport"} {
+		dir = filepath.Join(dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if joinToken == "" {
+		return nil
+	}
+	return writeDurably(filepath.Join(dir, "join-token"), []byte(joinToken+"\n"))
+}
+
+// Start boots a machine, if it does not run.
+func (l *Lab) Start(ctx context.Context, id string) (labwire.Machine, error) {
+	defer l.hold(id)()
+	r, err := l.lookup(id)
+	if err != nil {
+		return labwire.Machine{}, err
+	}
+	return l.run(ctx, r)
+}
+
+func (l *Lab) run(ctx context.Context, r record) (labwire.Machine, error) {
+	l.mu.Lock()
+	p := l.running[r.ID]
+	l.mu.Unlock()
+	if p != nil && p.alive() {
+		return l.describe(r), nil
+	}
+	l.halt(ctx, r) // what a machine that ended by itself left open
+	r.Run, r.Booted = true, true
+	if err := l.store(r); err != nil {
+		return labwire.Machine{}, err
+	}
+	p, err := l.boot(ctx, r)
+	if err != nil {
+		return labwire.Machine{}, err
+	}
+	l.mu.Lock()
+	l.running[r.ID] = p
+	l.mu.Unlock()
+	go l.watch(p, r)
+	l.cfg.Log.Info("machine started", "machine", r.ID, "name", r.Name, "address", r.address(), "ssh", fmt.Sprintf("%s:%d", r.loopback(), p.sshPort))
+	return l.describe(r), nil
+}
+
+// watch closes a machine's address when it ends by itself.
+func (l *Lab) watch(p *process, r record) {
+	<-p.gone
+	p.ssh.close()
+	l.cfg.Log.Info("machine ended", "machine", r.ID, "name", r.Name)
+}
+
+// halt ends the machine's process, if it has one.
+func (l *Lab) halt(ctx context.Context, r record) {
+	l.mu.Lock()
+	p := l.running[r.ID]
+	delete(l.running, r.ID)
+	l.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.stop()
+	l.fabric.detach(ctx, r)
+}
+
+// Stop ends a machine's processes and keeps its files.
+func (l *Lab) Stop(ctx context.Context, id string) (labwire.Machine, error) {
+	defer l.hold(id)()
+	r, err := l.lookup(id)
+	if err != nil {
+		return labwire.Machine{}, err
+	}
+	r.Run = false
+	if err := l.store(r); err != nil {
+		return labwire.Machine{}, err
+	}
+	l.halt(ctx, r)
+	return l.describe(r), nil
+}
+
+// Restart stops and starts a machine.
+func (l *Lab) Restart(ctx context.Context, id string) (labwire.Machine, error) {
+	defer l.hold(id)()
+	r, err := l.lookup(id)
+	if err != nil {
+		return labwire.Machine{}, err
+	}
+	l.halt(ctx, r)
+	return l.run(ctx, r)
+}
+
+// Delete ends a machine and removes every trace of it.
+func (l *Lab) Delete(ctx context.Context, id string) (labwire.Machine, error) {
+	defer l.hold(id)()
+	absent := labwire.Machine{MachineID: id, State: labwire.StateAbsent}
+	r, err := l.lookup(id)
+	if fault.Is(err, fault.NotFound) {
+		return absent, nil
+	}
+	if err != nil {
+		return labwire.Machine{}, err
+	}
+	r.Run = false // should we be killed half-way
+	if err := l.store(r); err != nil {
+		return labwire.Machine{}, err
+	}
+	l.halt(ctx, r)
+	if err := os.RemoveAll(l.state.machineDir(id)); err != nil {
+		return labwire.Machine{}, fmt.Errorf("remove the machine's files: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return absent, l.state.remove(id)
+}
+
+// Status tells what a machine is doing.
+func (l *Lab) Status(id string) labwire.Machine {
+	r, err := l.lookup(id)
+	if err != nil {
+		return labwire.Machine{MachineID: id, State: labwire.StateAbsent}
+	}
+	return l.describe(r)
+}
+
+// List tells what all machines are doing.
+func (l *Lab) List() []labwire.Machine {
+	l.mu.Lock()
+	records := l.state.list()
+	l.mu.Unlock()
+	machines := make([]labwire.Machine, 0, len(records))
+	for _, r := range records {
+		machines = append(machines, l.describe(r))
+	}
+	return machines
+}

@@ -1,0 +1,201 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/lab/inside"
+)
+
+// Times of a machine's process.
+const (
+	bootTime = 10 * time.Second // for the stage to become init
+	sshTime  = 2 * time.Second  // from then on, for sshd to listen
+	stopTime = 5 * time.Second  // for init to end before it is killed
+)
+
+// launcher starts machines from one thread that never ends: the kernel kills a
+// child with PDEATHSIG when the thread that made it ends (prctl(2)).
+type launcher struct {
+	jobs chan func()
+}
+
+func newLauncher() *launcher {
+	l := &launcher{jobs: make(chan func())}
+	go func() {
+		runtime.LockOSThread()
+		for job := range l.jobs {
+			job()
+		}
+	}()
+	return l
+}
+
+func (l *launcher) start(cmd *exec.Cmd) error {
+	result := make(chan error)
+	l.jobs <- func() { result <- cmd.Start() }
+	return <-result
+}
+
+// process is a running machine.
+type process struct {
+	cmd     *exec.Cmd
+	gone    chan struct{} // closed when every process of the machine has ended
+	ssh     *forwarder
+	sshPort int
+}
+
+// boot starts a machine's first process, connects its network and returns when
+// the machine's init has taken over.
+func (l *Lab) boot(ctx context.Context, r record) (*process, error) {
+	p, spec, status, err := l.spawn()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = status.Close() }()
+	err = l.fabric.attach(ctx, r, p.cmd.Process.Pid)
+	if err == nil {
+		err = inside.WriteSpec(spec, inside.Spec{
+			Hostname: r.Name, Address: r.address(), Lower: r.Lower,
+			Upper: l.state.in(r.ID, "upper"), Work: l.state.in(r.ID, "work"), Root: l.state.in(r.ID, "root"),
+			Program: l.state.program(),
+		})
+	}
+	err = errors.Join(err, spec.Close())
+	if err == nil {
+		err = awaitInit(status)
+	}
+	if err == nil {
+		err = l.openSSH(ctx, p, r)
+	}
+	if err != nil {
+		p.kill()
+		l.fabric.detach(ctx, r)
+		return nil, fmt.Errorf("start machine %s: %w", r.ID, err)
+	}
+	return p, nil
+}
+
+// spawn starts this program again as pid 1 of new namespaces. The child waits
+// for its description on the first pipe and reports on the second.
+func (l *Lab) spawn() (*process, *os.File, *os.File, error) {
+	specRead, specWrite, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	statusRead, statusWrite, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, specRead.Close(), specWrite.Close())
+	}
+	cmd := exec.Command("/proc/self/exe", "lab", "stage")
+	cmd.Env = []string{}
+	cmd.ExtraFiles = []*os.File{specRead, statusWrite}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true,
+	}
+	err = errors.Join(l.launcher.start(cmd), specRead.Close(), statusWrite.Close())
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, specWrite.Close(), statusRead.Close())
+	}
+	p := &process{cmd: cmd, gone: make(chan struct{})}
+	go func() {
+		// The wait ends after the kernel has ended the whole pid namespace.
+		_ = cmd.Wait()
+		close(p.gone)
+	}()
+	return p, specWrite, statusRead, nil
+}
+
+// awaitInit reads the stage's report: nothing, when it became init.
+func awaitInit(status *os.File) error {
+	if err := status.SetReadDeadline(time.Now().Add(bootTime)); err != nil {
+		return err
+	}
+	report, err := io.ReadAll(io.LimitReader(status, 4096))
+	if err != nil {
+		return notStarted(fmt.Errorf("no init within %s: %w", bootTime, err))
+	}
+	if len(report) > 0 {
+		return notStarted(errors.New(strconv.QuoteToASCII(string(report))))
+	}
+	return nil
+}
+
+func notStarted(cause error) error {
+	return fault.Wrap(cause, fault.Unavailable, "MachineNotStarted", "the machine does not start; the lab's own output says why").WithRemedy("if its files are damaged, delete and create it again")
+}
+
+// openSSH opens the machine's loopback address for its sshd.
+func (l *Lab) openSSH(ctx context.Context, p *process, r record) error {
+	listener, port, err := listenLoopback(ctx, r.loopback())
+	if err != nil {
+		return err
+	}
+	p.sshPort = port
+	p.ssh = forward(listener, func(ctx context.Context) (net.Conn, error) { return l.dialSSH(ctx, r) })
+	return nil
+}
+
+// dialSSH connects to a machine's sshd. Start returns when init runs, so a
+// refused connection may mean that sshd is on its way: it is asked again for
+// as long as a boot takes.
+func (l *Lab) dialSSH(ctx context.Context, r record) (net.Conn, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(sshTime); ; {
+		conn, err := l.fabric.dial(ctx, r.address()+":22")
+		if !errors.Is(err, unix.ECONNREFUSED) || time.Now().After(deadline) {
+			return conn, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// alive reports whether the machine's first process still runs.
+func (p *process) alive() bool {
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop ends the machine: first by its init, then by force.
+func (p *process) stop() {
+	if p.ssh != nil {
+		p.ssh.close()
+	}
+	_ = p.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case <-p.gone:
+	case <-time.After(stopTime):
+		p.kill()
+	}
+}
+
+func (p *process) kill() {
+	if p.ssh != nil {
+		p.ssh.close()
+	}
+	_ = p.cmd.Process.Kill()
+	<-p.gone
+}
