@@ -1,0 +1,172 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+const (
+	pemKey  = "PRIVATE KEY" // PKCS #8, RFC 5958
+	pemHash = "SALLYPORT HASH KEY"
+	// maxFile bounds what is read of a key file.
+	maxFile = 64 << 10
+)
+
+// generate makes a key of the kind that its purpose needs. Tokens are RS256,
+// because that is what MSAL and the Azure SDKs verify; TLS keys are P-256,
+// because browsers accept no Ed25519 certificates; the rest is Ed25519.
+func generate(rand io.Reader, p Purpose) (crypto.Signer, error) {
+	switch p {
+	case protocol.Token:
+		return rsa.GenerateKey(rand, 2048)
+	case TLS, TLSCA:
+		return ecdsa.GenerateKey(elliptic.P256(), rand)
+	default:
+		_, key, err := ed25519.GenerateKey(rand)
+		return key, err
+	}
+}
+
+// suits checks that a key read from a file is of its purpose's kind.
+func suits(p Purpose, key crypto.Signer) bool {
+	switch k := key.Public().(type) {
+	case *rsa.PublicKey:
+		return p == protocol.Token && k.N.BitLen() >= 2048
+	case *ecdsa.PublicKey:
+		return p == TLS || p == TLSCA
+	case ed25519.PublicKey:
+		return p != TLS && p != TLSCA && p != protocol.Token
+	}
+	return false
+}
+
+func fileName(p Purpose) string { return string(p) + ".pem" }
+
+func writeKey(c Config, b *box, p Purpose, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("keystore: %s: %w", p, err)
+	}
+	return writeSecret(c, b, fileName(p), pemKey, der)
+}
+
+func readKey(dir string, b *box, p Purpose) (crypto.Signer, error) {
+	der, err := readSecret(dir, b, fileName(p), pemKey)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "KeyInvalid", "%s holds no PKCS #8 key", filepath.Join(dir, fileName(p)))
+	}
+	key, ok := parsed.(crypto.Signer)
+	if !ok || !suits(p, key) {
+		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s holds a key of the wrong kind for its purpose", filepath.Join(dir, fileName(p)))
+	}
+	return key, nil
+}
+
+// writeSecret seals data where there is a passphrase and puts it in place whole:
+// a crash leaves no half key, and an existing file is never replaced.
+func writeSecret(c Config, b *box, name, kind string, data []byte) error {
+	block, err := b.seal(c.Rand, name, kind, data)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(c.Dir, name)
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("keystore: %w", err)
+	}
+	_, err = f.Write(pem.EncodeToMemory(block))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Link(temp, path)
+	}
+	err = errors.Join(err, os.Remove(temp))
+	if err == nil {
+		err = syncDir(c.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("keystore: write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// readSecret opens without following links and judges the opened file, not its
+// name, so that it cannot be exchanged between the check and the reading.
+func readSecret(dir string, b *box, name, kind string) ([]byte, error) {
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.Invalid, "KeyFileUnsafe", "%s is not a regular file", path)
+	}
+	if err := private(path, info, 0o600); err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("keystore: read %s: %w", path, err)
+	}
+	block, rest := pem.Decode(raw)
+	if block == nil || len(rest) != 0 || len(raw) > maxFile {
+		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s is not one PEM block", path)
+	}
+	return b.open(path, name, kind, block)
+}
+
+func checkDir(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fault.Wrap(err, fault.NotFound, "KeysMissing", "there is no key folder %s", dir).WithRemedy("Run: sally server init")
+	}
+	if !info.IsDir() {
+		return fault.New(fault.Invalid, "KeyFileUnsafe", "%s is not a folder", dir)
+	}
+	return private(dir, info, 0o700)
+}
+
+// private refuses a file that is not this process's own or that others may touch.
+func private(path string, info os.FileInfo, want os.FileMode) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) != os.Geteuid() {
+		return fault.New(fault.Forbidden, "KeyFileUnsafe", "%s belongs to another user", path).
+			WithRemedy("Only the server's own user may own it: chown it to uid %d.", os.Geteuid())
+	}
+	if info.Mode().Perm()&^want != 0 {
+		return fault.New(fault.Forbidden, "KeyFileUnsafe", "%s has mode %04o, which lets others in", path, info.Mode().Perm()).
+			WithRemedy("Run: chmod %o %s; and if others could read it, replace the key.", want, path)
+	}
+	return nil
+}

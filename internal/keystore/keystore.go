@@ -1,0 +1,162 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// Purpose says the one thing a key is for. The five that a manifest lists are
+// protocol's.
+type Purpose = protocol.Purpose
+
+// The purposes that no manifest lists.
+const (
+	Manifest Purpose = "manifest" // signs the manifest; may be moved off the server
+	TLSCA    Purpose = "tls-ca"   // signs the server's own TLS certificate
+	TLS      Purpose = "tls"      // the server's TLS key
+)
+
+const hashFile = "hash.key"
+
+// Purposes returns every purpose that a complete store holds.
+func Purposes() []Purpose {
+	return []Purpose{Manifest, protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit, TLSCA, TLS}
+}
+
+// Config says where the keys are. Rand is needed by Create and Rotate and by the
+// signatures that need randomness. Passphrase, where given, encrypts the files at
+// rest (argon2id, XChaCha20-Poly1305).
+type Config struct {
+	Dir        string
+	Rand       io.Reader
+	Passphrase []byte
+}
+
+// Store holds opened keys. It is immutable and safe for concurrent use.
+type Store struct {
+	rand io.Reader
+	keys map[Purpose]crypto.Signer
+	hash []byte
+}
+
+// Create makes a complete set of keys in a folder that does not exist yet or is
+// empty, each file written beside its place, flushed and moved. It never
+// replaces a key.
+func Create(c Config) (*Store, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
+	entries, err := os.ReadDir(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
+	if len(entries) != 0 {
+		return nil, fault.New(fault.Conflict, "KeysExist", "the key folder %s is not empty", c.Dir).
+			WithRemedy("Keys are never replaced by init: choose another state folder, or start the server with the keys that are there.")
+	}
+	box, err := newBox(c.Rand, c.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range Purposes() {
+		key, err := generate(c.Rand, p)
+		if err != nil {
+			return nil, fmt.Errorf("keystore: make key %s: %w", p, err)
+		}
+		if err := writeKey(c, box, p, key); err != nil {
+			return nil, err
+		}
+	}
+	secret := make([]byte, 32)
+	if _, err := io.ReadFull(c.Rand, secret); err != nil {
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
+	if err := writeSecret(c, box, hashFile, pemHash, secret); err != nil {
+		return nil, err
+	}
+	return Open(c)
+}
+
+// Open reads every key and refuses a folder or a file that another user could
+// read or change. Only the manifest key may be absent: it may be kept offline.
+func Open(c Config) (*Store, error) {
+	if err := checkDir(c.Dir); err != nil {
+		return nil, err
+	}
+	s := &Store{rand: c.Rand, keys: map[Purpose]crypto.Signer{}}
+	box := &box{passphrase: c.Passphrase, derived: map[string][]byte{}}
+	seen := map[string]Purpose{}
+	for _, p := range Purposes() {
+		key, err := readKey(c.Dir, box, p)
+		if os.IsNotExist(err) && p == Manifest {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		id, err := protocol.Thumbprint(key.Public())
+		if err != nil {
+			return nil, fmt.Errorf("keystore: %s: %w", p, err)
+		}
+		if other, dup := seen[id]; dup {
+			return nil, fault.New(fault.Invalid, "KeyReused", "the keys %s and %s are the same key; every purpose needs its own", other, p)
+		}
+		seen[id] = p
+		s.keys[p] = key
+	}
+	secret, err := readSecret(c.Dir, box, hashFile, pemHash)
+	if err != nil {
+		return nil, err
+	}
+	if len(secret) != 32 {
+		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s must hold 32 bytes", filepath.Join(c.Dir, hashFile))
+	}
+	s.hash = secret
+	return s, nil
+}
+
+// Signer returns the key of one purpose.
+func (s *Store) Signer(p Purpose) (crypto.Signer, error) {
+	if key, ok := s.keys[p]; ok {
+		return key, nil
+	}
+	if p == Manifest {
+		return nil, fault.New(fault.Unavailable, "ManifestKeyOffline", "the manifest key is not on this server").
+			WithRemedy("Bring manifest.pem back to the key folder for the time of the change.")
+	}
+	return nil, fault.New(fault.Internal, "KeyUnknown", "there is no key for %q", string(p))
+}
+
+// Public returns all public keys, so that no certificate is ever issued for one
+// of them.
+func (s *Store) Public() []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, p := range Purposes() {
+		if key, ok := s.keys[p]; ok {
+			out = append(out, key.Public())
+		}
+	}
+	return out
+}
+
+// Hash returns the keyed SHA-256 (HMAC) of a generated, high-entropy secret.
+// The label separates uses, so that a hash stored for one thing never matches
+// another.
+func (s *Store) Hash(label, secret string) []byte {
+	h := hmac.New(sha256.New, s.hash)
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(label)))
+	h.Write(n[:])
+	io.WriteString(h, label)
+	io.WriteString(h, secret)
+	return h.Sum(nil)
+}
