@@ -1,0 +1,71 @@
+# Sallyport. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+OUT     := out
+CACHE   ?= /var/cache/sallyport
+VERSION := $(shell cat VERSION)
+export CGO_ENABLED := 0
+export SALLY_CACHE := $(CACHE)
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: deps
+deps: ## install the Debian packages that building and testing need (root)
+	@packaging/deps.sh
+
+.PHONY: build
+build: ## build out/sally and the C libraries
+	@mkdir -p $(OUT)
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally ./cmd/sally
+	@$(MAKE) --no-print-directory -C shim all
+
+.PHONY: rootfs
+rootfs: ## prepare the lab's root filesystem in $(CACHE)
+	@packaging/rootfs/prepare.sh $(CACHE)
+
+.PHONY: demo
+demo: deps build ## set up everything and run the main job; leaves the server running
+	@demo/run.sh
+
+.PHONY: demo-stop
+demo-stop: ## remove every trace of the demo
+	@demo/stop.sh
+
+.PHONY: test
+test: deps build ## set up and pass all tests
+	@test/run.sh all
+
+.PHONY: test-unit
+test-unit: ## unit and conformance tests only
+	@test/run.sh unit
+
+.PHONY: test-c
+test-c: ## the C libraries under ASan and UBSan
+	@test/run.sh c
+
+.PHONY: test-e2e
+test-e2e: build ## end to end on lab machines (root)
+	@test/run.sh e2e
+
+.PHONY: test-fresh
+test-fresh: ## the README's demo in a fresh minimal root filesystem with empty caches (root)
+	@test/run.sh fresh
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, govulncheck
+	@test/lint.sh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (default 60s)
+	@test/fuzz.sh
+
+.PHONY: bench
+bench: deps build ## measure the bars of docs/performance.md, side by side in one run (root)
+	@test/bench/run.sh
+
+.PHONY: clean
+clean: ## remove what building made in the checkout
+	rm -rf $(OUT) shim/out

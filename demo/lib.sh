@@ -1,0 +1,49 @@
+# Shared by run.sh and stop.sh: where the demo lives. Everything it writes is
+# under $state, except the root filesystem's cache.
+state=${SALLY_DEMO:-/var/lib/sallyport-demo}
+cache=${SALLY_CACHE:-/var/cache/sallyport}
+port=${SALLY_DEMO_PORT:-8443}
+uid=7701 # a bare number: no account is made on this computer
+domain=corp.example
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+sally=$top/out/sally
+
+fail() { echo "demo: $*" >&2; exit 1; }
+
+# step TITLE COMMAND...: runs the command, shows its time; its output is shown
+# only when it fails.
+step() {
+  local title=$1 start out; shift
+  start=$(date +%s.%N)
+  printf '  %-58s' "$title"
+  if ! out=$("$@" 2>&1); then
+    printf 'failed\n%s\n' "$out"
+    fail "'$title' failed; see $state/*.log, and remove everything with: make demo-stop"
+  fi
+  printf '%6.2f s\n' "$(echo "$(date +%s.%N) $start" | awk '{print $1-$2}')"
+}
+
+# waitfor SECONDS COMMAND...: until the command succeeds.
+waitfor() {
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { "$@"; return 1; }
+    sleep 0.05
+  done
+}
+
+# alive NAME: whether the process whose pid and start time we wrote still runs.
+alive() {
+  local pid began
+  [ -f "$state/$1.pid" ] || return 1
+  read -r pid began <"$state/$1.pid"
+  [ "$(awk '{print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$began" ]
+}
+
+# start NAME COMMAND...: in the background, in a session of its own.
+start() {
+  local name=$1; shift
+  setsid "$@" >>"$state/$name.log" 2>&1 </dev/null &
+  local pid=$!
+  echo "$pid $(awk '{print $22}' /proc/$pid/stat)" >"$state/$name.pid"
+}

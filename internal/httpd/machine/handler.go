@@ -1,0 +1,93 @@
+package machine
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/httpd"
+	"sallyport/internal/machine/protocol"
+)
+
+// Machines is the domain behind the handler. *machine.Service satisfies it.
+type Machines interface {
+	Join(ctx context.Context, by audit.By, r protocol.JoinRequest, thumbprint string) (protocol.JoinAnswer, error)
+	Poll(ctx context.Context, by audit.By, r protocol.PollRequest) (protocol.PollAnswer, error)
+	Report(ctx context.Context, by audit.By, r protocol.Report) error
+	HostCertificate(ctx context.Context, by audit.By, r protocol.HostCertificateRequest) (protocol.HostCertificateAnswer, error)
+}
+
+// Config is what a Handler stands on.
+type Config struct {
+	Machines Machines
+}
+
+// Handler answers the machine protocol.
+type Handler struct {
+	machines Machines
+}
+
+// New makes a Handler.
+func New(cfg Config) *Handler { return &Handler{machines: cfg.Machines} }
+
+// Mount sets the handlers of every machine row.
+func (h *Handler) Mount(m *httpd.Mux) {
+	m.Handle("machine.join", h.join)
+	m.Handle("machine.poll", h.poll)
+	m.Handle("machine.report", h.report)
+	m.Handle("machine.hostcertificate", h.hostCertificate)
+}
+
+func (h *Handler) join(c *httpd.Call) error {
+	var r protocol.JoinRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.machines.Join(c.R.Context(), c.By, r, c.MachineThumbprint())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// pollSlack is what a long poll may take beyond its longest wait.
+const pollSlack = 90 * time.Second
+
+func (h *Handler) poll(c *httpd.Call) error {
+	var r protocol.PollRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	// A poll outlives the server's write timeout. A writer without deadlines
+	// (a test's) says so with an error, which changes nothing.
+	_ = http.NewResponseController(c.W).SetWriteDeadline(c.By.At.Add(pollSlack))
+	answer, err := h.machines.Poll(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) report(c *httpd.Call) error {
+	var r protocol.Report
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	if err := h.machines.Report(c.R.Context(), c.By, r); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+func (h *Handler) hostCertificate(c *httpd.Call) error {
+	var r protocol.HostCertificateRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.machines.HostCertificate(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}

@@ -1,0 +1,19 @@
+#!/bin/bash
+# Installs what building, the demo and the tests need, on Debian 12 as root.
+# Does nothing, quickly, where everything is there.
+set -euo pipefail
+packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps)
+missing=()
+for p in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  [ "$(id -u)" = 0 ] || { echo "these Debian packages are missing: ${missing[*]}; run as root: apt-get install -y ${missing[*]}" >&2; exit 1; }
+  echo "installing: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >/dev/null
+  apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v go >/dev/null || { echo "Go 1.26 or newer is needed and no 'go' is on the PATH" >&2; exit 1; }
+have=$(go env GOVERSION | sed 's/^go//')
+[ "$(printf '%s\n1.26\n' "$have" | sort -V | head -1)" = 1.26 ] || { echo "Go 1.26 or newer is needed; this is $have" >&2; exit 1; }

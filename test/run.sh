@@ -1,0 +1,53 @@
+#!/bin/bash
+# Runs the test suites, prints each one's time, and fails unless the tests that
+# skipped are exactly those of test/skips.txt.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+failed=()
+passed=0
+
+suite() { # name, command...
+  local name=$1 start=$SECONDS; shift
+  echo "== $name"
+  if "$@" >"$logs/$name" 2>&1; then
+    passed=$((passed + 1))
+    printf '   passed in %d s\n' $((SECONDS - start))
+  else
+    failed+=("$name")
+    grep -vE '^(=== |    --- PASS|--- PASS|PASS$|\?|=== (RUN|PAUSE|CONT))' "$logs/$name" | tail -n "${TAIL:-150}"
+    printf '   FAILED after %d s\n' $((SECONDS - start))
+  fi
+}
+
+unit() { suite unit go test -v -shuffle=on ./...; }
+race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin; }
+clibs() { suite c make --no-print-directory -C shim test check-symbols; }
+vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./...'; }
+e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./internal/lab/...; }
+fresh() { suite fresh test/fresh.sh; }
+
+case "${1:-all}" in
+  all) vet; clibs; unit; race; e2e; fresh ;;
+  unit) vet; unit ;;
+  c) clibs ;;
+  e2e) e2e ;;
+  fresh) fresh ;;
+  *) echo "usage: test/run.sh all|unit|c|e2e|fresh" >&2; exit 2 ;;
+esac
+
+cat "$logs"/* 2>/dev/null | grep -E '^ *--- SKIP' | sed -E 's/^ *--- SKIP: ([^ ]+).*/\1/' | sort -u >"$logs/.skips"
+grep -vE '^(#|$)' test/skips.txt 2>/dev/null | awk '{print $1}' | sort -u >"$logs/.known"
+new=$(comm -23 "$logs/.skips" "$logs/.known")
+skipped=$(wc -l <"$logs/.skips")
+if [ -n "$new" ]; then
+  echo "skipped without a reason in test/skips.txt: $new"
+  failed+=(skips)
+fi
+tests=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- PASS')
+bad=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- FAIL')
+echo
+[ ${#failed[@]} -eq 0 ] || { echo "failed suites: ${failed[*]}"; [ "$bad" -gt 0 ] || bad=${#failed[@]}; }
+echo "$tests passed, $bad failed, $skipped skipped"
+[ ${#failed[@]} -eq 0 ]
