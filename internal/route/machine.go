@@ -1,3 +1,17 @@
 package route
 
-func machineRows() []Row { return nil }
+// machineRows is the machine protocol (docs/machine-protocol.md). Join is a
+// Client door: the token in its body is the proof, the TLS key what it is for.
+func machineRows() []Row {
+	const why = "the machine's own key is the right: every operation is about the machine that asks"
+	return []Row{
+		{ID: "machine.join", Method: "POST", Pattern: "/machine/v1/join", Door: Client, Surface: Agent, Limiter: "login",
+			Why: "the join token in the body is the right"},
+		{ID: "machine.poll", Method: "POST", Pattern: "/machine/v1/poll", Door: Machine, Surface: Agent, Limiter: "read",
+			Why: why},
+		{ID: "machine.report", Method: "POST", Pattern: "/machine/v1/report", Door: Machine, Surface: Agent, Limiter: "write",
+			Why: why},
+		{ID: "machine.hostcertificate", Method: "POST", Pattern: "/machine/v1/hostcertificate", Door: Machine, Surface: Agent, Limiter: "write",
+			Why: why},
+	}
+}

@@ -27,12 +27,17 @@ type JoinAnswer struct {
 // PollRequest is POST /machine/v1/poll: a long poll that answers at once when
 // the machine lacks the newest snapshot, else when one appears or Wait ends.
 type PollRequest struct {
-	Capability int   `json:"capability"`
-	Epoch      int64 `json:"epoch"`   // held
-	Version    int64 `json:"version"` // held; an answer acknowledges nothing, a poll does
-	Manifest   int64 `json:"manifest"`
-	WaitMillis int64 `json:"waitMillis"` // at most 60,000
+	Capability int       `json:"capability"`
+	Epoch      int64     `json:"epoch"`    // held
+	Version    int64     `json:"version"`  // held; an answer acknowledges nothing, a poll does
+	IssuedAt   time.Time `json:"issuedAt"` // of the held snapshot; the same version is signed anew as it ages
+	Manifest   int64     `json:"manifest"`
+	WaitMillis int64     `json:"waitMillis"` // at most 60,000
 }
+
+// Backdate is how long before its issue a user certificate begins to be valid,
+// for clocks that lag (certificate profile). Issue time = valid after + Backdate.
+const Backdate = 5 * time.Minute
 
 // PollAnswer carries what is newer; both nil when nothing is.
 type PollAnswer struct {

@@ -1,0 +1,120 @@
+package machine
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/internal/directory"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/rbac"
+	"sallyport/internal/scope"
+)
+
+// actionOwner tells people with a control-plane role only from people with none,
+// for the sentence that they read. It opens nothing.
+const actionOwner = "Microsoft.Compute/virtualMachines/write"
+
+// Inputs is everything that a snapshot follows from.
+type Inputs struct {
+	Tenant            directory.Tenant
+	Machine           Machine
+	Desired           Desired
+	Users             []directory.User
+	ServicePrincipals []directory.ServicePrincipal
+	Admins            []string // object ids that may log in as administrator, groups expanded
+	Logins            []string // object ids that may log in, groups expanded
+	Owners            []string // object ids with a control-plane role, groups expanded
+	Revoked           []string // certificate serials, decimal
+	UserStale         time.Duration
+	AdminStale        time.Duration
+}
+
+// Derive says what one machine is told: every enabled identity of the directory
+// with its POSIX record and its access, and why there is none. It is pure and
+// deterministic: equal inputs give equal documents. Version, epoch and times are
+// set by whoever signs.
+//
+// The data action loginAsAdmin includes login; Owner and Contributor have
+// neither (Azure: "Owner and Contributor do not log in").
+func Derive(in Inputs) protocol.SnapshotDocument {
+	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
+	access := func(id string, enabled bool) (protocol.Access, string) {
+		switch {
+		case !enabled:
+			return protocol.None, protocol.ReasonDisabled
+		case admins[id]:
+			return protocol.Admin, ""
+		case logins[id]:
+			return protocol.Login, ""
+		case owners[id]:
+			return protocol.None, protocol.ReasonOwner
+		}
+		return protocol.None, protocol.ReasonNoRole
+	}
+	doc := protocol.SnapshotDocument{
+		Tenant: in.Tenant.ID, MachineID: in.Machine.ID, KeyThumbprint: in.Machine.Thumbprint, ResourceID: in.Desired.ResourceID.String(),
+		Domains: slices.Clone(in.Tenant.Domains), Identity: in.Desired.Identity, LoginEnabled: in.Desired.LoginEnabled, Revision: in.Desired.Revision,
+		UserStale: int64(in.UserStale / time.Second), AdminStale: int64(in.AdminStale / time.Second), Administrator: in.Desired.Administrator,
+		Principals: make([]protocol.Principal, 0, len(in.Users)+len(in.ServicePrincipals)), Revoked: slices.Sorted(slices.Values(in.Revoked)),
+	}
+	for _, u := range in.Users {
+		if u.UID == 0 {
+			continue // has no POSIX identity, so no account anywhere
+		}
+		a, reason := access(u.ID, u.Enabled)
+		doc.Principals = append(doc.Principals, protocol.Principal{ObjectID: u.ID, LoginName: u.UPN, Access: a, Reason: reason, UID: u.UID, Name: u.DisplayName, NotBefore: u.NotBefore.UTC()})
+	}
+	for _, p := range in.ServicePrincipals {
+		if p.UID == 0 {
+			continue
+		}
+		a, reason := access(p.ID, p.Enabled)
+		doc.Principals = append(doc.Principals, protocol.Principal{ObjectID: p.ID, LoginName: p.ID, Access: a, Reason: reason, UID: p.UID, Name: p.DisplayName, NotBefore: p.NotBefore.UTC()})
+	}
+	slices.SortFunc(doc.Principals, func(a, b protocol.Principal) int { return strings.Compare(a.ObjectID, b.ObjectID) })
+	return doc
+}
+
+func set(ids []string) map[string]bool {
+	m := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		m[strings.ToLower(id)] = true
+	}
+	return m
+}
+
+// inputs reads what Derive needs of the indexes.
+func (s *Service) inputs(m Machine, d Desired) Inputs {
+	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d, UserStale: s.cfg.UserStale, AdminStale: s.cfg.AdminStale}
+	s.cfg.Directory.Users(func(u directory.User) bool { in.Users = append(in.Users, u); return true })
+	s.cfg.Directory.ServicePrincipals(func(p directory.ServicePrincipal) bool {
+		in.ServicePrincipals = append(in.ServicePrincipals, p)
+		return true
+	})
+	in.Admins = s.holders(d.ResourceID, rbac.ActionLoginAsAdmin, true)
+	in.Logins = s.holders(d.ResourceID, rbac.ActionLogin, true)
+	in.Owners = s.holders(d.ResourceID, actionOwner, false)
+	if s.cfg.Revoked != nil {
+		in.Revoked = s.cfg.Revoked()
+	}
+	return in
+}
+
+// holders lists who may do the action at the machine, with groups expanded to
+// the members that they have now.
+func (s *Service) holders(at scope.ID, action string, data bool) []string {
+	var ids []string
+	for _, h := range s.cfg.Roles.WhoCan(at, action, data) {
+		if _, isGroup := s.cfg.Directory.Group(h.PrincipalID); !isGroup {
+			ids = append(ids, h.PrincipalID)
+			continue
+		}
+		for _, m := range s.cfg.Directory.MembersOf(h.PrincipalID, true) {
+			if m.Type != directory.MemberGroup {
+				ids = append(ids, m.ID)
+			}
+		}
+	}
+	return ids
+}

@@ -1,0 +1,140 @@
+package machine
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Reader is what the index loads itself from.
+type Reader interface {
+	MachineByID(id string) (Machine, bool, error)
+	EachMachine(f func(Machine) error) error
+}
+
+// Index holds all machine records in memory. It is safe for concurrent use and
+// lags the store by what Refresh has not been told yet.
+type Index struct {
+	mu   sync.RWMutex
+	byID map[string]Machine
+	keys map[string]string // key thumbprint -> machine id
+	host map[string]string // SHA256 fingerprint of a host key -> machine id
+}
+
+// NewIndex returns an empty index.
+func NewIndex() *Index {
+	return &Index{byID: map[string]Machine{}, keys: map[string]string{}, host: map[string]string{}}
+}
+
+// Load replaces the whole content.
+func (x *Index) Load(r Reader) error {
+	fresh := NewIndex()
+	if err := r.EachMachine(func(m Machine) error { fresh.put(m); return nil }); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.byID, x.keys, x.host = fresh.byID, fresh.keys, fresh.host
+	return nil
+}
+
+// Refresh follows one entry of the change feed; kinds other than "machine" are
+// ignored.
+func (x *Index) Refresh(r Reader, kind, key string) error {
+	if kind != "machine" {
+		return nil
+	}
+	m, ok, err := r.MachineByID(key)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.drop(key)
+	if ok {
+		x.put(m)
+	}
+	return nil
+}
+
+func (x *Index) put(m Machine) {
+	x.byID[m.ID] = m
+	x.keys[m.Thumbprint] = m.ID
+	for _, k := range m.HostKeys {
+		x.host[fingerprint(k)] = m.ID
+	}
+}
+
+func (x *Index) drop(id string) {
+	old, ok := x.byID[id]
+	if !ok {
+		return
+	}
+	delete(x.byID, id)
+	if x.keys[old.Thumbprint] == id {
+		delete(x.keys, old.Thumbprint)
+	}
+	for _, k := range old.HostKeys {
+		if f := fingerprint(k); x.host[f] == id {
+			delete(x.host, f)
+		}
+	}
+}
+
+// ByID returns a machine by its id.
+func (x *Index) ByID(id string) (Machine, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	m, ok := x.byID[id]
+	return m, ok
+}
+
+// ByKey returns the machine that joined with a key.
+func (x *Index) ByKey(thumbprint string) (Machine, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	m, ok := x.byID[x.keys[thumbprint]]
+	return m, ok && thumbprint != ""
+}
+
+// IsHostKey reports whether the key with this fingerprint ("SHA256:...") is some
+// machine's host key: such a key gets no user certificate.
+func (x *Index) IsHostKey(fingerprint string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	_, ok := x.host[fingerprint]
+	return ok
+}
+
+// All returns every machine, ordered by id.
+func (x *Index) All() []Machine {
+	x.mu.RLock()
+	all := make([]Machine, 0, len(x.byID))
+	for _, m := range x.byID {
+		all = append(all, m)
+	}
+	x.mu.RUnlock()
+	slices.SortFunc(all, func(a, b Machine) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// fingerprint names a stored host key; "" for one that cannot be read, which no
+// fingerprint equals.
+func fingerprint(line string) string {
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err != nil {
+		return ""
+	}
+	return ssh.FingerprintSHA256(key)
+}
+
+// keyText cuts a key in authorized_keys form to its type and base64.
+func keyText(line string) string {
+	f := strings.Fields(line)
+	if len(f) < 2 {
+		return ""
+	}
+	return f[0] + " " + f[1]
+}

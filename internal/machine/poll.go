@@ -1,0 +1,123 @@
+package machine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// maxWait is the longest that a poll may wait.
+const maxWait = time.Minute
+
+func errUnknownMachine() error {
+	return fault.New(fault.Unauthenticated, "MachineUnknown", "no machine has joined with this key, or it was removed").
+		WithRemedy("Join again with a new token: sally agent join --token-file FILE.")
+}
+
+// Poll answers at once when the machine lacks the newest manifest or snapshot,
+// else when a change makes a newer one or the wait ends. by.Principal is the
+// machine. What the machine says it holds counts as its acknowledgement.
+func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest) (protocol.PollAnswer, error) {
+	if r.Capability < 1 || r.Capability > protocol.Capability || r.WaitMillis < 0 || r.Version < 0 || r.Epoch < 0 {
+		return protocol.PollAnswer{}, fault.New(fault.Invalid, "InvalidPoll", "the poll's capability, version or wait is out of range")
+	}
+	s.acknowledge(by.Principal, r)
+	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
+	defer cancel()
+	for {
+		// The position is read before the indexes: a document may be newer than
+		// its version says, never older.
+		moved := s.cfg.Feed.Moved()
+		position := s.cfg.Feed.Position()
+		answer, err := s.newer(by.Principal, position, r)
+		if err != nil || answer.Snapshot != nil || answer.Manifest != nil {
+			return answer, err
+		}
+		select {
+		case <-moved:
+		case <-wait.Done():
+			s.seen(by.Principal)
+			return protocol.PollAnswer{Now: s.cfg.Now().UTC()}, ctx.Err()
+		}
+	}
+}
+
+func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {
+	at := s.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.of(machineID)
+	l.lastSeen, l.acknowledged = at, r.Version
+}
+
+// newer returns what the machine does not hold yet.
+func (s *Service) newer(machineID string, position int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
+	answer := protocol.PollAnswer{Now: s.cfg.Now().UTC()}
+	signed, manifest := s.cfg.Keys.Manifest()
+	if r.Manifest != manifest.Version || r.Epoch < manifest.Epoch {
+		answer.Manifest = &signed
+	}
+	m, ok := s.cfg.Machines.ByID(machineID)
+	if !ok {
+		return answer, errUnknownMachine()
+	}
+	d, ok := s.cfg.Resources.Desired(machineID)
+	if !ok {
+		d = Desired{ResourceID: m.ResourceID} // deleted: nobody may log in any more
+	}
+	if r.Epoch == manifest.Epoch && r.Version > position {
+		return answer, fault.New(fault.Conflict, "SnapshotFromTheFuture", "the machine holds version %d and this server is at %d: the server's data is older than the machine's", r.Version, position).
+			WithRemedy("After restoring a backup, raise the epoch on the server.")
+	}
+	var err error
+	answer.Snapshot, err = s.snapshot(Derive(s.inputs(m, d)), manifest.Epoch, position, r)
+	return answer, err
+}
+
+// snapshot signs the document when the machine needs it: it holds another
+// version, or the held one was signed too long ago.
+func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64, r protocol.PollRequest) (*protocol.Envelope, error) {
+	doc.Epoch = epoch
+	content, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	at := s.cfg.Now().UTC()
+	s.mu.Lock()
+	l := s.of(doc.MachineID)
+	if digest := sha256.Sum256(content); digest != l.digest || l.issuedAt.IsZero() {
+		l.digest, l.version = digest, position
+	} else if held := r.Epoch == epoch && r.Version == l.version && r.IssuedAt.Equal(l.issuedAt); held && at.Sub(l.issuedAt) < s.cfg.Resign {
+		s.mu.Unlock()
+		return nil, nil
+	}
+	if !at.After(l.issuedAt) {
+		at = l.issuedAt.Add(time.Microsecond)
+	}
+	l.issuedAt = at.Truncate(time.Microsecond)
+	doc.Version, doc.IssuedAt = l.version, l.issuedAt
+	s.mu.Unlock()
+	return s.sign(doc)
+}
+
+func (s *Service) sign(doc protocol.SnapshotDocument) (*protocol.Envelope, error) {
+	doc.GoodUntil = doc.IssuedAt.Add(max(s.cfg.UserStale, s.cfg.AdminStale))
+	if h, ok := s.cfg.Keys.AuditHead(); ok {
+		doc.AuditHead, doc.AuditKeyID, doc.AuditSig = &h.Head, h.KeyID, h.Signature
+	}
+	payload, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	e, err := s.cfg.Keys.SignSnapshot(payload)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &e, nil
+}

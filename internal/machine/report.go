@@ -1,0 +1,159 @@
+package machine
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+const (
+	maxEvents   = 256
+	maxListed   = 64
+	maxText     = 1024
+	maxDetail   = 16
+	maxEventKey = 64
+)
+
+// Report stores what a machine has reached and audits its events, each once
+// however often the machine repeats it. by.Principal is the machine. Nothing is
+// written when nothing is new.
+func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) error {
+	if err := checkReport(r); err != nil {
+		return err
+	}
+	s.seen(by.Principal)
+	m, ok := s.cfg.Machines.ByID(by.Principal)
+	if !ok {
+		return errUnknownMachine()
+	}
+	next := reported(m, r)
+	if same(m, next) && len(r.Events) == 0 {
+		return nil
+	}
+	return s.cfg.Write(ctx, func(t Tx) error {
+		m, ok, err := t.MachineByID(by.Principal)
+		if err != nil {
+			return err
+		}
+		if !ok || m.Thumbprint != next.Thumbprint {
+			return errUnknownMachine()
+		}
+		if next := reported(m, r); !same(m, next) {
+			next.Report.At = t.Now()
+			if err := t.PutMachine(next); err != nil {
+				return err
+			}
+		}
+		for _, e := range r.Events {
+			if err := s.event(t, by, m, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// event audits one decision of the machine. Time, object id and detail are the
+// machine's words and are marked as such by the record's type and principal.
+func (s *Service) event(t Tx, by audit.By, m Machine, e protocol.MachineEvent) error {
+	fresh, err := t.TakeMachineEvent(m.ID, e.ID, t.Now())
+	if err != nil || !fresh {
+		return err
+	}
+	detail := maps.Clone(e.Detail)
+	if detail == nil {
+		detail = map[string]string{}
+	}
+	detail["objectId"], detail["login"], detail["machineTime"] = e.ObjectID, e.LoginName, e.Time.UTC().Format(time.RFC3339Nano)
+	by.CorrelationID = e.CorrelationID
+	outcome := audit.Success
+	switch {
+	case strings.HasSuffix(e.Type, ".deny"):
+		outcome = audit.Denied
+	case strings.HasSuffix(e.Type, ".fail"):
+		outcome = audit.Failure
+	}
+	return t.Audit(by, audit.Event{Type: "machine." + e.Type, Outcome: outcome, Target: m.ResourceID.String(), Detail: detail})
+}
+
+func reported(m Machine, r protocol.Report) Machine {
+	m.Agent = r.Agent
+	m.HostKeys = nil
+	for _, k := range r.HostKeys {
+		m.HostKeys = append(m.HostKeys, keyText(k))
+	}
+	slices.Sort(m.HostKeys)
+	m.Report = Reached{Revision: r.Revision, Provisioned: r.Provisioned, ExitCode: r.ExitCode, Message: r.Message, Addresses: slices.Sorted(slices.Values(r.Addresses)), At: m.Report.At}
+	return m
+}
+
+func same(a, b Machine) bool {
+	return a.Agent == b.Agent && slices.Equal(a.HostKeys, b.HostKeys) && a.Report.Revision == b.Report.Revision && a.Report.Provisioned == b.Report.Provisioned &&
+		a.Report.ExitCode == b.Report.ExitCode && a.Report.Message == b.Report.Message && slices.Equal(a.Report.Addresses, b.Report.Addresses)
+}
+
+func errReport(what string) error {
+	return fault.New(fault.Invalid, "InvalidReport", "the machine's report is refused: %s", what)
+}
+
+func checkReport(r protocol.Report) error {
+	switch {
+	case r.Capability < 1 || r.Capability > protocol.Capability:
+		return errReport("its capability is unknown")
+	case !short(r.Agent) || !text(r.Message):
+		return errReport("agent or message is too long or not printable")
+	case r.Provisioned != "Succeeded" && r.Provisioned != "Failed" && r.Provisioned != "Transitioning" && r.Provisioned != "":
+		return errReport("provisioned is none of Succeeded, Failed, Transitioning")
+	case r.Revision < 0 || len(r.Addresses) > maxListed || len(r.HostKeys) > maxListed || len(r.Events) > maxEvents:
+		return errReport("a number or list is out of range")
+	}
+	for _, a := range r.Addresses {
+		if _, err := netip.ParseAddr(a); err != nil || len(a) > maxEventKey {
+			return errReport("an address is not an IP address")
+		}
+	}
+	for _, k := range r.HostKeys {
+		if _, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(k)); err != nil || len(rest) > 0 {
+			return errReport("a host key cannot be read")
+		}
+	}
+	for _, e := range r.Events {
+		if err := checkEvent(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkEvent(e protocol.MachineEvent) error {
+	if !protocol.IsGUID(e.ID) || !protocol.IsGUID(e.CorrelationID) || e.ObjectID != "" && !protocol.IsGUID(e.ObjectID) {
+		return errReport("an event's ids are not GUIDs")
+	}
+	if e.Type == "" || len(e.Type) > maxEventKey || strings.Trim(e.Type, "abcdefghijklmnopqrstuvwxyz.ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return errReport("an event's type is not area.verb")
+	}
+	if !text(e.LoginName) || len(e.Detail) > maxDetail {
+		return errReport("an event's login name or detail is too long")
+	}
+	for k, v := range e.Detail {
+		if len(k) > maxEventKey || !text(k) || !text(v) {
+			return errReport("an event's detail is too long or not printable")
+		}
+	}
+	return nil
+}
+
+// text accepts printable UTF-8 of at most maxText bytes; no control characters,
+// so that a record cannot paint on the terminal of whoever reads it.
+func text(v string) bool {
+	return len(v) <= maxText && strings.IndexFunc(v, func(r rune) bool { return r < ' ' || r >= 0x7f && r <= 0x9f || r == 0xfffd }) < 0
+}

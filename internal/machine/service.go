@@ -1,0 +1,137 @@
+package machine
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"sallyport/internal/audit"
+)
+
+// Tx is what this domain needs of a transaction.
+type Tx interface {
+	Now() time.Time
+	Audit(by audit.By, e audit.Event) error
+	// PutJoinToken stores a new token.
+	PutJoinToken(t Token) error
+	// UseJoinToken consumes a token by compare-and-swap. ok is false when it is
+	// unknown (zero Token), used before or expired (the stored Token).
+	UseJoinToken(hash, thumbprint string, at time.Time) (t Token, ok bool, err error)
+	MachineTx
+}
+
+// MachineTx stores machine records. Writes add a change of kind "machine" with
+// the machine's id as key.
+type MachineTx interface {
+	PutMachine(m Machine) error
+	DropMachine(id string) error
+	MachineByID(id string) (Machine, bool, error)
+	MachineByKey(thumbprint string) (Machine, bool, error)
+	// TakeMachineEvent reports whether this event id of the machine is new, and
+	// remembers it.
+	TakeMachineEvent(machineID, eventID string, at time.Time) (bool, error)
+}
+
+// Feed is the change feed as the indexes have seen it.
+type Feed interface {
+	// Position is the newest change that every index holds.
+	Position() int64
+	// Moved returns a channel that is closed at the next change after the call.
+	Moved() <-chan struct{}
+}
+
+// Config is what a Service stands on.
+type Config struct {
+	Write     func(ctx context.Context, f func(Tx) error) error
+	Machines  *Index
+	Feed      Feed
+	Directory Directory
+	Roles     Roles
+	Resources Resources
+	Keys      Keys
+	Issuer    HostIssuer
+	// Revoked lists revoked certificate serials; nil for none.
+	Revoked func() []string
+	// HashKey keys the hashes of join tokens.
+	HashKey []byte
+	Rand    io.Reader
+	Now     func() time.Time
+	// UserStale and AdminStale are how long grants hold without the server;
+	// zero means 24 hours and 1 hour.
+	UserStale, AdminStale time.Duration
+	// Resign is the age at which an unchanged snapshot is signed anew; zero
+	// means 5 minutes.
+	Resign time.Duration
+}
+
+// Service serves machines. It is safe for concurrent use.
+type Service struct {
+	cfg Config
+
+	mu   sync.Mutex
+	live map[string]*live
+}
+
+// live is what this server knows of a machine's polls. It is rebuilt by the
+// next poll after a start.
+type live struct {
+	digest       [32]byte
+	version      int64
+	issuedAt     time.Time
+	lastSeen     time.Time
+	acknowledged int64
+}
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	if cfg.UserStale == 0 {
+		cfg.UserStale = 24 * time.Hour
+	}
+	if cfg.AdminStale == 0 {
+		cfg.AdminStale = time.Hour
+	}
+	if cfg.Resign == 0 {
+		cfg.Resign = 5 * time.Minute
+	}
+	return &Service{cfg: cfg, live: map[string]*live{}}
+}
+
+func (s *Service) forget(machineID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, machineID)
+}
+
+// State returns what is known of a machine.
+func (s *Service) State(machineID string) (State, bool) {
+	m, ok := s.cfg.Machines.ByID(machineID)
+	if !ok {
+		return State{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := State{Machine: m}
+	if l := s.live[machineID]; l != nil {
+		st.LastSeen, st.Version, st.Acknowledged = l.lastSeen, l.version, l.acknowledged
+	}
+	return st, true
+}
+
+// seen notes that a machine spoke.
+func (s *Service) seen(machineID string) {
+	at := s.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of(machineID).lastSeen = at
+}
+
+// of returns the live entry; the caller holds mu.
+func (s *Service) of(machineID string) *live {
+	l := s.live[machineID]
+	if l == nil {
+		l = &live{}
+		s.live[machineID] = l
+	}
+	return l
+}

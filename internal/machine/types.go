@@ -1,0 +1,123 @@
+package machine
+
+import (
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/rbac"
+	"sallyport/internal/scope"
+)
+
+// Machine is one joined machine. Everything below Thumbprint is what the
+// machine says of itself: shown to people, never used for a decision.
+type Machine struct {
+	ID         string // GUID, the vmId of its resource
+	ResourceID scope.ID
+	Thumbprint string // of the machine's own key
+	JoinedAt   time.Time
+	Hostname   string
+	OS         string
+	OpenSSH    string
+	Agent      string
+	HostKeys   []string // authorized_keys form, sorted
+	Report     Reached
+}
+
+// Reached is the state that a machine last reported.
+type Reached struct {
+	Revision    int64     `json:"revision"`
+	Provisioned string    `json:"provisioned"`
+	ExitCode    int       `json:"exitCode"`
+	Message     string    `json:"message"`
+	Addresses   []string  `json:"addresses"`
+	At          time.Time `json:"at"`
+}
+
+// Token is a stored join token: only the keyed hash of its secret is kept.
+type Token struct {
+	Hash       string
+	MachineID  string
+	ResourceID scope.ID
+	ExpiresAt  time.Time
+	UsedAt     time.Time
+	UsedBy     string // thumbprint of the key that joined with it
+}
+
+// Desired is what the machine's resource wants of it. Server fills it from the
+// virtualMachines resource and its extensions.
+type Desired struct {
+	ResourceID    scope.ID
+	Identity      bool // the system-assigned identity is on
+	LoginEnabled  bool // AADSSHLoginForLinux is wanted
+	Revision      int64
+	Administrator *protocol.LocalAdministrator
+}
+
+// State is everything an observer may know about a machine at this moment.
+type State struct {
+	Machine
+	LastSeen     time.Time // zero: not since this server started
+	Version      int64     // of the newest snapshot made for it
+	Acknowledged int64     // the version that it last said it holds
+}
+
+// Directory is who exists. *directory.Index satisfies it.
+type Directory interface {
+	Tenant() directory.Tenant
+	Users(f func(directory.User) bool)
+	ServicePrincipals(f func(directory.ServicePrincipal) bool)
+	Group(id string) (directory.Group, bool)
+	MembersOf(groupID string, transitive bool) []directory.Member
+}
+
+// Roles is who may do what. *rbac.Index satisfies it.
+type Roles interface {
+	WhoCan(s scope.ID, action string, data bool) []rbac.Holder
+}
+
+// Resources knows what the machine's resource wants; ok is false when the
+// machine has no resource any more.
+type Resources interface {
+	Desired(machineID string) (d Desired, ok bool)
+}
+
+// Keys signs snapshots and shows the manifest.
+type Keys interface {
+	// Manifest returns the newest signed manifest with its content.
+	Manifest() (protocol.SignedManifest, protocol.Manifest)
+	// SignSnapshot signs with the snapshot key that the manifest lists first.
+	SignSnapshot(payload []byte) (protocol.Envelope, error)
+	// AuditHead returns the newest signed head of the audit chain; ok is false
+	// while there is none.
+	AuditHead() (h SignedHead, ok bool)
+}
+
+// SignedHead is the end of the audit chain, signed by the audit key.
+type SignedHead struct {
+	Head      audit.Head
+	KeyID     string
+	Signature []byte
+}
+
+// HostIssuer makes host certificates. sshca is behind it.
+type HostIssuer interface {
+	IssueHost(r HostRequest) (HostCertificate, error)
+}
+
+// HostRequest asks for a certificate whose one principal is Principal. The
+// caller has seen proof that the machine holds the key.
+type HostRequest struct {
+	PublicKey string // authorized_keys form
+	Principal string
+	KeyID     string // correlation id
+	At        time.Time
+}
+
+// HostCertificate is an issued host certificate in authorized_keys form.
+type HostCertificate struct {
+	Line        string
+	Serial      uint64
+	ValidBefore time.Time
+}

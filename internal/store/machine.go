@@ -1,0 +1,144 @@
+package store
+
+import (
+	"fmt"
+	"time"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/machine"
+	"sallyport/internal/scope"
+)
+
+// eventMemory is how long the id of a machine event is remembered. A machine
+// forgets an event when the server has taken it.
+const eventMemory = 30 * 24 * time.Hour
+
+// PutJoinToken stores a new token and removes those that expired a day ago.
+func (t *Tx) PutJoinToken(k machine.Token) error {
+	if _, err := t.exec(`DELETE FROM join_tokens WHERE expires_at < $1`, micros(t.now.Add(-24*time.Hour))); err != nil {
+		return err
+	}
+	_, err := t.exec(`INSERT INTO join_tokens (hash, machine_id, resource_id, expires_at, used_at, used_by) VALUES ($1, $2, $3, $4, 0, '')`,
+		k.Hash, k.MachineID, k.ResourceID.String(), micros(k.ExpiresAt))
+	return err
+}
+
+// UseJoinToken consumes a token by compare-and-swap. ok is false when it is
+// unknown (zero Token), used before or expired (the stored Token).
+func (t *Tx) UseJoinToken(hash, thumbprint string, at time.Time) (machine.Token, bool, error) {
+	n, err := t.exec(`UPDATE join_tokens SET used_at = $1, used_by = $2 WHERE hash = $3 AND used_at = 0 AND expires_at > $1`, micros(at), thumbprint, hash)
+	if err != nil {
+		return machine.Token{}, false, err
+	}
+	k := machine.Token{Hash: hash}
+	var resource string
+	var expires, used int64
+	found, err := t.row(`SELECT machine_id, resource_id, expires_at, used_at, used_by FROM join_tokens WHERE hash = $1`, []any{hash},
+		&k.MachineID, &resource, &expires, &used, &k.UsedBy)
+	if err != nil || !found {
+		return machine.Token{}, false, err
+	}
+	k.ExpiresAt, k.UsedAt = fromMicros(expires), fromMicros(used)
+	k.ResourceID, err = scope.Parse(resource)
+	return k, n == 1 && err == nil, err
+}
+
+// PutMachine stores a machine record whole.
+func (t *Tx) PutMachine(m machine.Machine) error {
+	keys, err := jsonText(m.HostKeys)
+	if err != nil {
+		return err
+	}
+	report, err := jsonText(m.Report)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO machines (id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (id) DO UPDATE SET resource_id = excluded.resource_id, thumbprint = excluded.thumbprint, joined_at = excluded.joined_at,
+		hostname = excluded.hostname, os = excluded.os, openssh = excluded.openssh, agent = excluded.agent, host_keys = excluded.host_keys, report = excluded.report`,
+		m.ID, m.ResourceID.String(), m.Thumbprint, micros(m.JoinedAt), m.Hostname, m.OS, m.OpenSSH, m.Agent, keys, report)
+	if unique(err) {
+		return fault.Wrap(err, fault.Conflict, "MachineKeyInUse", "this machine's key belongs to another machine")
+	}
+	if err != nil {
+		return err
+	}
+	return t.changed("machine", m.ID)
+}
+
+// DropMachine removes a machine record, its tokens and its event ids.
+func (t *Tx) DropMachine(id string) error {
+	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`} {
+		if _, err := t.exec(q, id); err != nil {
+			return err
+		}
+	}
+	return t.changed("machine", id)
+}
+
+const machineColumns = `SELECT id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report FROM machines`
+
+// machineRow collects the columns of one record.
+func machineRow() (dest []any, done func() (machine.Machine, error)) {
+	var m machine.Machine
+	var resource, keys, report string
+	var joined int64
+	dest = []any{&m.ID, &resource, &m.Thumbprint, &joined, &m.Hostname, &m.OS, &m.OpenSSH, &m.Agent, &keys, &report}
+	return dest, func() (machine.Machine, error) {
+		var err error
+		if m.ResourceID, err = scope.Parse(resource); err != nil {
+			return m, fmt.Errorf("machine %s: %w", m.ID, err)
+		}
+		m.JoinedAt = fromMicros(joined)
+		if err := fromJSON(keys, &m.HostKeys); err != nil {
+			return m, fmt.Errorf("machine %s: %w", m.ID, err)
+		}
+		return m, fromJSON(report, &m.Report)
+	}
+}
+
+// MachineByID reads one machine.
+func (t *Tx) MachineByID(id string) (machine.Machine, bool, error) {
+	return t.machineWhere(` WHERE id = $1`, id)
+}
+
+// MachineByKey reads the machine that joined with a key.
+func (t *Tx) MachineByKey(thumbprint string) (machine.Machine, bool, error) {
+	return t.machineWhere(` WHERE thumbprint = $1`, thumbprint)
+}
+
+func (t *Tx) machineWhere(where, arg string) (machine.Machine, bool, error) {
+	dest, done := machineRow()
+	found, err := t.row(machineColumns+where, []any{arg}, dest...)
+	if err != nil || !found {
+		return machine.Machine{}, false, err
+	}
+	m, err := done()
+	return m, err == nil, err
+}
+
+// EachMachine calls f with every machine.
+func (t *Tx) EachMachine(f func(machine.Machine) error) error {
+	return t.query(machineColumns+` ORDER BY id`, nil, func(scan func(...any) error) error {
+		dest, done := machineRow()
+		if err := scan(dest...); err != nil {
+			return err
+		}
+		m, err := done()
+		if err != nil {
+			return err
+		}
+		return f(m)
+	})
+}
+
+// TakeMachineEvent reports whether the event is new, and remembers it.
+func (t *Tx) TakeMachineEvent(machineID, eventID string, at time.Time) (bool, error) {
+	n, err := t.exec(`INSERT INTO machine_events (machine_id, event_id, at) VALUES ($1, $2, $3) ON CONFLICT (machine_id, event_id) DO NOTHING`, machineID, eventID, micros(at))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	_, err = t.exec(`DELETE FROM machine_events WHERE at < $1`, micros(at.Add(-eventMemory)))
+	return true, err
+}
