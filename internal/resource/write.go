@@ -1,0 +1,514 @@
+package resource
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/scope"
+)
+
+// Request is a write.
+type Request struct {
+	ID          scope.ID
+	Body        []byte // for PUT and PATCH
+	IfMatch     string // an ETag or "*"
+	IfNoneMatch string // only "*" has a meaning for a write
+}
+
+// Result is what a write did. Operation is nil when it is over already; Body is
+// nil when the resource is gone.
+type Result struct {
+	Body      map[string]any
+	Created   bool
+	Gone      bool // a DELETE found nothing
+	Operation *Operation
+}
+
+// Put creates or replaces a resource. A body without an identity, and one
+// without what the type keeps, leaves those as they are.
+func (e *Engine) Put(ctx context.Context, by audit.By, req Request) (Result, error) {
+	return e.write(ctx, by, req, false)
+}
+
+// Patch changes what an existing resource's body names (RFC 7396).
+func (e *Engine) Patch(ctx context.Context, by audit.By, req Request) (Result, error) {
+	return e.write(ctx, by, req, true)
+}
+
+func (e *Engine) write(ctx context.Context, by audit.By, req Request, patch bool) (Result, error) {
+	t, err := e.Type(req.ID.Type())
+	if err != nil {
+		return Result{}, err
+	}
+	if err := e.Authorize(ctx, by, t.Name+"/write", req.ID); err != nil {
+		return Result{}, err
+	}
+	if t.ReadOnly {
+		return Result{}, fault.New(fault.Invalid, "OperationNotAllowed", "a %s is made by the server alone", t.Title)
+	}
+	if err := checkName(t, req.ID.Name()); err != nil {
+		return Result{}, err
+	}
+	in, err := readBody(t, req.Body)
+	if err != nil {
+		return Result{}, err
+	}
+	var out Result
+	var stored Resource
+	var children []Resource
+	err = e.cfg.Write(ctx, func(tx Tx) error {
+		w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, patch: patch}
+		if err := w.run(); err != nil {
+			return err
+		}
+		out = Result{Created: w.old == nil, Operation: w.operation}
+		stored = w.next
+		children, err = embedded(tx, t, req.ID)
+		return err
+	})
+	if err != nil {
+		return Result{}, e.deniedInside(ctx, by, err)
+	}
+	e.Wake()
+	out.Body, err = e.show(ctx, stored, children, false)
+	return out, err
+}
+
+// deniedInside audits a refusal of a linked scope: the write that found it was
+// rolled back, and its audit record with it.
+func (e *Engine) deniedInside(ctx context.Context, by audit.By, err error) error {
+	var l *linkDenied
+	if !errors.As(err, &l) {
+		return err
+	}
+	return e.Authorize(ctx, by, l.link.Action, l.link.ID)
+}
+
+// linkDenied carries the link that the caller may not use out of a transaction.
+type linkDenied struct{ link Link }
+
+func (l *linkDenied) Error() string {
+	return "no right to " + l.link.Action + " at " + l.link.ID.String()
+}
+
+// writing is one PUT or PATCH inside its transaction.
+type writing struct {
+	e     *Engine
+	t     *Type
+	tx    Tx
+	by    audit.By
+	req   Request
+	in    body
+	patch bool
+
+	old       *Resource
+	next      Resource
+	operation *Operation
+}
+
+func (w *writing) run() error {
+	now := w.tx.Now()
+	if err := w.load(); err != nil {
+		return err
+	}
+	if err := w.build(now); err != nil {
+		return err
+	}
+	if err := w.check(); err != nil {
+		return err
+	}
+	if err := w.identity(now); err != nil {
+		return err
+	}
+	state := Creating
+	if w.old != nil {
+		state = Updating
+	}
+	w.next.want(state, now)
+	if w.t.Reconcile == nil {
+		w.next.Observed, w.next.State = w.next.Revision, Succeeded
+	}
+	if w.t.Store != nil {
+		if err := w.t.Store(w.tx, w.by, &Change{Old: w.old, New: &w.next, Now: now}); err != nil {
+			return err
+		}
+	}
+	w.next.touch(now)
+	if err := w.tx.PutResource(w.next); err != nil {
+		return err
+	}
+	if w.next.Behind() || w.next.State == Failed {
+		op, err := w.e.operation(w.tx, w.by, "write", w.next)
+		if err != nil {
+			return err
+		}
+		w.operation = op
+	}
+	return w.tx.Audit(w.by, audit.Event{Type: "resource.write", Outcome: audit.Success, Target: w.next.ID.String(), Detail: map[string]string{"type": w.t.Name, "created": yes(w.old == nil)}})
+}
+
+func yes(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+// load finds the resource and its parent and checks the request's conditions.
+func (w *writing) load() error {
+	if up, ok := parentOf(w.req.ID); ok {
+		parent, found, err := w.tx.ResourceByID(up.Key())
+		if err != nil || !found {
+			return absent(err, up)
+		}
+		if parent.State == Deleting {
+			return fault.New(fault.Conflict, "ResourceGroupBeingDeleted", "'%s' is being deleted and takes nothing new.", up.Name()).WithRemedy("Wait until it is gone and try again.")
+		}
+		w.next.ID = w.req.ID
+	}
+	old, found, err := w.tx.ResourceByID(w.req.ID.Key())
+	if err != nil {
+		return err
+	}
+	if found {
+		if old.State == Deleting {
+			return fault.New(fault.Conflict, "Conflict", "'%s' is being deleted.", w.req.ID.Name()).WithRemedy("Wait until it is gone and try again.")
+		}
+		w.old = &old
+	} else if w.patch {
+		return missing(w.req.ID)
+	}
+	return conditions(w.req, w.old)
+}
+
+func conditions(req Request, old *Resource) error {
+	etag := ""
+	if old != nil {
+		etag = old.ETag
+	}
+	switch {
+	case req.IfNoneMatch == "*" && old != nil:
+		return fault.New(fault.Precondition, "PreconditionFailed", "'%s' exists already (If-None-Match: *).", req.ID.Name())
+	case req.IfNoneMatch != "" && req.IfNoneMatch != "*":
+		return fault.New(fault.Invalid, "InvalidParameter", "If-None-Match takes only * for a write.").WithTarget("If-None-Match")
+	case req.IfMatch == "":
+		return nil
+	case old == nil, req.IfMatch != "*" && req.IfMatch != etag:
+		return fault.New(fault.Precondition, "PreconditionFailed", "'%s' has changed since it was read (If-Match).", req.ID.Name()).WithRemedy("Read it again and repeat the change.")
+	}
+	return nil
+}
+
+// build makes the next version from the old one and the body.
+func (w *writing) build(now time.Time) error {
+	if w.old != nil {
+		w.next = *w.old
+	} else {
+		w.next = Resource{ID: w.req.ID, CreatedAt: now}
+	}
+	switch {
+	case w.in.location == nil || !w.t.Located:
+	case w.old != nil && w.old.Location != *w.in.location:
+		return fault.New(fault.Conflict, "InvalidResourceLocation", "The resource '%s' already exists in location '%s'; it cannot move to '%s'.", w.req.ID.Name(), w.old.Location, *w.in.location).WithTarget("location")
+	default:
+		w.next.Location = *w.in.location
+	}
+	if w.t.Located && w.next.Location == "" {
+		return fault.New(fault.Invalid, "LocationRequired", "The location property is required for this definition.").WithRemedy(`Give one, "location": "southcentralus" for example.`).WithTarget("location")
+	}
+	if w.in.hasTags || (!w.patch && w.old != nil) {
+		w.next.Tags = w.in.tags
+	}
+	if w.in.top != nil {
+		top := map[string]json.RawMessage{}
+		if len(w.next.Top) > 0 {
+			if err := json.Unmarshal(w.next.Top, &top); err != nil {
+				return err
+			}
+		}
+		maps.Copy(top, w.in.top)
+		b, err := json.Marshal(top)
+		if err != nil {
+			return err
+		}
+		w.next.Top = b
+	}
+	return w.properties()
+}
+
+func (w *writing) properties() error {
+	switch {
+	case !w.patch:
+		w.next.Properties = w.in.properties
+	case w.in.properties != nil:
+		merged, err := mergePatch(w.next.Properties, w.in.properties, 0)
+		if err != nil {
+			return err
+		}
+		w.next.Properties = merged
+	}
+	if w.next.Properties == nil {
+		w.next.Properties = json.RawMessage(`{}`)
+	}
+	return nil
+}
+
+// check lets the type validate, and holds links to the caller's rights.
+func (w *writing) check() error {
+	d := Draft{ID: w.next.ID, Old: w.old, Location: w.next.Location, Properties: w.next.Properties}
+	if err := w.t.Check(&d); err != nil {
+		return err
+	}
+	w.next.Properties = d.Properties
+	if w.t.Links == nil {
+		return nil
+	}
+	links, err := w.t.Links(d.Properties)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if !w.e.Allowed(w.by, l.Action, l.ID) {
+			return &linkDenied{l}
+		}
+		if r, ok, err := w.tx.ResourceByID(l.ID.Key()); err != nil {
+			return err
+		} else if !ok || r.State == Deleting {
+			return fault.New(fault.Invalid, "InvalidResourceReference", "Resource %s referenced by resource %s was not found.", l.ID, w.req.ID).WithRemedy("Create it first.")
+		}
+	}
+	return nil
+}
+
+// identity gives or takes the managed identity. A new one is a new principal:
+// grants of the one before do not come back.
+func (w *writing) identity(now time.Time) error {
+	switch want := w.in.identity; {
+	case want == nil:
+		return nil
+	case *want == "" && w.next.Identity != nil:
+		return w.e.dropIdentity(w.tx, &w.next)
+	case *want == SystemAssigned && w.next.Identity == nil:
+		id, err := w.e.guid()
+		if err != nil {
+			return err
+		}
+		app, err := w.e.guid()
+		if err != nil {
+			return err
+		}
+		uid, err := w.tx.NextPOSIXID()
+		if err != nil {
+			return err
+		}
+		w.next.Identity = &Identity{Type: SystemAssigned, PrincipalID: id, TenantID: w.e.cfg.Tenant().ID}
+		return w.tx.PutServicePrincipal(directory.ServicePrincipal{ID: id, AppID: app, DisplayName: w.next.ID.Name(), Type: directory.TypeManagedIdentity,
+			Names: []string{app, w.next.ID.String()}, ResourceID: w.next.ID.String(), Enabled: true, UID: uid, CreatedAt: now})
+	}
+	return nil
+}
+
+func (e *Engine) dropIdentity(tx Tx, r *Resource) error {
+	id := r.Identity
+	if id == nil {
+		return nil
+	}
+	r.Identity = nil
+	if err := tx.DeleteRoleAssignmentsOf(id.PrincipalID); err != nil {
+		return err
+	}
+	return tx.DeleteServicePrincipal(id.PrincipalID)
+}
+
+// Act does a POST verb: start, powerOff and so on.
+func (e *Engine) Act(ctx context.Context, by audit.By, id scope.ID, verb string) (Result, error) {
+	t, err := e.Type(id.Type())
+	if err != nil {
+		return Result{}, err
+	}
+	act := t.Actions[verb]
+	if act == nil {
+		return Result{}, fault.New(fault.NotFound, "InvalidAction", "a %s has no action '%s'", t.Title, clip(verb))
+	}
+	if err := e.Authorize(ctx, by, t.Name+"/"+verb+"/action", id); err != nil {
+		return Result{}, err
+	}
+	var out Result
+	err = e.cfg.Write(ctx, func(tx Tx) error {
+		r, ok, err := tx.ResourceByID(id.Key())
+		if err != nil || !ok {
+			return absent(err, id)
+		}
+		if r.State == Deleting {
+			return fault.New(fault.Conflict, "Conflict", "'%s' is being deleted.", id.Name())
+		}
+		r.Want(tx.Now())
+		if err := act(&r); err != nil {
+			return err
+		}
+		r.touch(tx.Now())
+		if err := tx.PutResource(r); err != nil {
+			return err
+		}
+		if out.Operation, err = e.operation(tx, by, verb, r); err != nil {
+			return err
+		}
+		return tx.Audit(by, audit.Event{Type: "resource.action", Outcome: audit.Success, Target: id.String(), Detail: map[string]string{"action": verb}})
+	})
+	e.Wake()
+	return out, err
+}
+
+// Delete removes a resource and everything inside it, with the role assignments
+// that were made there.
+func (e *Engine) Delete(ctx context.Context, by audit.By, req Request) (Result, error) {
+	t, err := e.Type(req.ID.Type())
+	if err != nil {
+		return Result{}, err
+	}
+	if err := e.Authorize(ctx, by, t.Name+"/delete", req.ID); err != nil {
+		return Result{}, err
+	}
+	if t.ReadOnly {
+		return Result{}, fault.New(fault.Invalid, "OperationNotAllowed", "a %s is not deleted this way", t.Title)
+	}
+	var out Result
+	err = e.cfg.Write(ctx, func(tx Tx) error {
+		out = Result{}
+		r, ok, err := tx.ResourceByID(req.ID.Key())
+		if err != nil {
+			return err
+		}
+		if !ok {
+			out.Gone = true
+			if t.Name == TypeGroup {
+				return missing(req.ID)
+			}
+			return nil
+		}
+		if err := conditions(req, &r); err != nil {
+			return err
+		}
+		if r.State != Deleting {
+			if err := e.remove(tx, by, t, &r); err != nil {
+				return err
+			}
+			if err := tx.Audit(by, audit.Event{Type: "resource.delete", Outcome: audit.Success, Target: r.ID.String(), Detail: map[string]string{"type": t.Name}}); err != nil {
+				return err
+			}
+		}
+		if t.Reconcile == nil {
+			return nil
+		}
+		out.Operation, err = e.operation(tx, by, "delete", r)
+		return err
+	})
+	e.Wake()
+	return out, err
+}
+
+// remove deletes at once what needs no reconciling, and marks the rest. The
+// identity dies now: nobody acts as a machine that is on its way out.
+func (e *Engine) remove(tx Tx, by audit.By, t *Type, r *Resource) error {
+	if err := e.dropIdentity(tx, r); err != nil {
+		return err
+	}
+	if t.Store != nil {
+		old := *r
+		if err := t.Store(tx, by, &Change{Old: &old, Now: tx.Now()}); err != nil {
+			return err
+		}
+	}
+	if t.Reconcile == nil {
+		return e.erase(tx, r.ID)
+	}
+	r.want(Deleting, tx.Now())
+	r.touch(tx.Now())
+	if err := tx.PutResource(*r); err != nil {
+		return err
+	}
+	if t.Name != TypeGroup {
+		return nil
+	}
+	return e.removeInside(tx, by, r.ID)
+}
+
+// removeInside begins the removal of everything in a group: first what needs
+// reconciling, because other things refuse to go while it stands.
+func (e *Engine) removeInside(tx Tx, by audit.By, group scope.ID) error {
+	list, err := tx.ListResources(Range{Under: group})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(list, func(a, b Resource) int { return e.rank(a) - e.rank(b) })
+	for i := range list {
+		x := &list[i]
+		t, err := e.Type(x.ID.Type())
+		if err != nil {
+			return err
+		}
+		if up, _ := x.ID.Parent(); up.Key() != group.Key() || x.State == Deleting {
+			continue // goes with its parent, or is going
+		}
+		if t.Reconcile == nil {
+			if err := e.dropIdentity(tx, x); err != nil {
+				return err
+			}
+			if err := e.erase(tx, x.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := e.remove(tx, by, t, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) rank(r Resource) int {
+	if t := e.types[strings.ToLower(r.ID.Type())]; t != nil && t.Reconcile != nil {
+		return 0
+	}
+	return 1
+}
+
+// erase deletes a resource, what is inside it, their identities and the role
+// assignments made at any of them.
+func (e *Engine) erase(tx Tx, id scope.ID) error {
+	inside, err := tx.ListResources(Range{Under: id})
+	if err != nil {
+		return err
+	}
+	for i := range inside {
+		if err := e.dropIdentity(tx, &inside[i]); err != nil {
+			return err
+		}
+		if err := tx.DeleteResource(inside[i].ID); err != nil {
+			return err
+		}
+	}
+	if err := tx.DeleteRoleAssignmentsUnder(id); err != nil {
+		return err
+	}
+	return tx.DeleteResource(id)
+}
+
+// Same reports whether two JSON values are equal after normalization by their
+// type: field order and spaces aside.
+func Same(a, b json.RawMessage) bool {
+	var x, y bytes.Buffer
+	if json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
+		return false
+	}
+	return bytes.Equal(x.Bytes(), y.Bytes())
+}
