@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"text/tabwriter"
 
@@ -43,7 +44,7 @@ func hidden(name string, run func() error) *cobra.Command {
 
 func serveCommand() *cobra.Command {
 	var cfg Config
-	var socket string
+	var socket, rootfs string
 	var owner int
 	c := &cobra.Command{
 		Use:   "serve",
@@ -52,6 +53,7 @@ func serveCommand() *cobra.Command {
 			"and those that ran start again with it. Nothing of this computer changes outside the state directory.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			cfg.RootFS = strings.Split(rootfs, ":")
 			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 			ctx, cancel := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 			defer cancel()
@@ -62,8 +64,7 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&socket, "socket", "", "path of the socket to make")
 	f.IntVar(&owner, "owner", -1, "uid that may use the socket, besides root")
 	f.StringVar(&cfg.StateDir, "state", "", "directory for machines' files, made if missing")
-	f.StringVar(&cfg.RootFS, "rootfs", "", "prepared root filesystem (packaging/rootfs/prepare.sh prints it)")
-	f.StringVar(&cfg.Layer, "layer", "", "directory laid over the root filesystem (packaging/rootfs/layer.sh prints it)")
+	f.StringVar(&rootfs, "rootfs", "", "DIR[:DIR...], topmost first: what machines are overlays of (packaging/rootfs/layer.sh and prepare.sh print them)")
 	f.StringVar(&cfg.ServerAddr, "server-addr", "", "loopback HOST:PORT that machines reach as 10.77.0.1:443")
 	require(c, "socket", "owner", "state", "rootfs")
 	return c

@@ -21,9 +21,9 @@ import (
 type Config struct {
 	// StateDir holds everything the lab keeps; root's alone.
 	StateDir string
-	// RootFS is the prepared root filesystem; Layer lies over it, and may be empty.
-	RootFS string
-	Layer  string
+	// RootFS lists the directories that machines are overlays of, topmost first:
+	// the layer of this build and the prepared root filesystem.
+	RootFS []string
 	// ServerAddr is a loopback address with port of this computer that machines
 	// reach as 10.77.0.1:443; empty opens nothing.
 	ServerAddr string
@@ -52,7 +52,7 @@ type Lab struct {
 // Open takes the state directory and starts the machines that ran when it was
 // last used. The caller closes the lab.
 func Open(ctx context.Context, cfg Config) (*Lab, error) {
-	lower, err := lowerLayers(cfg)
+	lower, err := lowerLayers(cfg.RootFS)
 	if err != nil {
 		return nil, err
 	}
@@ -106,20 +106,23 @@ func (l *Lab) each(do func(record)) {
 	all.Wait()
 }
 
+// maxLayers keeps the overlay's options within the page that mount(2) takes.
+const maxLayers = 4
+
 // lowerLayers checks the directories that machines stand on.
-func lowerLayers(cfg Config) ([]string, error) {
+func lowerLayers(dirs []string) ([]string, error) {
+	if len(dirs) == 0 || len(dirs) > maxLayers {
+		return nil, fault.New(fault.Invalid, "InvalidDirectory", "machines stand on 1 to %d directories, got %d", maxLayers, len(dirs))
+	}
 	var lower []string
-	for _, dir := range []string{cfg.Layer, cfg.RootFS} {
-		if dir == "" {
-			continue
-		}
+	for _, dir := range dirs {
 		var st unix.Stat_t
 		switch err := unix.Stat(dir, &st); {
 		case !filepath.IsAbs(dir) || strings.ContainsAny(dir, ":,\\"):
 			return nil, fault.New(fault.Invalid, "InvalidDirectory", "the directory %q must be an absolute path without ':', ',' and '\\'", dir)
 		case err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			return nil, fault.Wrap(err, fault.Invalid, "InvalidDirectory", "there is no directory %s", dir).WithRemedy("prepare it with packaging/rootfs/prepare.sh and layer.sh")
-		case st.Uid != 0 || st.Mode&0o022 != 0:
+		case int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0:
 			return nil, fault.New(fault.Forbidden, "UnsafeDirectory", "others than root can change %s, which becomes the root of machines", dir)
 		}
 		lower = append(lower, filepath.Clean(dir))

@@ -90,7 +90,7 @@ func newBench(t *testing.T, args ...string) *bench {
 	}
 	b := &bench{t: t, dir: dir, state: filepath.Join(dir, "state"), socket: filepath.Join(dir, "lab.sock")}
 	b.client = labwire.New(labwire.Config{Socket: b.socket})
-	b.args = append([]string{"lab", "serve", "--socket", b.socket, "--owner", fmt.Sprint(testOwner), "--state", b.state, "--rootfs", rootFS(t), "--layer", b.layer()}, args...)
+	b.args = append([]string{"lab", "serve", "--socket", b.socket, "--owner", fmt.Sprint(testOwner), "--state", b.state, "--rootfs", b.layer() + ":" + rootFS(t)}, args...)
 	b.start()
 	t.Cleanup(b.stop)
 	return b

@@ -120,7 +120,7 @@ func (l *Lab) spawn() (*process, *os.File, *os.File, error) {
 	return p, specWrite, statusRead, nil
 }
 
-// awaitInit reads the stage's report: nothing, when it became init.
+// awaitInit reads what the stage or init reports.
 func awaitInit(status *os.File) error {
 	if err := status.SetReadDeadline(time.Now().Add(bootTime)); err != nil {
 		return err
@@ -129,7 +129,7 @@ func awaitInit(status *os.File) error {
 	if err != nil {
 		return notStarted(fmt.Errorf("no init within %s: %w", bootTime, err))
 	}
-	if len(report) > 0 {
+	if string(report) != inside.Ready {
 		return notStarted(errors.New(strconv.QuoteToASCII(string(report))))
 	}
 	return nil

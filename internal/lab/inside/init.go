@@ -37,6 +37,13 @@ func Init() error {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer cancel()
+	status := inherited(statusFD, "status")
+	if _, err := status.WriteString(Ready); err != nil {
+		return err
+	}
+	if err := status.Close(); err != nil {
+		return err
+	}
 	log, err := openLog(initLog)
 	if err != nil {
 		return err

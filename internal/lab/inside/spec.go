@@ -22,12 +22,16 @@ type Spec struct {
 	Program string
 }
 
-// The descriptors that the lab hands to the stage. Both are close-on-exec, so
-// the machine's init holds neither.
+// The descriptors that the lab hands to the stage. Init closes the second
+// before it starts anything, so no process of a machine holds either.
 const (
 	specFD   = 3 // the lab writes the Spec as JSON and closes
-	statusFD = 4 // the stage writes an error text, or closes it by becoming init
+	statusFD = 4 // the stage writes why it failed, or init writes Ready
 )
+
+// Ready is what init reports when it can be asked to stop: before that, a
+// signal to a first process is lost (pid_namespaces(7)).
+const Ready = "ready"
 
 // maxSpec bounds what the stage reads.
 const maxSpec = 64 << 10

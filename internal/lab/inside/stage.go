@@ -52,6 +52,9 @@ func stage() error {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
+	if _, err := unix.FcntlInt(statusFD, unix.F_SETFD, 0); err != nil {
+		return err
+	}
 	// Executed from the read-only mount, so that /proc/1/exe offers a machine's
 	// root no way to the program on the computer (CVE-2019-5736).
 	err = unix.Exec(binaryPath, []string{binaryPath, "lab", "init"}, []string{"PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8"})

@@ -1,0 +1,118 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+)
+
+// echoServer answers with what it got, once the sender
+// has finished.
+func echoServer(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				all, _ := io.ReadAll(conn)
+				_, _ = conn.Write(all)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func startForwarder(t *testing.T, dial dialer) (*forwarder, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := forward(l, dial)
+	t.Cleanup(f.close)
+	return f, l.Addr().String()
+}
+
+func dialTo(address string) dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+}
+
+func TestForwarder_PassesHalfClose(t *testing.T) {
+	_, address := startForwarder(t, dialTo(echoServer(t)))
+	for range 3 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "there and back"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "there and back" {
+			t.Errorf("%q %v", got, err)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestForwarder_CloseEndsOpenConnections(t *testing.T) {
+	f, address := startForwarder(t, dialTo(echoServer(t)))
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "waiting"); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	f.close() // twice is once
+	if _, err := io.ReadAll(conn); err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Logf("the connection ended with %v", err)
+	}
+	if _, err := net.Dial("tcp", address); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
+func TestForwarder_UnreachableClosesTheCaller(t *testing.T) {
+	_, address := startForwarder(t, func(context.Context) (net.Conn, error) { return nil, errors.New("nobody there") })
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := io.ReadAll(conn); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestListenLoopback_TakenPortGivesAnother(t *testing.T) {
+	first, port, err := listenLoopback(t.Context(), "127.77.254.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Close() }()
+	second, other, err := listenLoopback(t.Context(), "127.77.254.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+	if other == port || other < 2222 {
+		t.Errorf("ports %d and %d", port, other)
+	}
+}
