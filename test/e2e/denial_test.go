@@ -1,0 +1,294 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// limitGrant bounds how long a change of rights may take to reach a machine.
+const limitGrant = 10 * time.Second
+
+// wants is nil when a login printed the given word.
+func wants(r result, word string) error {
+	if r.code != 0 || strings.TrimSpace(r.out) != word {
+		return fmt.Errorf("%s", r)
+	}
+	return nil
+}
+
+// refusedSoon waits until a login is refused with all words: the machine learns
+// of a change within a moment.
+func refusedSoon(t *testing.T, try func() result, words ...string) {
+	t.Helper()
+	err := until(limitGrant, func() error {
+		r := try()
+		if r.code == 0 {
+			return fmt.Errorf("the login succeeded: %s", r)
+		}
+		for _, w := range words {
+			if !strings.Contains(r.out+r.err, w) {
+				return fmt.Errorf("the text does not say %q: %s", w, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// allowedSoon waits until a login as the person works.
+func allowedSoon(t *testing.T, p *person, m *vm) {
+	t.Helper()
+	if err := until(limitGrant, func() error { return wants(p.sshIP(m, "whoami"), p.name) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDenial_NoRole(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "norole")
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned", p.name, roleUser, "sally role assignment create", m.id, "orrelation id")
+}
+
+// Owner and Contributor run the machine and do not log in to it.
+func TestDenial_OwnerOnlyAndAudited(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "owner")
+	grant(t, "Owner", p.name, m.id)
+	r := result{}
+	refusedSoon(t, func() result { r = p.ssh(m, "true"); return r }, "Owner", roleUser, "orrelation id")
+	id := correlation(t, r)
+	if err := until(limitGrant, func() error {
+		list := admin(t).run("audit", "list", "--correlation-id", id, "-o", "json")
+		if list.code != 0 || !strings.Contains(list.out, p.name) || !strings.Contains(list.out, "denied") {
+			return fmt.Errorf("the refusal %s is not in the audit log: %s", id, list)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func correlation(t *testing.T, r result) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(strings.ToLower(r.out+r.err), "correlation id")
+	if !ok {
+		t.Fatalf("no correlation id: %s", r)
+	}
+	rest = strings.TrimLeft(rest, ": ")
+	if len(rest) < 36 {
+		t.Fatalf("no correlation id: %s", r)
+	}
+	return rest[:36]
+}
+
+func TestDenial_RoleOnAnotherGroup(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "elsewhere")
+	a := admin(t)
+	a.must(t, "group", "create", "--name", "Other", "--location", "southcentralus")
+	grant(t, roleAdmin, p.name, a.must(t, "group", "show", "-n", "Other", "--query", "id", "-o", "tsv"))
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned")
+}
+
+func TestDenial_NestedGroupThenRemoved(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "nested")
+	a := admin(t)
+	outer := a.must(t, "ad", "group", "create", "--display-name", "outer", "--mail-nickname", "outer", "--query", "id", "-o", "tsv")
+	inner := a.must(t, "ad", "group", "create", "--display-name", "inner", "--mail-nickname", "inner", "--query", "id", "-o", "tsv")
+	user := a.must(t, "ad", "user", "show", "--id", p.name, "--query", "id", "-o", "tsv")
+	a.must(t, "ad", "group", "member", "add", "--group", outer, "--member-id", inner)
+	a.must(t, "ad", "group", "member", "add", "--group", inner, "--member-id", user)
+	a.must(t, "role", "assignment", "create", "--role", roleUser, "--assignee-object-id", outer, "--assignee-principal-type", "Group", "--scope", m.id)
+	allowedSoon(t, p, m)
+	a.must(t, "ad", "group", "member", "remove", "--group", inner, "--member-id", user)
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned")
+}
+
+func TestDenial_DisabledBetweenCertificateAndLogin(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "disabled")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	key := certificate(t, p)
+	admin(t).must(t, "ad", "user", "update", "--id", p.name, "--account-enabled", "false")
+	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "true") }, "disabled", "orrelation id")
+	r := p.sshIP(m, "true")
+	refused(t, r, "AADSTS50057")
+}
+
+// The article's case: the identity is removed, nobody logs in; assigned again,
+// people do.
+func TestDenial_IdentityRemovedThenAssigned(t *testing.T) {
+	m := machine(t, "identityVM")
+	p := newUser(t, "identity")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	admin(t).must(t, "vm", "identity", "remove", "-g", group, "-n", m.name)
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "managed identity", "sally vm identity assign")
+	admin(t).must(t, "vm", "identity", "assign", "-g", group, "-n", m.name)
+	allowedSoon(t, p, m)
+}
+
+func TestDenial_UpperCaseName(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "shouting")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	key := certificate(t, p)
+	refused(t, m.ssh(strings.ToUpper(p.name), key.options(), "true"), "Permission denied")
+	refused(t, m.ssh("Shouting@"+domain, key.options(), "true"), "Permission denied")
+}
+
+func TestDenial_DeletedAndRecreated(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "phoenix")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	old := certificate(t, p)
+	a := admin(t)
+	a.must(t, "ad", "user", "delete", "--id", p.name)
+	a.must(t, "ad", "user", "create", "--display-name", "phoenix", "--user-principal-name", p.name, "--password", p.password)
+	grant(t, roleUser, p.name, m.id)
+	if r := p.login(); r.code != 0 {
+		t.Fatalf("login of the new person: %s", r)
+	}
+	// The old certificate names the old object id.
+	refusedSoon(t, func() result { return m.ssh(p.name, old.options(), "true") }, "Permission denied")
+	// The new person meets the old person's name and home.
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, p.name, "home", "sally agent home")
+	m.mustRoot(t, "sally agent home archive "+p.name)
+	allowedSoon(t, p, m)
+}
+
+func TestDenial_AgentStoppedAndKilled(t *testing.T) {
+	m := machine(t, "agentVM")
+	p := newUser(t, "agentless")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	key := certificate(t, p)
+	// Stopped: connections are accepted and never answered.
+	m.mustRoot(t, "pkill -STOP -f 'sally agent root'")
+	began := time.Now()
+	r := m.ssh(p.name, key.options(), "true")
+	refused(t, r)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("the refusal took %s", took)
+	}
+	began = time.Now()
+	if r := m.ssh("azureuser", []string{"-i", m.key}, "sudo", "-n", "whoami"); strings.TrimSpace(r.out) != "root" || time.Since(began) > 3*time.Second {
+		t.Errorf("azureuser with the agent stopped (%s): %s", time.Since(began), r)
+	}
+	m.mustRoot(t, "pkill -CONT -f 'sally agent root'")
+	allowedSoon(t, p, m)
+	// A session that is open meets a dead agent at sudo and gets a sentence.
+	m.mustRoot(t, "mv /run/sallyport/pam.sock /run/sallyport/pam.sock.away")
+	refused(t, m.ssh(p.name, key.options(), "true"), "login service on this machine is not available")
+	m.mustRoot(t, "mv /run/sallyport/pam.sock.away /run/sallyport/pam.sock")
+	m.mustRoot(t, "pkill -KILL -f 'sally agent root'")
+	if r := m.ssh("azureuser", []string{"-i", m.key}, "true"); r.code != 0 {
+		t.Errorf("azureuser with the agent killed: %s", r)
+	}
+	allowedSoon(t, p, m) // the init starts it again
+}
+
+// TestDenial_AdministratorBecomesUser: the running session loses sudo at once.
+func TestDenial_AdministratorBecomesUser(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "demoted")
+	id := grant(t, roleAdmin, p.name, m.id)
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	key := certificate(t, p)
+	if err := until(limitGrant, func() error { return wants(m.ssh(p.name, key.options(), "sudo", "-n", "whoami"), "root") }); err != nil {
+		t.Fatal(err)
+	}
+	script := `sudo -n whoami; while [ ! -e ~/go ]; do sleep 0.1; done; for c in "sudo -n true" "sudo -n -i true" "sudo -n -s true"; do $c && echo "OPEN $c"; done; echo end`
+	done := make(chan result, 1)
+	go func() { done <- m.ssh(p.name, key.options(), script) }()
+	admin(t).must(t, "role", "assignment", "delete", "--ids", id)
+	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "sudo", "-n", "true") }, roleAdmin)
+	if r := m.ssh(p.name, key.options(), "touch", "go"); r.code != 0 {
+		t.Fatalf("the user role no longer logs in: %s", r)
+	}
+	r := <-done
+	if strings.Contains(r.out, "OPEN") || !strings.Contains(r.out, "root\n") || !strings.Contains(r.out, "end") {
+		t.Fatalf("in the running session: %s", r)
+	}
+	if n := strings.Count(r.err, roleAdmin); n < 3 {
+		t.Errorf("%d of 3 sentences: %s", n, r)
+	}
+}
+
+func TestDenial_NoExtension(t *testing.T) {
+	m := bareMachine(t, "bareVM")
+	p := newUser(t, "toosoon")
+	grant(t, roleUser, p.name, m.id)
+	grant(t, "Reader", p.name, m.id)
+	refused(t, p.ssh(m, "true"), "AADSSHLoginForLinux", "sally vm extension set")
+	key := certificate(t, p)
+	refused(t, m.ssh(p.name, key.options(), "true"), "Permission denied")
+	t.Run("Stopped", func(t *testing.T) {
+		admin(t).must(t, "vm", "stop", "-g", group, "-n", m.name)
+		refused(t, p.ssh(m, "true"), "stopped", "sally vm start")
+		admin(t).must(t, "vm", "start", "-g", group, "-n", m.name)
+	})
+	t.Run("NoIdentity", func(t *testing.T) {
+		admin(t).must(t, "vm", "identity", "remove", "-g", group, "-n", m.name)
+		admin(t).fails(t, []string{"22", "identity"}, "vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "-g", group, "--vm-name", m.name)
+	})
+}
+
+func TestDenial_ExtensionRemovedRestoresTheMachine(t *testing.T) {
+	m := bareMachine(t, "undoVM")
+	files := "tar -C / -cf - etc/ssh etc/pam.d etc/nsswitch.conf etc/sudoers etc/sudoers.d | sha256sum"
+	m.mustRoot(t, "test -d /run/sallyport")
+	before := m.mustRoot(t, files)
+	set := []string{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "-g", group, "--vm-name", m.name}
+	admin(t).must(t, set...)
+	if m.mustRoot(t, files) == before {
+		t.Fatal("the extension changed nothing")
+	}
+	p := newUser(t, "undo")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	admin(t).must(t, "vm", "extension", "delete", "-g", group, "--vm-name", m.name, "--name", "AADSSHLoginForLinux")
+	content := `cd / && find etc/ssh etc/pam.d etc/nsswitch.conf etc/sudoers etc/sudoers.d -type f | LC_ALL=C sort | xargs stat -c '%n %a %U %s' && find etc/ssh etc/pam.d etc/nsswitch.conf etc/sudoers etc/sudoers.d -type f | LC_ALL=C sort | xargs sha256sum`
+	after := m.mustRoot(t, content)
+	m.mustRoot(t, "true")
+	admin(t).must(t, set...)
+	admin(t).must(t, "vm", "extension", "delete", "-g", group, "--vm-name", m.name, "--name", "AADSSHLoginForLinux")
+	if again := m.mustRoot(t, content); again != after {
+		t.Errorf("a second round left something:\n%s\n---\n%s", after, again)
+	}
+	if strings.Contains(after, "sallyport") {
+		t.Errorf("something of ours is left:\n%s", after)
+	}
+	refused(t, p.sshIP(m, "true"))
+}
+
+// identity is a key with a certificate, for plain ssh.
+type identity struct{ key, cert string }
+
+func (i identity) options() []string {
+	return []string{"-i", i.key, "-o", "CertificateFile=" + i.cert}
+}
+
+// certificate asks for a certificate the way people with other clients do.
+func certificate(t *testing.T, p *person) identity {
+	t.Helper()
+	dir, err := os.MkdirTemp(theWorld.dir, "id-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := identity{key: newKey(t, dir), cert: dir + "/cert.pub"}
+	p.must(t, "ssh", "cert", "--file", i.cert, "--public-key-file", i.key+".pub")
+	return i
+}
