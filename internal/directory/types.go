@@ -70,6 +70,7 @@ type Application struct {
 	Public       bool     // has no secret: PKCE required
 	RedirectURIs []string // exact, or http://localhost for any port on loopback
 	BuiltIn      bool
+	Owners       []string // object ids: the creator; may add credentials to it
 	CreatedAt    time.Time
 }
 

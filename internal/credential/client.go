@@ -1,0 +1,290 @@
+package credential
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // x5t is SHA-1 by definition (RFC 7515 section 4.1.7); it selects, the key proves
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+)
+
+const (
+	maxPerOwner  = 20
+	secretPrefix = "sps_" // lets scanners find leaked secrets, and no option parser takes one for a flag
+	// DefaultSecretLife is Graph's for a secret without an end.
+	DefaultSecretLife = 2 * 365 * 24 * time.Hour
+)
+
+// Secret is a stored client secret. The text itself is shown once, at creation.
+type Secret struct {
+	ID          string // key id, GUID
+	OwnerID     string // object id of the application or service principal
+	DisplayName string
+	Hint        string
+	Keyed       string // keyed hash of the text
+	Start, End  time.Time
+}
+
+// Certificate is a client certificate: what verifies a signed assertion.
+type Certificate struct {
+	ID          string
+	OwnerID     string
+	DisplayName string
+	SHA1        string // thumbprint, lower-case hex (x5t)
+	SHA256      string // thumbprint, lower-case hex (x5t#S256)
+	DER         []byte
+	Start, End  time.Time
+}
+
+// AddSecret generates a secret for an application or service principal and
+// returns its text. A zero end means DefaultSecretLife.
+func (s *Service) AddSecret(ctx context.Context, by audit.By, ownerID, displayName string, end time.Time) (Secret, string, error) {
+	ownerID = strings.ToLower(ownerID)
+	added := event("credential.addSecret", audit.Success, ownerID, nil)
+	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
+		return Secret{}, "", s.cfg.Directory.Refuse(ctx, by, added, err)
+	}
+	raw, err := s.random(48)
+	if err != nil {
+		return Secret{}, "", err
+	}
+	text := secretPrefix + base64.RawURLEncoding.EncodeToString(raw[:32])
+	secret := Secret{ID: guid(raw[32:]), OwnerID: ownerID, Hint: text[:len(secretPrefix)+3], Keyed: s.keyed("client secret", text), End: end}
+	if displayName != "" {
+		if secret.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
+			return Secret{}, "", err
+		}
+	}
+	err = s.cfg.Write(ctx, func(tx Tx) error {
+		secret.Start = tx.Now()
+		if secret.End.IsZero() {
+			secret.End = tx.Now().Add(DefaultSecretLife)
+		}
+		if err := s.room(tx, ownerID, secret.End); err != nil {
+			return err
+		}
+		if err := tx.PutClientSecret(secret); err != nil {
+			return err
+		}
+		added.Detail = map[string]string{"keyId": secret.ID, "end": secret.End.UTC().Format(time.RFC3339)}
+		return tx.Audit(by, added)
+	})
+	if err != nil {
+		return Secret{}, "", err
+	}
+	return secret, text, nil
+}
+
+// room checks that the owner still exists, the end is ahead, and there are not
+// too many credentials.
+func (s *Service) room(tx Tx, ownerID string, end time.Time) error {
+	if _, app, err := tx.ApplicationByID(ownerID); err != nil {
+		return err
+	} else if _, sp, err := tx.ServicePrincipalByID(ownerID); err != nil {
+		return err
+	} else if !app && !sp {
+		return directory.NotFound(ownerID)
+	}
+	if !end.After(tx.Now()) {
+		return fault.New(fault.Invalid, "Request_BadRequest", "the credential would end before it begins.").WithTarget("endDateTime").WithRemedy("Give an end in the future.")
+	}
+	secrets, err := tx.ClientSecretsOf(ownerID)
+	if err != nil {
+		return err
+	}
+	certificates, err := tx.ClientCertificatesOf(ownerID)
+	if err != nil {
+		return err
+	}
+	if len(secrets)+len(certificates) >= maxPerOwner {
+		return fault.New(fault.Invalid, "Request_BadRequest", "there are %d credentials already.", maxPerOwner).WithRemedy("Remove the ones that are not used.")
+	}
+	return nil
+}
+
+// AddCertificate adds a client certificate, DER. Only its key and its validity
+// count: who may add it is the trust, not who signed it.
+func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, displayName string, der []byte) (Certificate, error) {
+	ownerID = strings.ToLower(ownerID)
+	added := event("credential.addCertificate", audit.Success, ownerID, nil)
+	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
+		return Certificate{}, s.cfg.Directory.Refuse(ctx, by, added, err)
+	}
+	c, err := parseCertificate(der)
+	if err != nil {
+		return Certificate{}, err
+	}
+	if displayName != "" {
+		if c.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
+			return Certificate{}, err
+		}
+	}
+	raw, err := s.random(16)
+	if err != nil {
+		return Certificate{}, err
+	}
+	c.ID, c.OwnerID = guid(raw), ownerID
+	err = s.cfg.Write(ctx, func(tx Tx) error {
+		if err := s.room(tx, ownerID, c.End); err != nil {
+			return err
+		}
+		present, err := tx.ClientCertificatesOf(ownerID)
+		if err != nil {
+			return err
+		}
+		for _, p := range present {
+			if p.SHA256 == c.SHA256 {
+				return fault.New(fault.Invalid, "Request_BadRequest", "this certificate is there already.").WithRemedy("Nothing needs to be done.")
+			}
+		}
+		if err := tx.PutClientCertificate(c); err != nil {
+			return err
+		}
+		added.Detail = map[string]string{"keyId": c.ID, "sha256": c.SHA256}
+		return tx.Audit(by, added)
+	})
+	return c, err
+}
+
+func parseCertificate(der []byte) (Certificate, error) {
+	bad := fault.New(fault.Invalid, "Request_BadRequest", "the key is not a usable X.509 certificate.").WithTarget("keyCredentials").
+		WithRemedy("Send one certificate, DER in base64, with an RSA key of 2048 to 8192 bits.")
+	if len(der) > 16<<10 {
+		return Certificate{}, bad
+	}
+	x, err := x509.ParseCertificate(der)
+	if err != nil {
+		return Certificate{}, bad
+	}
+	key, ok := x.PublicKey.(*rsa.PublicKey)
+	if !ok || key.N.BitLen() < 2048 || key.N.BitLen() > 8192 {
+		return Certificate{}, bad
+	}
+	one, two := sha1.Sum(x.Raw), sha256.Sum256(x.Raw) //nolint:gosec // see the import
+	return Certificate{SHA1: hex.EncodeToString(one[:]), SHA256: hex.EncodeToString(two[:]), DER: x.Raw, Start: x.NotBefore.UTC(), End: x.NotAfter.UTC()}, nil
+}
+
+// RemoveCredential removes a secret or certificate by its key id.
+func (s *Service) RemoveCredential(ctx context.Context, by audit.By, ownerID, keyID string) error {
+	ownerID, keyID = strings.ToLower(ownerID), strings.ToLower(keyID)
+	removed := event("credential.remove", audit.Success, ownerID, map[string]string{"keyId": directory.Shown(keyID)})
+	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
+		return s.cfg.Directory.Refuse(ctx, by, removed, err)
+	}
+	return s.cfg.Write(ctx, func(tx Tx) error {
+		found, err := tx.DeleteClientCredential(ownerID, keyID)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fault.New(fault.NotFound, "Request_ResourceNotFound", "no credential with the given keyId was found.").WithTarget("keyId").WithRemedy("List them by showing the application.")
+		}
+		return tx.Audit(by, removed)
+	})
+}
+
+// Credentials lists what proves an application or service principal; the stored
+// hashes are left out.
+func (s *Service) Credentials(ctx context.Context, ownerID string) ([]Secret, []Certificate, error) {
+	var secrets []Secret
+	var certificates []Certificate
+	err := s.cfg.Read(ctx, func(tx Tx) error {
+		var err error
+		if secrets, err = tx.ClientSecretsOf(strings.ToLower(ownerID)); err != nil {
+			return err
+		}
+		certificates, err = tx.ClientCertificatesOf(strings.ToLower(ownerID))
+		return err
+	})
+	for i := range secrets {
+		secrets[i].Keyed = ""
+	}
+	return secrets, certificates, err
+}
+
+// ClientStatus is the outcome of a client's proof. The zero value proves
+// nothing.
+type ClientStatus uint8
+
+// The client statuses.
+const (
+	ClientWrong ClientStatus = iota
+	ClientOK
+	ClientExpired // the secret is right, its time is over
+)
+
+// VerifySecret checks a client secret against those of the application and of
+// its service principal. It writes nothing: the caller's audit record of what
+// the proof was for is the record. Whether the service principal exists and is
+// enabled is the caller's question to the directory.
+func (s *Service) VerifySecret(ctx context.Context, appID, text string) (ClientStatus, error) {
+	want := []byte(s.keyed("client secret", text))
+	status := ClientWrong
+	err := s.eachOwner(ctx, appID, func(tx Tx, ownerID string) error {
+		secrets, err := tx.ClientSecretsOf(ownerID)
+		for _, c := range secrets {
+			if subtle.ConstantTimeCompare([]byte(c.Keyed), want) != 1 || tx.Now().Before(c.Start) {
+				continue
+			}
+			if tx.Now().Before(c.End) {
+				status = ClientOK
+			} else if status == ClientWrong {
+				status = ClientExpired
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return ClientWrong, err
+	}
+	return status, nil
+}
+
+// ClientCertificates returns the certificates, valid now, whose keys may sign
+// assertions of the application.
+func (s *Service) ClientCertificates(ctx context.Context, appID string) ([]Certificate, error) {
+	var valid []Certificate
+	err := s.eachOwner(ctx, appID, func(tx Tx, ownerID string) error {
+		list, err := tx.ClientCertificatesOf(ownerID)
+		for _, c := range list {
+			if !tx.Now().Before(c.Start) && tx.Now().Before(c.End) {
+				valid = append(valid, c)
+			}
+		}
+		return err
+	})
+	return valid, err
+}
+
+// eachOwner visits the objects whose credentials prove an application, inside
+// one read.
+func (s *Service) eachOwner(ctx context.Context, appID string, f func(tx Tx, ownerID string) error) error {
+	return s.cfg.Read(ctx, func(tx Tx) error {
+		x := s.cfg.Directory.Index()
+		if a, ok := x.Application(appID); ok {
+			if err := f(tx, a.ID); err != nil {
+				return err
+			}
+		}
+		if p, ok := x.ServicePrincipalByAppID(appID); ok && p.Type == directory.TypeApplication {
+			return f(tx, p.ID)
+		}
+		return nil
+	})
+}
+
+// guid shapes 16 random bytes as a version 4 GUID (RFC 9562).
+func guid(b []byte) string {
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:16])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
+}

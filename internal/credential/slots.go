@@ -1,0 +1,108 @@
+package credential
+
+import (
+	"context"
+	"sync"
+
+	"sallyport/internal/fault"
+)
+
+// Slots bounds how many password hashes are computed at a time: each takes
+// memory and a core.
+type Slots interface {
+	// Acquire waits for a slot; release gives it back and is called once. The
+	// source (an address, say) is what fairness is between.
+	Acquire(ctx context.Context, source string) (release func(), err error)
+}
+
+// waitLimit is how many requests of one source may wait.
+const waitLimit = 32
+
+// FairSlots shares slots by turns between sources, so that one who asks a
+// thousand times delays himself and not the others. It is safe for concurrent
+// use.
+type FairSlots struct {
+	mu      sync.Mutex
+	free    int
+	waiting map[string][]chan struct{}
+	turns   []string // sources that wait, next first
+}
+
+// NewFairSlots returns n slots.
+func NewFairSlots(n int) *FairSlots {
+	return &FairSlots{free: max(1, n), waiting: map[string][]chan struct{}{}}
+}
+
+// Acquire implements Slots. A source with too many waiting requests is refused
+// with fault.Exhausted.
+func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) {
+	f.mu.Lock()
+	if f.free > 0 {
+		f.free--
+		f.mu.Unlock()
+		return f.release, nil
+	}
+	if len(f.waiting[source]) >= waitLimit {
+		f.mu.Unlock()
+		return nil, fault.New(fault.Exhausted, "TooManyRequests", "too many sign-ins from this address are in progress.").WithRemedy("Try again in a few seconds.")
+	}
+	turn := make(chan struct{})
+	if len(f.waiting[source]) == 0 {
+		f.turns = append(f.turns, source)
+	}
+	f.waiting[source] = append(f.waiting[source], turn)
+	f.mu.Unlock()
+	select {
+	case <-turn:
+		return f.release, nil
+	case <-ctx.Done():
+		f.abandon(source, turn)
+		return nil, ctx.Err()
+	}
+}
+
+func (f *FairSlots) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.turns) == 0 {
+		f.free++
+		return
+	}
+	source := f.turns[0]
+	f.turns = f.turns[1:]
+	queue := f.waiting[source]
+	close(queue[0])
+	if len(queue) == 1 {
+		delete(f.waiting, source)
+		return
+	}
+	f.waiting[source] = queue[1:]
+	f.turns = append(f.turns, source)
+}
+
+// abandon takes a request out of its queue, or passes on the slot that it was
+// given in the same moment.
+func (f *FairSlots) abandon(source string, turn chan struct{}) {
+	f.mu.Lock()
+	queue := f.waiting[source]
+	for i, c := range queue {
+		if c != turn {
+			continue
+		}
+		if queue = append(queue[:i:i], queue[i+1:]...); len(queue) > 0 {
+			f.waiting[source] = queue
+		} else {
+			delete(f.waiting, source)
+			for j, s := range f.turns {
+				if s == source {
+					f.turns = append(f.turns[:j:j], f.turns[j+1:]...)
+					break
+				}
+			}
+		}
+		f.mu.Unlock()
+		return
+	}
+	f.mu.Unlock()
+	f.release()
+}

@@ -1,0 +1,239 @@
+package directory
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+)
+
+// Tx is the transaction that the directory needs. Writers add the change-feed
+// row themselves.
+type Tx interface {
+	Reader
+	KeyReader
+	UserWriter
+	GroupWriter
+	ApplicationWriter
+	PutTenant(t Tenant) error
+	// NextPOSIXID gives the next id; an id given once is never given again,
+	// also after its principal is deleted.
+	NextPOSIXID() (uint32, error)
+	Now() time.Time
+	Audit(by audit.By, e audit.Event) error
+}
+
+// KeyReader reads objects by their other unique names.
+type KeyReader interface {
+	UserByUPN(upn string) (User, bool, error)
+	ApplicationByAppID(appID string) (Application, bool, error)
+	ServicePrincipalByAppID(appID string) (ServicePrincipal, bool, error)
+}
+
+// UserWriter writes users. DeleteUser also ends memberships and credentials.
+type UserWriter interface {
+	PutUser(u User) error
+	DeleteUser(id string) error
+}
+
+// GroupWriter writes groups and memberships.
+type GroupWriter interface {
+	PutGroup(g Group) error
+	DeleteGroup(id string) error
+	// AddMember reports false when the membership exists already.
+	AddMember(m Member) (bool, error)
+	// RemoveMember reports false when there is no such membership.
+	RemoveMember(groupID, memberID string) (bool, error)
+}
+
+// ApplicationWriter writes applications and service principals. The deletions
+// also end memberships and credentials.
+type ApplicationWriter interface {
+	PutApplication(a Application) error
+	DeleteApplication(id string) error
+	PutServicePrincipal(p ServicePrincipal) error
+	DeleteServicePrincipal(id string) error
+}
+
+// Authority answers who may do what to the directory. rbac implements it.
+type Authority interface {
+	// May reports whether by holds a directory action through a directory role.
+	May(by audit.By, action string) bool
+	// Covers returns nil when by holds every right that the given principals
+	// hold together, so that acting as them brings him nothing new; otherwise a
+	// fault.Forbidden that names what is missing.
+	Covers(by audit.By, principals []string) error
+	// MayChangeGroups returns nil when by may write every role assignment that
+	// the given groups hold, or is Global Administrator.
+	MayChangeGroups(by audit.By, groups []string) error
+}
+
+// Config is what a Service is made of; every field is required.
+type Config struct {
+	Write     func(context.Context, func(Tx) error) error
+	Index     *Index
+	Authority Authority
+	Rand      io.Reader
+}
+
+// Service changes the directory. Every method authorizes its caller, and every
+// change is one transaction of state, feed row and audit event.
+type Service struct{ cfg Config }
+
+// NewService returns a service.
+func NewService(cfg Config) *Service { return &Service{cfg: cfg} }
+
+// Index returns the index that the service decides from.
+func (s *Service) Index() *Index { return s.cfg.Index }
+
+// newID returns a random GUID, version 4 (RFC 9562).
+func (s *Service) newID() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
+		return "", fmt.Errorf("directory: object id: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
+}
+
+// change runs f when allowed is nil; otherwise it records the refusal and
+// returns it.
+func (s *Service) change(ctx context.Context, by audit.By, e audit.Event, allowed error, f func(Tx) error) error {
+	if allowed != nil {
+		return s.Refuse(ctx, by, e, allowed)
+	}
+	return s.cfg.Write(ctx, f)
+}
+
+// Refuse records a refused change and returns why. Only refusals for lack of
+// rights are recorded: they are decisions, the others are errors.
+func (s *Service) Refuse(ctx context.Context, by audit.By, e audit.Event, why error) error {
+	if !fault.Is(why, fault.Forbidden) {
+		return why
+	}
+	e.Outcome = audit.Denied
+	if err := s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, e) }); err != nil {
+		return err
+	}
+	return why
+}
+
+// require returns a fault unless by holds the directory action.
+func (s *Service) require(by audit.By, action string) error {
+	if s.cfg.Authority.May(by, action) {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "insufficient privileges to complete the operation: it needs %s.", action).
+		WithRemedy("Ask a Global Administrator for a directory role that includes it, such as %s.", roleFor(action))
+}
+
+func roleFor(action string) string {
+	for _, prefix := range []string{"microsoft.directory/applications/", "microsoft.directory/servicePrincipals/"} {
+		if len(action) > len(prefix) && action[:len(prefix)] == prefix {
+			return "Application Administrator"
+		}
+	}
+	return "User Administrator"
+}
+
+// covers returns a fault unless by holds every right that the principal holds
+// itself and through its groups.
+func (s *Service) covers(by audit.By, id string) error {
+	if id == by.Principal {
+		return nil
+	}
+	return s.cfg.Authority.Covers(by, append([]string{id}, s.cfg.Index.GroupsOf(id)...))
+}
+
+// MayRead returns nil when by may read the object with the given id; "" stands
+// for any. People read the whole directory, as members of an Entra tenant do;
+// a service principal reads itself, and the rest with a directory role.
+func (s *Service) MayRead(by audit.By, id string) error {
+	switch {
+	case by.Type == audit.User && by.Principal != "":
+		return nil
+	case id != "" && id == by.Principal:
+		return nil
+	}
+	return s.require(by, "microsoft.directory/users/standard/read")
+}
+
+// MayManageCredentials returns nil when by may add to or remove from the
+// credentials of the application or service principal with this object id: by
+// role or as the application's owner, and never of one with more rights than
+// his own.
+func (s *Service) MayManageCredentials(by audit.By, objectID string) error {
+	x := s.cfg.Index
+	action, appID := "microsoft.directory/applications/credentials/update", ""
+	app, isApp := x.ApplicationByID(objectID)
+	if isApp {
+		appID = app.AppID
+	}
+	if p, ok := x.ServicePrincipal(objectID); ok {
+		if p.Type == TypeManagedIdentity {
+			return managedElsewhere(p)
+		}
+		action, appID = "microsoft.directory/servicePrincipals/credentials/update", p.AppID
+		app, isApp = x.Application(appID)
+	}
+	switch {
+	case appID == "":
+		return NotFound(objectID)
+	case isApp && app.BuiltIn:
+		return builtIn(app)
+	}
+	if !(isApp && by.Principal != "" && contains(app.Owners, by.Principal)) {
+		if err := s.require(by, action); err != nil {
+			return err
+		}
+	}
+	if p, ok := x.ServicePrincipalByAppID(appID); ok {
+		return s.covers(by, p.ID)
+	}
+	return nil
+}
+
+// MayResetPassword returns nil when by may set the password of the user.
+func (s *Service) MayResetPassword(by audit.By, userID string) error {
+	if _, ok := s.cfg.Index.User(userID); !ok {
+		return NotFound(userID)
+	}
+	if err := s.require(by, "microsoft.directory/users/password/update"); err != nil {
+		return err
+	}
+	return s.covers(by, userID)
+}
+
+// NotFound is the fault for an object id that names nothing.
+func NotFound(id string) error {
+	return fault.New(fault.NotFound, "Request_ResourceNotFound", "resource '%s' does not exist or one of its queried reference-property objects are not present.", show(id)).
+		WithRemedy("Check the object id or name; list what exists with: sally ad user list, sally ad group list, sally ad sp list.")
+}
+
+func builtIn(a Application) error {
+	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "%s is built in and cannot be changed.", a.DisplayName).
+		WithRemedy("Register an application of your own with: sally ad app create.")
+}
+
+func managedElsewhere(p ServicePrincipal) error {
+	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "%s is the managed identity of a resource and is changed only through it.", p.DisplayName).
+		WithRemedy("Use: sally vm identity assign, sally vm identity remove.")
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func success(kind, target string, detail map[string]string) audit.Event {
+	return audit.Event{Type: kind, Outcome: audit.Success, Target: target, Detail: detail}
+}
