@@ -142,6 +142,12 @@ func (b *bench) layer() string {
 func (b *bench) start() {
 	b.t.Helper()
 	b.cmd = exec.Command("/proc/self/exe", b.args...)
+	leak, err := os.Open("/root") // a careless caller's descriptor: no machine may see it
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = leak.Close() }()
+	b.cmd.ExtraFiles = []*os.File{nil, nil, nil, nil, leak}
 	stderr, err := b.cmd.StderrPipe()
 	if err != nil {
 		b.t.Fatal(err)

@@ -126,6 +126,8 @@ func (l *Lab) answer(ctx context.Context, conn *net.UnixConn, owner int) {
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(requestTime))
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
+	defer stop()
 	reader := bufio.NewReader(conn)
 	req, err := labwire.Decode(reader)
 	if err == nil && reader.Buffered() > 0 {

@@ -40,13 +40,14 @@ if [ -f "$out/etc/sallyport-rootfs" ]; then
 	exit 0
 fi
 
+rm -rf --one-file-system "$cache"/.rootfs.* # of a run that was killed
 tmp=$(mktemp -d "$cache/.rootfs.XXXXXX")
 trap 'rm -rf --one-file-system "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 tree=$tmp/tree
 
-# The hooks run with $1 = the tree. The first keeps packages from starting
-# services; the copies give and take the download cache.
+# Runs with $1 = the tree when all packages are in it. Below, policy-rc.d keeps
+# packages from starting services, and the copies fill and use the download cache.
 cat >"$tmp/finish" <<'HOOK'
 set -eu
 root=$1

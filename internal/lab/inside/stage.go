@@ -3,6 +3,7 @@ package inside
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -51,6 +52,11 @@ func stage() error {
 		if err := step.run(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
+	}
+	// Whoever started the lab may have left descriptors open in it: a directory
+	// of the computer among them would be a way out.
+	if err := unix.CloseRange(statusFD+1, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return err
 	}
 	if _, err := unix.FcntlInt(statusFD, unix.F_SETFD, 0); err != nil {
 		return err
