@@ -282,7 +282,7 @@ static struct outcome lookup(const char *name, uint32_t uid, struct user *u)
 
 	if (o.status != NSS_STATUS_SUCCESS)
 		return o;
-	o = name == NULL || is_ours(&db, name) ? find(&db, name, uid, u) : not_found;
+	o = find(&db, name, uid, u);
 	close(db.fd);
 	return o;
 }

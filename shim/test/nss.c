@@ -245,6 +245,29 @@ static void test_hostile(void)
 	put32(b, 48, UINT32_MAX);
 	put(b, golden_len);
 	expect(_nss_sallyport_getgrnam_r(SP_GROUP_ADMINS, &gr, buf, sizeof(buf), &err) == NSS_STATUS_UNAVAIL, "4 GiB of members");
+	memcpy(b, golden, golden_len);
+	put32(b, 48, get32(golden, 48) - 1);
+	put(b, golden_len);
+	expect(_nss_sallyport_getgrnam_r(SP_GROUP_ADMINS, &gr, buf, sizeof(buf), &err) == NSS_STATUS_UNAVAIL, "members without an end");
+}
+
+/* A record whose one text runs on, byte for byte acceptable, behind all that is
+ * read of a record. */
+static void test_endless_text(void)
+{
+	unsigned char b[sizeof(golden)];
+	size_t len = golden_len + 4096, slot;
+
+	memcpy(b, golden, golden_len);
+	memset(b + golden_len, 'a', 4096);
+	put32(b, 8, (uint32_t)len);
+	for (slot = 0; slot < get32(golden, 20); slot++)
+		put32(b, get32(golden, 24) + 4 * slot, (uint32_t)golden_len);
+	put32(b, golden_len, 0);
+	put32(b, golden_len + 16, 28 + 3000 + 4);
+	put32(b, golden_len + 20, 3000U << 16);
+	put(b, len);
+	expect(by_name("alice@example.com") == NSS_STATUS_UNAVAIL, "a text behind the record");
 }
 
 static void test_file(void)
@@ -287,6 +310,7 @@ int main(int argc, char **argv)
 	test_initgroups();
 	test_without_file();
 	test_hostile();
+	test_endless_text();
 	test_file();
 #endif
 	unlink(SALLYPORT_NSS_PATH);
