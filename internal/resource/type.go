@@ -60,8 +60,9 @@ type Link struct {
 	Action string
 }
 
-// Change is what a write does: New is nil when the resource goes away, Old when
-// it is new.
+// Change is what a write does: Old is nil when the resource is new. New is nil
+// when it goes away; what Store then changes in Old is stored while it is
+// "Deleting".
 type Change struct {
 	Old, New *Resource
 	Now      time.Time

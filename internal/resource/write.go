@@ -423,8 +423,7 @@ func (e *Engine) remove(tx Tx, by audit.By, t *Type, r *Resource) error {
 		return err
 	}
 	if t.Store != nil {
-		old := *r
-		if err := t.Store(tx, by, &Change{Old: &old, Now: tx.Now()}); err != nil {
+		if err := t.Store(tx, by, &Change{Old: r, Now: tx.Now()}); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,166 @@
+package types
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"time"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/resource"
+	"sallyport/internal/scope"
+)
+
+// The type names.
+const (
+	VirtualNetwork   = "Microsoft.Network/virtualNetworks"
+	SecurityGroup    = "Microsoft.Network/networkSecurityGroups"
+	PublicIP         = "Microsoft.Network/publicIPAddresses"
+	NetworkInterface = "Microsoft.Network/networkInterfaces"
+	VirtualMachine   = "Microsoft.Compute/virtualMachines"
+	Extension        = "Microsoft.Compute/virtualMachines/extensions"
+)
+
+// Backend is where machines run. Every method is idempotent.
+type Backend interface {
+	// Ensure makes the machine exist, running when it is new.
+	Ensure(ctx context.Context, machineID, name string) (MachineState, error)
+	// Power does one of PowerStart, PowerStop and PowerRestart.
+	Power(ctx context.Context, machineID, op string) error
+	// Remove removes the machine and all it holds.
+	Remove(ctx context.Context, machineID string) error
+	// State says how the machine is; a machine that does not exist is "absent".
+	State(ctx context.Context, machineID string) (MachineState, error)
+}
+
+// The power operations and states.
+const (
+	PowerStart   = "start"
+	PowerStop    = "stop"
+	PowerRestart = "restart"
+
+	Running = "running"
+	Stopped = "stopped"
+	Absent  = "absent"
+)
+
+// MachineState is what a back end knows about a machine.
+type MachineState struct {
+	Power          string // Running, Stopped or Absent
+	PrivateAddress string
+	Loopback       string // where this computer reaches its sshd, "" for nowhere
+	SSHPort        int    // at Loopback
+}
+
+// Agents is what the machines' agents have reported.
+type Agents interface {
+	Agent(machineID string) (AgentState, bool)
+}
+
+// AgentState is one agent's last word.
+type AgentState struct {
+	LastSeen     time.Time
+	Version      string
+	OS           string
+	OpenSSH      string
+	Reached      int64  // revision of the virtual machine
+	Provisioned  string // Succeeded, Failed, Transitioning
+	ExitCode     int
+	Message      string
+	Snapshot     int64 // version of the newest grants snapshot made for it
+	Acknowledged int64 // snapshot version that the machine holds
+	Addresses    []string
+}
+
+// Config is what the types stand on.
+type Config struct {
+	Backend Backend
+	Agents  Agents
+	Rand    io.Reader // for machine ids
+}
+
+// How long the world is given to follow, before an operation ends without it.
+const (
+	// agentWait: a new machine's agent, or a wanted extension.
+	agentWait = 90 * time.Second
+	// updateWait: an agent that is away learns a change when it comes back; the
+	// change itself holds on the server at once.
+	updateWait = 20 * time.Second
+	// pollWait is the time between two looks at an agent.
+	pollWait = 50 * time.Millisecond
+)
+
+// All returns every type.
+func All(cfg Config) []resource.Type {
+	m := machines{cfg}
+	return []resource.Type{
+		subscriptionType(), managementGroupType(), groupType(),
+		virtualNetworkType(), securityGroupType(), publicIPType(), networkInterfaceType(),
+		m.virtualMachine(), m.extension(),
+	}
+}
+
+func groupType() resource.Type {
+	return resource.Type{Name: resource.TypeGroup, Title: "resource group", Located: true,
+		Top: []string{"managedBy"},
+		Check: func(d *resource.Draft) error {
+			var p struct {
+				ProvisioningState any `json:"provisioningState,omitempty"`
+			}
+			return checked(d, &p, "properties of a resource group", func() error { p.ProvisioningState = nil; return nil })
+		},
+		Reconcile: func(_ context.Context, w resource.Work) (resource.Progress, error) {
+			if w.Resource.State == resource.Deleting && len(w.Children) > 0 {
+				return resource.Progress{After: pollWait}, nil
+			}
+			return resource.Progress{Done: true}, nil
+		},
+	}
+}
+
+// checked decodes a draft's properties strictly into p, validates them, and
+// stores what was understood, without the read-only echoes that the check
+// cleared.
+func checked(d *resource.Draft, p any, where string, check func() error) error {
+	if err := resource.Strict(d.Properties, p, where); err != nil {
+		return err
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	d.Properties = b
+	return nil
+}
+
+// reference is how properties point at another resource.
+type reference struct {
+	ID string `json:"id"`
+}
+
+// parse reads a reference that must be of a type.
+func (r reference) parse(kind, field string) (scope.ID, error) {
+	id, err := scope.Parse(r.ID)
+	if err != nil || !strings.EqualFold(id.Type(), kind) {
+		return scope.ID{}, fault.New(fault.Invalid, "InvalidResourceReference", "%s must be the id of a resource of type %s", field, kind).WithTarget(field)
+	}
+	return id, nil
+}
+
+// empty reports whether a JSON value is absent, null, or holds nothing.
+func empty(raw json.RawMessage) bool {
+	switch strings.TrimSpace(string(raw)) {
+	case "", "null", "{}", "[]", `""`:
+		return true
+	}
+	return false
+}
+
+// noEffect refuses a field that this server would not act on.
+func noEffect(field, why string) error {
+	return fault.New(fault.Invalid, "InvalidParameter", "%q would have no effect here: %s; nothing was changed", field, why).WithRemedy("Leave it out.").WithTarget(field)
+}

@@ -1,0 +1,369 @@
+package types
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/resource"
+	"sallyport/internal/scope"
+)
+
+// vmProperties is the strict shape of a virtual machine: what this server acts
+// on is typed, what is harmless is kept, the rest is refused.
+type vmProperties struct {
+	HardwareProfile *hardwareProfile `json:"hardwareProfile,omitempty"`
+	StorageProfile  *storageProfile  `json:"storageProfile,omitempty"`
+	OSProfile       *osProfile       `json:"osProfile,omitempty"`
+	NetworkProfile  *networkProfile  `json:"networkProfile,omitempty"`
+
+	DiagnosticsProfile      any `json:"diagnosticsProfile,omitempty"`
+	AvailabilitySet         any `json:"availabilitySet,omitempty"`
+	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty"`
+	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty"`
+	ApplicationProfile      any `json:"applicationProfile,omitempty"`
+	BillingProfile          any `json:"billingProfile,omitempty"`
+	Priority                any `json:"priority,omitempty"`
+	EvictionPolicy          any `json:"evictionPolicy,omitempty"`
+	LicenseType             any `json:"licenseType,omitempty"`
+	ExtensionsTimeBudget    any `json:"extensionsTimeBudget,omitempty"`
+	PlatformFaultDomain     any `json:"platformFaultDomain,omitempty"`
+	ScheduledEventsProfile  any `json:"scheduledEventsProfile,omitempty"`
+
+	// Refused unless empty: each would promise something.
+	SecurityProfile json.RawMessage `json:"securityProfile,omitempty"`
+	UserData        json.RawMessage `json:"userData,omitempty"`
+
+	// Read-only echoes, dropped.
+	VMID              any `json:"vmId,omitempty"`
+	InstanceView      any `json:"instanceView,omitempty"`
+	ProvisioningState any `json:"provisioningState,omitempty"`
+	TimeCreated       any `json:"timeCreated,omitempty"`
+}
+
+type hardwareProfile struct {
+	VMSize           string `json:"vmSize,omitempty"`
+	VMSizeProperties any    `json:"vmSizeProperties,omitempty"`
+}
+
+type storageProfile struct {
+	ImageReference     *imageReference `json:"imageReference,omitempty"`
+	OSDisk             map[string]any  `json:"osDisk,omitempty"`
+	DataDisks          json.RawMessage `json:"dataDisks,omitempty"`
+	DiskControllerType any             `json:"diskControllerType,omitempty"`
+}
+
+type imageReference struct {
+	Publisher    string          `json:"publisher,omitempty"`
+	Offer        string          `json:"offer,omitempty"`
+	SKU          string          `json:"sku,omitempty"`
+	Version      string          `json:"version,omitempty"`
+	ExactVersion string          `json:"exactVersion,omitempty"`
+	ID           json.RawMessage `json:"id,omitempty"`
+}
+
+type osProfile struct {
+	ComputerName       string              `json:"computerName,omitempty"`
+	AdminUsername      string              `json:"adminUsername,omitempty"`
+	LinuxConfiguration *linuxConfiguration `json:"linuxConfiguration,omitempty"`
+
+	AllowExtensionOperations    *bool `json:"allowExtensionOperations,omitempty"`
+	RequireGuestProvisionSignal *bool `json:"requireGuestProvisionSignal,omitempty"`
+
+	// Refused unless empty.
+	AdminPassword        json.RawMessage `json:"adminPassword,omitempty"`
+	CustomData           json.RawMessage `json:"customData,omitempty"`
+	Secrets              json.RawMessage `json:"secrets,omitempty"`
+	WindowsConfiguration json.RawMessage `json:"windowsConfiguration,omitempty"`
+}
+
+type linuxConfiguration struct {
+	DisablePasswordAuthentication *bool    `json:"disablePasswordAuthentication,omitempty"`
+	SSH                           *sshKeys `json:"ssh,omitempty"`
+	ProvisionVMAgent              *bool    `json:"provisionVMAgent,omitempty"`
+	PatchSettings                 any      `json:"patchSettings,omitempty"`
+	PlatformUpdates               any      `json:"enableVMAgentPlatformUpdates,omitempty"`
+}
+
+type sshKeys struct {
+	PublicKeys []sshKey `json:"publicKeys,omitempty"`
+}
+
+type sshKey struct {
+	Path    string `json:"path,omitempty"`
+	KeyData string `json:"keyData"`
+}
+
+type networkProfile struct {
+	NetworkInterfaces       []networkReference `json:"networkInterfaces,omitempty"`
+	NetworkAPIVersion       any                `json:"networkApiVersion,omitempty"`
+	InterfaceConfigurations json.RawMessage    `json:"networkInterfaceConfigurations,omitempty"`
+}
+
+type networkReference struct {
+	reference
+	Properties any `json:"properties,omitempty"`
+}
+
+func checkVirtualMachine(d *resource.Draft) error {
+	if name := d.ID.Name(); len(name) > 64 || hostname(name) == "" {
+		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the name of a virtual machine", name).
+			WithRemedy("A name has 1 to 64 characters, among them a letter or digit, and becomes the host name.").WithTarget("name")
+	}
+	var p vmProperties
+	return checked(d, &p, "properties of a virtual machine", func() error {
+		p.VMID, p.InstanceView, p.ProvisioningState, p.TimeCreated = nil, nil, nil, nil
+		if err := p.refuse(); err != nil {
+			return err
+		}
+		if p.NetworkProfile == nil || len(p.NetworkProfile.NetworkInterfaces) != 1 {
+			return fault.New(fault.Invalid, "InvalidParameter", "a virtual machine has exactly one network interface here").
+				WithRemedy("Create one and name its id in networkProfile.networkInterfaces.").WithTarget("networkProfile.networkInterfaces")
+		}
+		if err := p.image(d.Location); err != nil {
+			return err
+		}
+		if d.Old != nil {
+			return p.keepProfile(d.Old)
+		}
+		return p.OSProfile.check(d.ID.Name())
+	})
+}
+
+// refuse names what would have no effect.
+func (p *vmProperties) refuse() error {
+	var security struct {
+		SecurityType string `json:"securityType"`
+	}
+	if !empty(p.SecurityProfile) {
+		if err := resource.Strict(p.SecurityProfile, &security, "securityProfile"); err != nil || !strings.EqualFold(security.SecurityType, "Standard") {
+			return noEffect("securityProfile", "machines of this server have no trusted launch and no host encryption")
+		}
+	}
+	p.SecurityProfile = nil
+	if !empty(p.UserData) {
+		return noEffect("userData", "nothing in the machine would read it")
+	}
+	p.UserData = nil
+	if s := p.StorageProfile; s != nil {
+		if !empty(s.DataDisks) {
+			return noEffect("storageProfile.dataDisks", "machines of this server have one disk")
+		}
+		s.DataDisks = nil
+		if os, ok := s.OSDisk["osType"].(string); ok && !strings.EqualFold(os, "Linux") {
+			return fault.New(fault.Invalid, "InvalidParameter", "operating system %q is not offered; machines run Linux", os).WithTarget("storageProfile.osDisk.osType")
+		}
+	}
+	if n := p.NetworkProfile; n != nil && !empty(n.InterfaceConfigurations) {
+		return noEffect("networkProfile.networkInterfaceConfigurations", "an interface is a resource of its own")
+	}
+	return nil
+}
+
+// image checks the reference against what is offered and fixes the version.
+func (p *vmProperties) image(location string) error {
+	if p.StorageProfile == nil || p.StorageProfile.ImageReference == nil {
+		return fault.New(fault.Invalid, "InvalidParameter", "a virtual machine needs storageProfile.imageReference").WithRemedy("See the images with: sally vm image list").WithTarget("storageProfile.imageReference")
+	}
+	r := p.StorageProfile.ImageReference
+	if !empty(r.ID) {
+		return fault.New(fault.Invalid, "InvalidParameter", "images by id do not exist here").WithRemedy("Name publisher, offer, sku and version.").WithTarget("storageProfile.imageReference.id")
+	}
+	r.ID, r.ExactVersion = nil, ""
+	im, ok := findImage(r.Publisher, r.Offer, r.SKU)
+	if !ok || (!strings.EqualFold(r.Version, "latest") && r.Version != im.Version) {
+		return fault.New(fault.Invalid, "PlatformImageNotFound", "The platform image '%s:%s:%s:%s' is not available in location '%s'.", r.Publisher, r.Offer, r.SKU, r.Version, location).
+			WithRemedy("Use one of the aliases: %s.", strings.Join(aliasNames(), ", ")).WithTarget("imageReference")
+	}
+	r.ExactVersion = im.Version
+	return nil
+}
+
+// keepProfile holds a new body to the administrator account that the machine
+// was made with: it exists once, inside the machine.
+func (p *vmProperties) keepProfile(old *resource.Resource) error {
+	var was vmProperties
+	if err := old.ReadProperties(&was); err != nil {
+		return err
+	}
+	if p.OSProfile == nil {
+		p.OSProfile = was.OSProfile
+	}
+	if err := p.OSProfile.check(old.ID.Name()); err != nil {
+		return err
+	}
+	a, errA := json.Marshal(was.OSProfile)
+	b, errB := json.Marshal(p.OSProfile)
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
+			WithRemedy("The administrator account is made once, with the machine.").WithTarget("osProfile")
+	}
+	if was.NetworkProfile != nil && !strings.EqualFold(was.NetworkProfile.NetworkInterfaces[0].ID, p.NetworkProfile.NetworkInterfaces[0].ID) {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the network interface of a machine is not allowed.").WithTarget("networkProfile")
+	}
+	return nil
+}
+
+func (o *osProfile) check(name string) error {
+	if o == nil {
+		return nil
+	}
+	switch {
+	case !empty(o.AdminPassword):
+		return fault.New(fault.Invalid, "InvalidParameter", "a password for the administrator account is not accepted: it would be a second way in that nobody can take back").
+			WithRemedy("Give an SSH public key: --ssh-key-values or --generate-ssh-keys.").WithTarget("adminPassword")
+	case !empty(o.CustomData):
+		return noEffect("osProfile.customData", "nothing in the machine would read it")
+	case !empty(o.Secrets):
+		return noEffect("osProfile.secrets", "this server installs no secrets on machines")
+	case !empty(o.WindowsConfiguration):
+		return noEffect("osProfile.windowsConfiguration", "machines run Linux")
+	case o.AllowExtensionOperations != nil && !*o.AllowExtensionOperations:
+		return noEffect("osProfile.allowExtensionOperations", "every machine takes its extension")
+	}
+	o.AdminPassword, o.CustomData, o.Secrets, o.WindowsConfiguration = nil, nil, nil, nil
+	if o.ComputerName == "" {
+		o.ComputerName = name
+	}
+	if hostname(o.ComputerName) == "" || len(o.ComputerName) > 64 {
+		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be a host name", clip(o.ComputerName)).WithTarget("osProfile.computerName")
+	}
+	if o.AdminUsername != "" && !adminName(o.AdminUsername) {
+		return fault.New(fault.Invalid, "InvalidParameter", "The Admin Username specified is not allowed: %q.", clip(o.AdminUsername)).
+			WithRemedy("It has 1 to 32 lower-case letters, digits, - and _, begins with a letter, and is no system account such as root.").WithTarget("osProfile.adminUsername")
+	}
+	return o.LinuxConfiguration.check(o.AdminUsername)
+}
+
+func (l *linuxConfiguration) check(admin string) error {
+	if l == nil {
+		if admin != "" {
+			return keyMissing(admin)
+		}
+		return nil
+	}
+	if l.ProvisionVMAgent != nil && !*l.ProvisionVMAgent {
+		return noEffect("linuxConfiguration.provisionVMAgent", "a machine without the agent could not be reached")
+	}
+	if l.DisablePasswordAuthentication != nil && !*l.DisablePasswordAuthentication {
+		return fault.New(fault.Invalid, "InvalidParameter", "password sign-in to machines is not offered").
+			WithRemedy("Leave disablePasswordAuthentication true and give an SSH public key.").WithTarget("linuxConfiguration.disablePasswordAuthentication")
+	}
+	if admin == "" {
+		return nil
+	}
+	if l.SSH == nil || len(l.SSH.PublicKeys) == 0 {
+		return keyMissing(admin)
+	}
+	for i := range l.SSH.PublicKeys {
+		k := &l.SSH.PublicKeys[i]
+		if k.Path != "" && k.Path != "/home/"+admin+"/.ssh/authorized_keys" {
+			return fault.New(fault.Invalid, "InvalidParameter", "Destination path for SSH public keys is currently limited to its default value /home/%s/.ssh/authorized_keys.", admin).WithTarget("linuxConfiguration.ssh.publicKeys.path")
+		}
+		text, err := normalKey(k.KeyData)
+		if err != nil {
+			return err
+		}
+		k.KeyData, k.Path = text, "/home/"+admin+"/.ssh/authorized_keys"
+	}
+	return nil
+}
+
+func keyMissing(admin string) error {
+	return fault.New(fault.Invalid, "InvalidParameter", "administrator account %q has no SSH public key, so nobody could use it", admin).
+		WithRemedy("Give one: --ssh-key-values or --generate-ssh-keys.").WithTarget("linuxConfiguration.ssh.publicKeys")
+}
+
+// normalKey returns exactly one public key as an authorized_keys line without
+// options and comment: this line is written into the machine.
+func normalKey(text string) (string, error) {
+	bad := func(why string) error {
+		return fault.New(fault.Invalid, "InvalidParameter", "the value of ssh.publicKeys.keyData is not usable: %s", why).
+			WithRemedy("Give one line as in ~/.ssh/id_ed25519.pub.").WithTarget("linuxConfiguration.ssh.publicKeys.keyData")
+	}
+	pub, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(strings.TrimSpace(text)))
+	switch {
+	case err != nil:
+		return "", bad("it is no OpenSSH public key")
+	case len(options) > 0 || len(bytes.TrimSpace(rest)) > 0:
+		return "", bad("it is more than one key, or has options")
+	case strings.Contains(pub.Type(), "-cert-"):
+		return "", bad("it is a certificate")
+	case pub.Type() == "ssh-dss": //nolint:staticcheck // the name is what is refused
+		return "", bad("DSA keys are no longer secure")
+	}
+	if c, ok := pub.(ssh.CryptoPublicKey); ok && pub.Type() == ssh.KeyAlgoRSA {
+		if k, ok := c.CryptoPublicKey().(interface{ Size() int }); !ok || k.Size() < 256 {
+			return "", bad("RSA keys have at least 2048 bits")
+		}
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub))), nil
+}
+
+// adminName holds the account's name to what useradd, sudo and sshd read
+// literally, without the accounts that exist on every machine.
+func adminName(s string) bool {
+	if len(s) > 32 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	system := " root admin administrator daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody sshd systemd-network systemd-resolve messagebus _apt sudo adm wheel "
+	return !strings.Contains(system, " "+s+" ") && !strings.HasPrefix(s, "sallyport")
+}
+
+// hostname makes a host name (RFC 1123 label) of a name, "" when nothing is left.
+func hostname(name string) string {
+	b := []byte(strings.ToLower(name))
+	for i, c := range b {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			b[i] = '-'
+		}
+	}
+	if len(b) > 63 {
+		b = b[:63]
+	}
+	return strings.Trim(string(b), "-")
+}
+
+func clip(s string) string {
+	if len(s) > 100 {
+		s = s[:100]
+	}
+	return s
+}
+
+func virtualMachineLinks(raw json.RawMessage) ([]resource.Link, error) {
+	nics, err := interfaces(raw)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]resource.Link, 0, len(nics))
+	for _, id := range nics {
+		out = append(out, resource.Link{ID: id, Action: NetworkInterface + "/join/action"})
+	}
+	return out, nil
+}
+
+// interfaces returns the ids of a machine's network interfaces.
+func interfaces(raw json.RawMessage) ([]scope.ID, error) {
+	var p vmProperties
+	if err := json.Unmarshal(raw, &p); err != nil || p.NetworkProfile == nil {
+		return nil, err
+	}
+	var out []scope.ID
+	for _, n := range p.NetworkProfile.NetworkInterfaces {
+		id, err := n.parse(NetworkInterface, "networkInterfaces.id")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, id)
+	}
+	return out, nil
+}

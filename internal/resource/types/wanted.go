@@ -1,0 +1,156 @@
+package types
+
+import (
+	"strings"
+	"sync"
+
+	"sallyport/internal/resource"
+	"sallyport/internal/scope"
+)
+
+// Want is what a machine must know of its resources.
+type Want struct {
+	MachineID    string
+	ResourceID   scope.ID
+	Name         string // host name
+	Identity     bool   // the system-assigned identity is on
+	PrincipalID  string // of the identity
+	LoginEnabled bool   // the login extension is wanted
+	Revision     int64
+	AdminName    string
+	AdminKeys    []string // authorized_keys lines
+}
+
+// Wanted derives it. It is pure; children are the virtual machine's resources.
+func Wanted(vm resource.Resource, children []resource.Resource) Want {
+	var p vmPrivate
+	var v vmProperties
+	if vm.ReadPrivate(&p) != nil || vm.ReadProperties(&v) != nil {
+		return Want{} // unreadable: nothing is wanted, nobody is let in
+	}
+	w := Want{MachineID: p.MachineID, ResourceID: vm.ID, Name: machineName(vm), Identity: vm.Identity != nil, Revision: vm.Revision}
+	if vm.Identity != nil {
+		w.PrincipalID = vm.Identity.PrincipalID
+	}
+	for _, c := range children {
+		var e extensionPrivate
+		if strings.EqualFold(c.ID.Type(), Extension) && c.State != resource.Deleting && c.ReadPrivate(&e) == nil && e.Enabled {
+			w.LoginEnabled = true
+		}
+	}
+	if o := v.OSProfile; o != nil && o.AdminUsername != "" {
+		w.AdminName = o.AdminUsername
+		if o.LinuxConfiguration != nil && o.LinuxConfiguration.SSH != nil {
+			for _, k := range o.LinuxConfiguration.SSH.PublicKeys {
+				w.AdminKeys = append(w.AdminKeys, k.KeyData)
+			}
+		}
+	}
+	return w
+}
+
+// Facts is what the server knows of where a machine is.
+type Facts struct {
+	MachineID      string
+	Power          string // as last seen
+	PrivateAddress string
+	Loopback       string
+	SSHPort        int
+}
+
+// FactsOf reads them from a virtual machine's row; ok is false for anything else.
+func FactsOf(vm resource.Resource) (Facts, bool) {
+	var p vmPrivate
+	if !strings.EqualFold(vm.ID.Type(), VirtualMachine) || vm.ReadPrivate(&p) != nil || p.MachineID == "" {
+		return Facts{}, false
+	}
+	return Facts{MachineID: p.MachineID, Power: p.SeenPower, PrivateAddress: p.Private, Loopback: p.Loopback, SSHPort: p.SSHPort}, true
+}
+
+// Reader is what Machines loads itself from.
+type Reader interface {
+	ResourceByID(key string) (resource.Resource, bool, error)
+	ListResources(resource.Range) ([]resource.Resource, error)
+}
+
+// Machines holds in memory what every machine is wanted to be. It follows the
+// change feed and is safe for concurrent use.
+type Machines struct {
+	mu    sync.RWMutex
+	byID  map[string]Want   // by machine id
+	byKey map[string]string // resource key -> machine id
+}
+
+// NewMachines returns an empty index; Load fills it.
+func NewMachines() *Machines {
+	return &Machines{byID: map[string]Want{}, byKey: map[string]string{}}
+}
+
+// Load replaces the whole content.
+func (m *Machines) Load(r Reader) error {
+	list, err := r.ListResources(resource.Range{Type: VirtualMachine})
+	if err != nil {
+		return err
+	}
+	byID, byKey := map[string]Want{}, map[string]string{}
+	for _, vm := range list {
+		children, err := r.ListResources(resource.Range{Under: vm.ID, Type: Extension})
+		if err != nil {
+			return err
+		}
+		if w := Wanted(vm, children); w.MachineID != "" {
+			byID[w.MachineID], byKey[vm.ID.Key()] = w, w.MachineID
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.byID, m.byKey = byID, byKey
+	return nil
+}
+
+// Refresh follows one entry of the change feed: a virtual machine, or an
+// extension inside one. Other kinds and types are ignored.
+func (m *Machines) Refresh(r Reader, kind, key string) error {
+	if kind != "resource" {
+		return nil
+	}
+	id, err := scope.Parse(key)
+	if err != nil {
+		return err
+	}
+	if strings.EqualFold(id.Type(), Extension) {
+		id, _ = id.Parent()
+	}
+	if !strings.EqualFold(id.Type(), VirtualMachine) {
+		return nil
+	}
+	vm, ok, err := r.ResourceByID(id.Key())
+	if err != nil {
+		return err
+	}
+	var children []resource.Resource
+	if ok {
+		if children, err = r.ListResources(resource.Range{Under: id, Type: Extension}); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, had := m.byKey[id.Key()]; had {
+		delete(m.byID, old)
+		delete(m.byKey, id.Key())
+	}
+	if w := Wanted(vm, children); ok && w.MachineID != "" {
+		m.byID[w.MachineID], m.byKey[id.Key()] = w, w.MachineID
+	}
+	return nil
+}
+
+// Want returns what a machine is wanted to be; ok is false when no resource is
+// that machine any more.
+func (m *Machines) Want(machineID string) (Want, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	w, ok := m.byID[strings.ToLower(machineID)]
+	return w, ok
+}
