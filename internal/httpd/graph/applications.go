@@ -1,0 +1,363 @@
+package graph
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"strings"
+	"time"
+
+	"sallyport/internal/credential"
+	"sallyport/internal/directory"
+	"sallyport/internal/httpd"
+)
+
+func applicationEntity() entity {
+	return entity{set: "applications", odata: "#microsoft.graph.application", schema: map[string]kind{
+		"id": text, "appId": text, "displayName": text, "signInAudience": text, "identifierUris": list, "publisherDomain": text, "isFallbackPublicClient": boolean, "description": text, "tags": list,
+		"createdDateTime": other, "deletedDateTime": other, "web": other, "publicClient": other, "spa": other, "passwordCredentials": other, "keyCredentials": other,
+		"requiredResourceAccess": other, "appRoles": other, "api": other,
+	}}
+}
+
+func (h *Handler) applicationObject(a directory.Application) object {
+	web, public := a.RedirectURIs, []string(nil)
+	if a.Public {
+		web, public = nil, a.RedirectURIs
+	}
+	domain := ""
+	if d := h.index().Tenant().Domains; len(d) > 0 {
+		domain = d[0]
+	}
+	return object{
+		"id": a.ID, "appId": a.AppID, "displayName": a.DisplayName, "signInAudience": "AzureADMyOrg", "identifierUris": []string{}, "publisherDomain": domain, "isFallbackPublicClient": a.Public,
+		"description": nil, "tags": []string{}, "createdDateTime": a.CreatedAt.UTC().Format(time.RFC3339), "deletedDateTime": nil,
+		"web":          object{"homePageUrl": nil, "logoutUrl": nil, "redirectUris": listOf(web), "implicitGrantSettings": object{"enableAccessTokenIssuance": false, "enableIdTokenIssuance": false}},
+		"publicClient": object{"redirectUris": listOf(public)}, "spa": object{"redirectUris": []string{}},
+		"passwordCredentials": []object{}, "keyCredentials": []object{}, "requiredResourceAccess": []object{}, "appRoles": []object{}, "api": object{"oauth2PermissionScopes": []object{}},
+	}
+}
+
+// withCredentials adds what proves the application or service principal,
+// without anything secret.
+func (h *Handler) withCredentials(c *httpd.Call, ownerID string, o object) (object, error) {
+	secrets, certificates, err := h.cfg.Credentials.Credentials(c.R.Context(), ownerID)
+	if err != nil {
+		return nil, err
+	}
+	passwords, keys := []object{}, []object{}
+	for _, s := range secrets {
+		passwords = append(passwords, secretObject(s))
+	}
+	for _, k := range certificates {
+		thumb, err := hex.DecodeString(k.SHA1)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, object{
+			"keyId": k.ID, "displayName": nullable(k.DisplayName), "type": "AsymmetricX509Cert", "usage": "Verify", "key": nil, "customKeyIdentifier": strings.ToUpper(hex.EncodeToString(thumb)),
+			"startDateTime": k.Start.UTC().Format(time.RFC3339), "endDateTime": k.End.UTC().Format(time.RFC3339),
+		})
+	}
+	o["passwordCredentials"], o["keyCredentials"] = passwords, keys
+	return o, nil
+}
+
+func secretObject(s credential.Secret) object {
+	return object{
+		"keyId": s.ID, "displayName": nullable(s.DisplayName), "hint": s.Hint, "secretText": nil, "customKeyIdentifier": nil,
+		"startDateTime": s.Start.UTC().Format(time.RFC3339), "endDateTime": s.End.UTC().Format(time.RFC3339),
+	}
+}
+
+func (h *Handler) listApplications(c *httpd.Call) error {
+	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		return err
+	}
+	q, err := parseQuery(c, applicationEntity())
+	if err != nil {
+		return err
+	}
+	p := &page{q: q}
+	h.index().ApplicationsAfter(q.start(), func(a directory.Application) bool {
+		o := h.applicationObject(a)
+		if !q.matches(o) {
+			return true
+		}
+		if o, err = h.withCredentials(c, a.ID, o); err != nil {
+			return false
+		}
+		return p.add(a.ID, o)
+	})
+	if err != nil {
+		return err
+	}
+	return h.answer(c, "applications", p)
+}
+
+func (h *Handler) getApplication(c *httpd.Call) error {
+	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		return err
+	}
+	a, ok := h.index().ApplicationByID(c.Var("id"))
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	o, err := h.withCredentials(c, a.ID, h.applicationObject(a))
+	if err != nil {
+		return err
+	}
+	return h.show(c, applicationEntity(), o)
+}
+
+// key is one entry of keyCredentials. An entry with only a keyId stands for one
+// that is there already.
+type key struct {
+	ID          string `json:"keyId"`
+	DisplayName string `json:"displayName"`
+	Type        string `json:"type"`
+	Usage       string `json:"usage"`
+	Key         string `json:"key"`
+	Identifier  any    `json:"customKeyIdentifier"`
+	Start       any    `json:"startDateTime"`
+	End         any    `json:"endDateTime"`
+}
+
+// redirects is one of web, publicClient and spa.
+type redirects struct {
+	URIs     *[]string `json:"redirectUris"`
+	HomePage *string   `json:"homePageUrl"`
+	Logout   *string   `json:"logoutUrl"`
+	Implicit struct {
+		Access bool `json:"enableAccessTokenIssuance"`
+		ID     bool `json:"enableIdTokenIssuance"`
+	} `json:"implicitGrantSettings"`
+	Settings []object `json:"redirectUriSettings"`
+}
+
+// applicationChange takes the properties that can be set on an application. One
+// list of redirect URIs is kept: an application is a public client or it is
+// not, and a list for each kind would let a public client use a redirect that
+// was meant for one with a secret.
+func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
+	ch := directory.ApplicationChange{DisplayName: b.text("displayName"), Public: b.boolean("isFallbackPublicClient")}
+	var web, public, spa redirects
+	b.take("web", &web)
+	b.take("publicClient", &public)
+	b.take("spa", &spa)
+	filled := func(r redirects) bool { return r.URIs != nil && len(*r.URIs) > 0 }
+	switch {
+	case web.Implicit.Access || web.Implicit.ID:
+		b.fail(badBody("the implicit grant is not supported: it puts tokens into addresses.").WithTarget("web").WithRemedy("Use the authorization code grant with PKCE."))
+	case filled(spa):
+		b.fail(badBody("redirect URIs of single-page applications are not supported.").WithTarget("spa"))
+	case filled(web) && (filled(public) || ch.Public != nil && *ch.Public):
+		b.fail(badBody("an application is either a public client, with publicClient.redirectUris, or has a secret, with web.redirectUris.").WithTarget("publicClient"))
+	case filled(public):
+		yes := true
+		ch.Public, ch.RedirectURIs = &yes, public.URIs
+	case filled(web):
+		no := false
+		ch.Public, ch.RedirectURIs = &no, web.URIs
+	case web.URIs != nil || public.URIs != nil:
+		ch.RedirectURIs = &[]string{}
+	}
+	var keys *[]key
+	b.take("keyCredentials", &keys)
+	b.fixed("signInAudience", "an application belongs to this tenant", `"AzureADMyOrg"`)
+	b.fixed("passwordCredentials", "secrets are made by the server: use addPassword")
+	for _, p := range []string{"identifierUris", "requiredResourceAccess", "appRoles", "optionalClaims", "tags", "description"} {
+		b.fixed(p, "it is not kept")
+	}
+	b.fixed("api", "an application of this tenant offers no scopes", `{"oauth2PermissionScopes":[]}`)
+	return ch, keys
+}
+
+func applicationEchoes() []string {
+	return []string{"id", "appId", "publisherDomain", "createdDateTime", "deletedDateTime"}
+}
+
+func (h *Handler) createApplication(c *httpd.Call) error {
+	b, err := readBody(c, "Application")
+	if err != nil {
+		return err
+	}
+	ch, keys := b.applicationChange()
+	b.require("displayName", ch.DisplayName != nil)
+	if err := b.finish(); err != nil {
+		return err
+	}
+	n := directory.NewApplication{DisplayName: value(ch.DisplayName), Public: ch.Public != nil && *ch.Public}
+	if ch.RedirectURIs != nil {
+		n.RedirectURIs = *ch.RedirectURIs
+	}
+	a, err := h.cfg.Directory.CreateApplication(c.R.Context(), c.By, n)
+	if err != nil {
+		return err
+	}
+	if err := h.putKeys(c, a.ID, keys); err != nil {
+		return err
+	}
+	o, err := h.withCredentials(c, a.ID, h.applicationObject(a))
+	if err != nil {
+		return err
+	}
+	return h.created(c, applicationEntity(), o)
+}
+
+func (h *Handler) updateApplication(c *httpd.Call) error {
+	b, err := readBody(c, "Application")
+	if err != nil {
+		return err
+	}
+	ch, keys := b.applicationChange()
+	if err := b.finish(applicationEchoes()...); err != nil {
+		return err
+	}
+	a, ok := h.index().ApplicationByID(c.Var("id"))
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	if err := h.putKeys(c, a.ID, keys); err != nil {
+		return err
+	}
+	if ch != (directory.ApplicationChange{}) {
+		if err := h.cfg.Directory.UpdateApplication(c.R.Context(), c.By, a.ID, ch); err != nil {
+			return err
+		}
+	}
+	return c.NoContent(204)
+}
+
+// putKeys makes the certificates of an application the given ones: those that
+// are there and not named go, those with a key come.
+func (h *Handler) putKeys(c *httpd.Call, ownerID string, keys *[]key) error {
+	if keys == nil {
+		return nil
+	}
+	_, present, err := h.cfg.Credentials.Credentials(c.R.Context(), ownerID)
+	if err != nil {
+		return err
+	}
+	named := map[string]bool{}
+	var added []key
+	for _, k := range *keys {
+		switch {
+		case k.Type != "" && k.Type != "AsymmetricX509Cert", k.Usage != "" && k.Usage != "Verify":
+			return badBody("keyCredentials are of type AsymmetricX509Cert and usage Verify.").WithTarget("keyCredentials")
+		case k.Key != "":
+			added = append(added, k)
+		default:
+			named[strings.ToLower(k.ID)] = true
+		}
+	}
+	for _, p := range present {
+		if named[p.ID] {
+			delete(named, p.ID)
+			continue
+		}
+		if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, ownerID, p.ID); err != nil {
+			return err
+		}
+	}
+	if len(named) > 0 {
+		return badBody("keyCredentials names a keyId that is not there, without its key.").WithTarget("keyCredentials")
+	}
+	for _, k := range added {
+		der, err := decodeKey(k.Key)
+		if err != nil {
+			return err
+		}
+		if _, err := h.cfg.Credentials.AddCertificate(c.R.Context(), c.By, ownerID, k.DisplayName, der); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeKey reads base64 of DER, or of PEM as some clients send it.
+func decodeKey(text string) ([]byte, error) {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, badBody("the key is not base64.").WithTarget("keyCredentials")
+	}
+	if bytes.HasPrefix(raw, []byte("-----BEGIN CERTIFICATE-----")) {
+		if block, _ := pem.Decode(raw); block != nil {
+			return block.Bytes, nil
+		}
+	}
+	return raw, nil
+}
+
+func (h *Handler) deleteApplication(c *httpd.Call) error {
+	if err := h.cfg.Directory.DeleteApplication(c.R.Context(), c.By, c.Var("id")); err != nil {
+		return err
+	}
+	return c.NoContent(204)
+}
+
+// addPassword makes a secret of an application or a service principal. This
+// answer is the only place where its text is ever seen.
+func (h *Handler) addPassword(c *httpd.Call) error {
+	b, err := readBody(c, "passwordCredential")
+	if err != nil {
+		return err
+	}
+	var p struct {
+		DisplayName string     `json:"displayName"`
+		Start       *time.Time `json:"startDateTime"`
+		End         *time.Time `json:"endDateTime"`
+	}
+	b.take("passwordCredential", &p)
+	if err := b.finish(); err != nil {
+		return err
+	}
+	if p.Start != nil && p.Start.After(c.By.At.Add(5*time.Minute)) {
+		return badBody("a secret begins now: startDateTime in the future is not supported.").WithTarget("startDateTime")
+	}
+	var end time.Time
+	if p.End != nil {
+		end = p.End.UTC()
+	}
+	s, text, err := h.cfg.Credentials.AddSecret(c.R.Context(), c.By, c.Var("id"), p.DisplayName, end)
+	if err != nil {
+		return err
+	}
+	o := secretObject(s)
+	o["secretText"] = text
+	o["@odata.context"] = h.context("microsoft.graph.passwordCredential")
+	return c.JSON(200, o)
+}
+
+func (h *Handler) removePassword(c *httpd.Call) error {
+	b, err := readBody(c, "passwordCredential")
+	if err != nil {
+		return err
+	}
+	id := b.text("keyId")
+	b.require("keyId", id != nil)
+	if err := b.finish(); err != nil {
+		return err
+	}
+	if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, c.Var("id"), value(id)); err != nil {
+		return err
+	}
+	return c.NoContent(204)
+}
+
+// owners lists who may add credentials without a role.
+func (h *Handler) owners(c *httpd.Call) error {
+	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		return err
+	}
+	a, ok := h.index().ApplicationByID(c.Var("id"))
+	if p, isPrincipal := h.index().ServicePrincipal(c.Var("id")); isPrincipal {
+		a, _ = h.index().Application(p.AppID)
+		ok = true
+	}
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	return h.objects(c, append([]string{}, a.Owners...))
+}

@@ -1,0 +1,115 @@
+package graph
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
+)
+
+// body is a JSON object whose properties are taken out one by one; finish
+// refuses what is left, so that nothing a caller relies on is dropped silently.
+type body struct {
+	fields   map[string]json.RawMessage
+	err      error
+	resource string
+}
+
+func readBody(c *httpd.Call, resource string) (*body, error) {
+	b := &body{resource: resource}
+	if err := c.DecodeLenient(&b.fields); err != nil {
+		return nil, err
+	}
+	if b.fields == nil {
+		return nil, badBody("the request's body must be a JSON object.")
+	}
+	return b, nil
+}
+
+func badBody(format string, args ...any) *fault.Error {
+	return fault.New(fault.Invalid, "Request_BadRequest", format, args...).WithRemedy("See the Microsoft Graph documentation of this request.")
+}
+
+// take decodes a property into v and reports whether it was there. An explicit
+// null counts as there only where v is a pointer.
+func (b *body) take(property string, v any) bool {
+	raw, ok := b.fields[property]
+	if !ok {
+		return false
+	}
+	delete(b.fields, property)
+	if err := json.Unmarshal(raw, v); err != nil {
+		b.fail(badBody("invalid value specified for property '%s' of resource '%s'.", property, b.resource).WithTarget(property))
+		return false
+	}
+	return true
+}
+
+func (b *body) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+// text takes a string property; null means empty.
+func (b *body) text(property string) *string {
+	var v *string
+	if !b.take(property, &v) {
+		return nil
+	}
+	if v == nil {
+		v = new(string)
+	}
+	return v
+}
+
+// boolean takes a bool property.
+func (b *body) boolean(property string) *bool {
+	var v *bool
+	b.take(property, &v)
+	return v
+}
+
+// fixed takes a property that can have only these values here. Values are JSON;
+// null, empty lists and empty objects are always accepted.
+func (b *body) fixed(property, why string, values ...string) {
+	raw, ok := b.fields[property]
+	if !ok {
+		return
+	}
+	delete(b.fields, property)
+	given := string(bytes.TrimSpace(raw))
+	if slices.Contains([]string{"null", "[]", "{}", `""`}, given) || slices.Contains(values, given) {
+		return
+	}
+	b.fail(badBody("the value of property '%s' of resource '%s' is not supported: %s.", property, b.resource, why).WithTarget(property))
+}
+
+// require refuses a body without the property.
+func (b *body) require(property string, present bool) {
+	if !present {
+		b.fail(badBody("a value is required for property '%s' of resource '%s'.", property, b.resource).WithTarget(property))
+	}
+}
+
+// finish returns the first error, or refuses properties that nobody took. The
+// echoed ones are read-only properties that clients send back as they got them.
+func (b *body) finish(echoed ...string) error {
+	if b.err != nil {
+		return b.err
+	}
+	var left []string
+	for property := range b.fields {
+		if !strings.HasPrefix(property, "@odata.") && !slices.Contains(echoed, property) {
+			left = append(left, property)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	slices.Sort(left)
+	return badBody("invalid property '%s' for resource '%s': it does not exist or cannot be set here.", bounded(left[0]), b.resource).WithTarget(bounded(left[0]))
+}

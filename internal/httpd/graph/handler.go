@@ -1,0 +1,94 @@
+package graph
+
+import (
+	"strings"
+
+	"sallyport/internal/credential"
+	"sallyport/internal/directory"
+	"sallyport/internal/httpd"
+	"sallyport/internal/rbac"
+)
+
+// Config is what a Handler is made of; every field is required.
+type Config struct {
+	Directory   *directory.Service
+	Credentials *credential.Service
+	Roles       *rbac.DirectoryRoles
+	// URL is the server's own, without a slash at the end.
+	URL string
+}
+
+// Handler answers the Graph rows.
+type Handler struct{ cfg Config }
+
+// New returns a Handler.
+func New(cfg Config) *Handler {
+	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	return &Handler{cfg: cfg}
+}
+
+// Mount puts every Graph row's handler into the mux.
+func (h *Handler) Mount(m *httpd.Mux) {
+	for id, f := range map[string]httpd.HandlerFunc{
+		"graph.users.list": h.listUsers, "graph.users.create": h.createUser, "graph.users.get": h.getUser, "graph.users.update": h.updateUser, "graph.users.delete": h.deleteUser,
+		"graph.users.revokeSignInSessions": h.revokeSessions, "graph.me.get": h.getUser, "graph.me.update": h.updateUser, "graph.me.revokeSignInSessions": h.revokeSessions,
+		"graph.groups.list": h.listGroups, "graph.groups.create": h.createGroup, "graph.groups.get": h.getGroup, "graph.groups.update": h.updateGroup, "graph.groups.delete": h.deleteGroup,
+		"graph.groups.members.list": h.members(false), "graph.groups.transitiveMembers.list": h.members(true),
+		"graph.groups.members.add": h.addMember, "graph.groups.members.remove": h.removeMember,
+		"graph.applications.list": h.listApplications, "graph.applications.create": h.createApplication, "graph.applications.get": h.getApplication,
+		"graph.applications.update": h.updateApplication, "graph.applications.delete": h.deleteApplication, "graph.applications.owners": h.owners,
+		"graph.applications.addPassword": h.addPassword, "graph.applications.removePassword": h.removePassword,
+		"graph.servicePrincipals.list": h.listPrincipals, "graph.servicePrincipals.create": h.createPrincipal, "graph.servicePrincipals.get": h.getPrincipal,
+		"graph.servicePrincipals.update": h.updatePrincipal, "graph.servicePrincipals.delete": h.deletePrincipal, "graph.servicePrincipals.owners": h.owners,
+		"graph.servicePrincipals.addPassword": h.addPassword, "graph.servicePrincipals.removePassword": h.removePassword,
+		"graph.directoryObjects.getByIds": h.getByIDs, "graph.directoryObjects.get": h.getObject,
+		"graph.organization.list": h.listOrganizations, "graph.organization.get": h.getOrganization,
+		"graph.directoryRoles.list": h.listDirectoryRoles, "graph.directoryRoles.members": h.directoryRoleMembers,
+		"graph.roleDefinitions.list": h.listRoleDefinitions, "graph.roleDefinitions.get": h.getRoleDefinition,
+		"graph.roleAssignments.list": h.listRoleAssignments, "graph.roleAssignments.create": h.createRoleAssignment,
+		"graph.roleAssignments.get": h.getRoleAssignment, "graph.roleAssignments.delete": h.deleteRoleAssignment,
+	} {
+		m.Handle(id, f)
+	}
+	for _, set := range []string{"users", "me", "groups", "servicePrincipals", "directoryObjects"} {
+		if set != "directoryObjects" {
+			m.Handle("graph."+set+".memberOf", h.memberOf(false))
+			m.Handle("graph."+set+".transitiveMemberOf", h.memberOf(true))
+		}
+		m.Handle("graph."+set+".getMemberGroups", h.getMemberGroups)
+		m.Handle("graph."+set+".checkMemberGroups", h.checkMemberGroups)
+	}
+}
+
+func (h *Handler) index() *directory.Index { return h.cfg.Directory.Index() }
+
+// subject returns the object id that a request is about: {id}, which for users
+// may be a UPN, or the caller of /me.
+func (h *Handler) subject(c *httpd.Call) string {
+	id := c.Var("id")
+	if id == "" {
+		return c.By.Principal
+	}
+	if strings.Contains(id, "@") {
+		if u, ok := h.index().UserByUPN(id); ok {
+			return u.ID
+		}
+	}
+	return strings.ToLower(id)
+}
+
+// nullable shows an empty text as null, as Graph does.
+func nullable(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// listOf shows a nil list as an empty one.
+func listOf(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

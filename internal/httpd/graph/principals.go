@@ -1,0 +1,109 @@
+package graph
+
+import (
+	"time"
+
+	"sallyport/internal/directory"
+	"sallyport/internal/httpd"
+)
+
+func principalEntity() entity {
+	return entity{set: "servicePrincipals", odata: "#microsoft.graph.servicePrincipal", schema: map[string]kind{
+		"id": text, "appId": text, "displayName": text, "appDisplayName": text, "servicePrincipalNames": list, "servicePrincipalType": text, "accountEnabled": boolean,
+		"appOwnerOrganizationId": text, "alternativeNames": list, "signInAudience": text, "tags": list, "homepage": text, "createdDateTime": other, "deletedDateTime": other,
+		"passwordCredentials": other, "keyCredentials": other, "appRoles": other, "oauth2PermissionScopes": other, "replyUrls": list, "appRoleAssignmentRequired": boolean,
+	}}
+}
+
+func (h *Handler) principalObject(p directory.ServicePrincipal) object {
+	alternative, replies := []string{}, []string(nil)
+	if p.Type == directory.TypeManagedIdentity {
+		alternative = []string{"isExplicit=False", p.ResourceID}
+	}
+	if a, ok := h.index().Application(p.AppID); ok {
+		replies = a.RedirectURIs
+	}
+	return object{
+		"id": p.ID, "appId": p.AppID, "displayName": p.DisplayName, "appDisplayName": p.DisplayName, "servicePrincipalNames": listOf(p.Names), "servicePrincipalType": string(p.Type),
+		"accountEnabled": p.Enabled, "appOwnerOrganizationId": h.index().Tenant().ID, "alternativeNames": alternative, "signInAudience": "AzureADMyOrg", "tags": []string{}, "homepage": nil,
+		"createdDateTime": p.CreatedAt.UTC().Format(time.RFC3339), "deletedDateTime": nil, "passwordCredentials": []object{}, "keyCredentials": []object{},
+		"appRoles": []object{}, "oauth2PermissionScopes": []object{}, "replyUrls": listOf(replies), "appRoleAssignmentRequired": false,
+	}
+}
+
+func (h *Handler) listPrincipals(c *httpd.Call) error {
+	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		return err
+	}
+	q, err := parseQuery(c, principalEntity())
+	if err != nil {
+		return err
+	}
+	p := &page{q: q}
+	h.index().ServicePrincipalsAfter(q.start(), func(sp directory.ServicePrincipal) bool { return p.add(sp.ID, h.principalObject(sp)) })
+	return h.answer(c, "servicePrincipals", p)
+}
+
+func (h *Handler) getPrincipal(c *httpd.Call) error {
+	id := h.subject(c)
+	if err := h.cfg.Directory.MayRead(c.By, id); err != nil {
+		return err
+	}
+	p, ok := h.index().ServicePrincipal(id)
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	o, err := h.withCredentials(c, p.ID, h.principalObject(p))
+	if err != nil {
+		return err
+	}
+	return h.show(c, principalEntity(), o)
+}
+
+func (h *Handler) createPrincipal(c *httpd.Call) error {
+	b, err := readBody(c, "ServicePrincipal")
+	if err != nil {
+		return err
+	}
+	appID := b.text("appId")
+	b.require("appId", appID != nil)
+	b.fixed("accountEnabled", "it begins enabled", "true", `"true"`, `"True"`)
+	b.fixed("tags", "it is not kept")
+	b.fixed("servicePrincipalType", "a managed identity is made by its resource", `"Application"`)
+	b.take("displayName", new(string)) // Graph takes the name from the application too
+	if err := b.finish(); err != nil {
+		return err
+	}
+	id, ok := directory.ParseGUID(value(appID))
+	if !ok {
+		return badBody("invalid value specified for property 'appId' of resource 'ServicePrincipal'.").WithTarget("appId")
+	}
+	p, err := h.cfg.Directory.CreateServicePrincipal(c.R.Context(), c.By, id)
+	if err != nil {
+		return err
+	}
+	return h.created(c, principalEntity(), h.principalObject(p))
+}
+
+func (h *Handler) updatePrincipal(c *httpd.Call) error {
+	b, err := readBody(c, "ServicePrincipal")
+	if err != nil {
+		return err
+	}
+	enabled := b.boolean("accountEnabled")
+	b.require("accountEnabled", enabled != nil)
+	if err := b.finish("id", "appId"); err != nil {
+		return err
+	}
+	if err := h.cfg.Directory.EnableServicePrincipal(c.R.Context(), c.By, c.Var("id"), *enabled); err != nil {
+		return err
+	}
+	return c.NoContent(204)
+}
+
+func (h *Handler) deletePrincipal(c *httpd.Call) error {
+	if err := h.cfg.Directory.DeleteServicePrincipal(c.R.Context(), c.By, c.Var("id")); err != nil {
+		return err
+	}
+	return c.NoContent(204)
+}
