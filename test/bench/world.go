@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport/internal/machine/protocol"
+)
+
+const (
+	serverUID = 7703
+	domain    = "corp.example"
+	upn       = "admin@" + domain
+	group     = "AzureADLinuxVM"
+	machine   = "bench"
+	password  = "Quartz-Lantern-83-Meadow"
+	sshScope  = "https://pas.windows.net/CheckMyAccess/Linux/.default"
+)
+
+// world is one server, one lab and one machine with the extension, and what the
+// measures know of them.
+type world struct {
+	dir, top, cache string
+	sally           string // copy that the bare uid may read
+	address         string // URL#thumbprint
+	url             string
+	port            int
+	server, lab     *exec.Cmd
+
+	ip         string        // where plain ssh reaches the machine
+	firstLogin time.Duration // from the running server and lab to the first login
+	idle       memory        // of the server before anybody asked it anything
+}
+
+// need makes the world on first use.
+func (b *bench) need(ctx context.Context) (*world, error) {
+	if b.world != nil {
+		if b.world.ip == "" {
+			return nil, errors.New("the machine could not be made; see the first failure")
+		}
+		return b.world, nil
+	}
+	b.world = &world{dir: b.path("world"), top: b.top, cache: b.cache}
+	if err := os.Mkdir(b.world.dir, 0o711); err != nil {
+		return nil, err
+	}
+	return b.world, b.world.make(ctx)
+}
+
+func (w *world) make(ctx context.Context) error {
+	if err := w.startServer(ctx); err != nil {
+		return err
+	}
+	if err := w.startLab(ctx); err != nil {
+		return err
+	}
+	var err error
+	if w.idle, err = memoryOf(w.server.Process.Pid); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := w.people(); err != nil {
+		return err
+	}
+	if err := w.machine(); err != nil {
+		return err
+	}
+	w.firstLogin = time.Since(begin)
+	w.ip, err = w.run("vm", "show", "-d", "-g", group, "-n", machine, "--query", "publicIps", "-o", "tsv")
+	return err
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) startServer(ctx context.Context) error {
+	w.sally = w.path("sally")
+	if _, err := output(exec.Command("install", "-m", "0755", filepath.Join(w.top, "out/sally"), w.sally)); err != nil {
+		return err
+	}
+	var err error
+	if w.port, err = freePort(); err != nil {
+		return err
+	}
+	w.url = fmt.Sprintf("https://localhost:%d", w.port)
+	state := w.path("server")
+	if err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, serverUID, serverUID)); err != nil {
+		return err
+	}
+	if _, err := output(daemon(serverUID, w.sally, "server", "init", "--state", state, "--domain", domain, "--url", w.url, "--password-file", state+"/first-password", "--address-file", state+"/address")); err != nil {
+		return err
+	}
+	address, err := os.ReadFile(state + "/address")
+	if err != nil {
+		return err
+	}
+	w.address = strings.TrimSpace(string(address))
+	w.server = daemon(serverUID, w.sally, "server", "run", "--state", state, "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock"))
+	if err := errors.Join(logTo(w.server, w.path("server.log")), w.server.Start()); err != nil {
+		return err
+	}
+	return until(ctx, 20*time.Second, func() error {
+		_, err := w.run("cloud", "check", "--server", w.address)
+		return err
+	})
+}
+
+func (w *world) startLab(ctx context.Context) error {
+	scripts := filepath.Join(w.top, "packaging/rootfs")
+	rootfs, err := output(exec.Command(scripts+"/prepare.sh", w.cache))
+	if err != nil {
+		return err
+	}
+	layer, err := output(exec.Command(scripts+"/layer.sh", rootfs, filepath.Join(w.top, "shim/out"), w.cache))
+	if err != nil {
+		return err
+	}
+	socket := w.path("lab.sock")
+	w.lab = daemon(0, w.sally, "lab", "serve", "--socket", socket, "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"),
+		"--rootfs", layer+":"+rootfs, "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port))
+	if err := errors.Join(logTo(w.lab, w.path("lab.log")), w.lab.Start()); err != nil {
+		return err
+	}
+	return until(ctx, 20*time.Second, func() error {
+		_, err := w.run("lab", "status", "--socket", socket)
+		return err
+	})
+}
+
+// people changes the one-time password and signs the administrator in.
+func (w *world) people() error {
+	first := "@" + w.path("server/first-password")
+	for _, args := range [][]string{
+		{"account", "password", "change", "--server", w.address, "--username", upn, "--password", first, "--new-password", password},
+		{"login", "--server", w.address, "-u", upn, "-p", password},
+		{"group", "create", "--name", group, "--location", "southcentralus"},
+	} {
+		if _, err := w.run(args...); err != nil {
+			return fmt.Errorf("sally %s %s: %w", args[0], args[1], err)
+		}
+	}
+	return nil
+}
+
+// machine makes the machine and logs in to it.
+func (w *world) machine() error {
+	if _, err := output(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.path("static"))); err != nil {
+		return err
+	}
+	scope, err := w.run("group", "show", "--resource-group", group, "--query", "id", "-o", "tsv")
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"vm", "create", "--resource-group", group, "--name", machine, "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", w.path("static.pub")},
+		{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", group, "--vm-name", machine},
+		{"role", "assignment", "create", "--role", "Virtual Machine Administrator Login", "--assignee", upn, "--scope", scope},
+		{"ssh", "vm", "-n", machine, "-g", group, "--", "true"},
+	} {
+		if _, err := w.run(args...); err != nil {
+			return fmt.Errorf("sally %s %s: %w", args[0], args[1], err)
+		}
+	}
+	return nil
+}
+
+// command is sally as the administrator.
+func (w *world) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(w.sally, args...)
+	cmd.Dir = w.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "SALLY_CONFIG_DIR=" + w.path("cli"), "LANG=C.UTF-8", "SALLY_SERVER=" + w.address}
+	return cmd
+}
+
+func (w *world) run(args ...string) (string, error) { return output(w.command(args...)) }
+
+func (w *world) close() {
+	stop(w.lab)
+	stop(w.server)
+}
+
+// trust is the TLS configuration that the manifest gives, checked by the
+// thumbprint in the server's address as every client does.
+func (w *world) trust() (*tls.Config, error) {
+	pin := w.address[strings.LastIndexByte(w.address, '#')+1:]
+	// Nothing is sent before the manifest is checked, and it carries its own signature.
+	unchecked := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	answer, err := unchecked.Get(w.url + "/.well-known/sallyport/manifest")
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var signed protocol.SignedManifest
+	if err := json.Unmarshal(data, &signed); err != nil {
+		return nil, err
+	}
+	manifest, err := signed.Open(pin)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	for _, der := range manifest.TLSRoots {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		roots.AddCert(root)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: "localhost"}, nil
+}
