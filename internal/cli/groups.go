@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// addGroups builds the tree of commands: the groups, the rows of verbs.go, and
+// the commands that have a file of their own.
+func (a *app) addGroups(root *cobra.Command) {
+	root.AddCommand(
+		group("account", "Subscriptions and the signed-in account."),
+		group("ad", "Users, groups, applications and service principals.",
+			group("user", "Users."), group("app", "Applications."), group("signed-in-user", "The signed-in user."),
+			group("group", "Groups.", group("member", "Members of a group.")),
+			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
+		group("audit", "The audit log."),
+		group("cloud", "The server."),
+		group("extension", "Extensions of this command line."),
+		group("group", "Resource groups."),
+		group("machine", "Machines and their agents."),
+		group("resource", "Resources of any type."),
+		group("role", "Roles.", group("assignment", "Role assignments."), group("definition", "Role definitions.")),
+		group("ssh", "SSH with certificates."),
+		group("vm", "Virtual machines.", group("identity", "The managed identity of a VM."),
+			group("extension", "Extensions of a VM.", group("image", "Extensions that can be installed."))),
+	)
+	for _, v := range verbs() {
+		place(root, v.path, v.command(a))
+	}
+	for path, cmd := range a.special() {
+		place(root, path, cmd)
+	}
+}
+
+// special returns the commands that make several calls or none, by path.
+func (a *app) special() map[string]*cobra.Command {
+	return map[string]*cobra.Command{
+		"login": a.loginCommand(), "logout": a.logoutCommand(), "version": a.versionCommand(), "rest": a.restCommand(),
+		"account show": a.accountShow(), "account list": a.accountList(), "account set": a.accountSet(), "account clear": a.accountClear(),
+		"account get-access-token": a.accountToken(), "account password": group("password", "The password of an account.", a.passwordChange()),
+		"cloud show": a.cloudShow(), "audit verify": a.auditVerify(),
+		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
+		"group exists": a.groupExists(),
+		"vm create":    a.vmCreate(), "vm show": a.vmShow(), "vm list": a.vmList(), "vm list-ip-addresses": a.vmAddresses(),
+		"vm identity assign": a.identityAssign(), "vm identity remove": a.identityRemove(),
+		"vm extension set": a.extensionSet(), "vm extension image list": a.extensionImages(),
+		"role assignment create": a.assignmentCreate(), "role assignment list": a.assignmentList(), "role assignment delete": a.assignmentDelete(),
+		"role definition list": a.definitionList(),
+		"ad group show":        a.adGroupShow(), "ad group delete": a.adGroupDelete(), "ad group member add": a.memberAdd(),
+		"ad group member remove": a.memberRemove(), "ad group member list": a.memberList(), "ad group member check": a.memberCheck(),
+		"ad app create": a.appCreate(), "ad app show": a.appShow(), "ad app delete": a.appDelete(),
+		"ad sp show": a.spShow(), "ad sp delete": a.spDelete(), "ad sp create-for-rbac": a.spCreateForRBAC(), "ad sp credential reset": a.credentialReset(),
+		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
+	}
+}
+
+// place puts a command under the group that its path names.
+func place(root *cobra.Command, path string, cmd *cobra.Command) {
+	words := strings.Fields(path)
+	parent := root
+	for _, w := range words[:len(words)-1] {
+		for _, c := range parent.Commands() {
+			if c.Name() == w {
+				parent = c
+				break
+			}
+		}
+	}
+	parent.AddCommand(cmd)
+}

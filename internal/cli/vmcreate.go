@@ -1,0 +1,356 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/cli/client"
+	"sallyport/internal/fault"
+)
+
+const defaultSize = "Standard_DS1_v2"
+
+// images are az's aliases of Linux images: publisher, offer, sku.
+func images() map[string]string {
+	return map[string]string{
+		"UbuntuLTS": "Canonical:UbuntuServer:18.04-LTS", "Ubuntu2204": "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2",
+		"Debian": "Debian:debian-10:10", "Debian11": "Debian:debian-11:11-gen2", "Debian12": "Debian:debian-12:12-gen2",
+		"CentOS": "OpenLogic:CentOS:7.5", "RHEL": "RedHat:RHEL:7-LVM", "SLES": "SUSE:sles-15-sp3:gen2", "openSUSE-Leap": "SUSE:openSUSE-leap-15-4:gen2",
+	}
+}
+
+func imageReference(name string) (map[string]any, error) {
+	urn := name
+	for alias, value := range images() {
+		if strings.EqualFold(alias, name) {
+			urn = value + ":latest"
+		}
+	}
+	parts := strings.Split(urn, ":")
+	if len(parts) != 4 {
+		return nil, usageError{"argument --image: '" + name + "' is neither PUBLISHER:OFFER:SKU:VERSION nor an alias such as UbuntuLTS or Debian12"}
+	}
+	return map[string]any{"publisher": parts[0], "offer": parts[1], "sku": parts[2], "version": parts[3]}, nil
+}
+
+func (a *app) vmCreate() *cobra.Command {
+	cmd := leafFor("create", "Create a Linux VM with its network.", []flag{
+		flagName("virtual machine"), flagGroup(), {name: "image", required: true, usage: "Image: an alias or PUBLISHER:OFFER:SKU:VERSION"},
+		{name: "location", short: "l", usage: "Location; the resource group's by default"}, {name: "size", def: defaultSize, usage: "Size"},
+		{name: "admin-username", usage: "Name of the local administrator; your own name by default"}, {name: "computer-name", usage: "Host name; the VM's name by default"},
+		{name: "generate-ssh-keys", kind: 'b', usage: "Make ~/.ssh/id_ed25519 where no key exists"},
+		{name: "ssh-key-values", kind: 'l', usage: "Public keys or files that hold them"}, {name: "authentication-type", usage: "ssh"},
+		{name: "assign-identity", kind: 'o', def: "[system]", usage: "Give the VM a managed identity"}, flagRole(), flagScope("Scope at which the identity gets the role"),
+		{name: "vnet-name", usage: "Virtual network"}, {name: "subnet", usage: "Subnet"}, {name: "nsg", usage: "Network security group"},
+		{name: "public-ip-address", usage: "Public address; \"\" for none"}, flagTags(), {name: "no-wait", kind: 'b', usage: "Do not wait for the VM"},
+	}, a.createVM)
+	cmd.Example = "  sally vm create -g GROUP -n VM --image UbuntuLTS --assign-identity --admin-username azureuser --generate-ssh-keys"
+	return cmd
+}
+
+// plan is a VM to be made, with the names of what belongs to it.
+type plan struct {
+	prefix, name, location       string
+	vnet, subnet, nsg, pip, nic  string
+	admin, computer, size        string
+	keys                         []string
+	image                        map[string]any
+	identity                     bool
+	tags                         any
+	vmPath, vnetPath, nsgPath    string
+	pipPath, nicPath, subnetPath string
+}
+
+func (a *app) createVM(ctx context.Context, in values) error {
+	s, err := a.session(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := a.planVM(ctx, s, in)
+	if err != nil {
+		return err
+	}
+	stop := a.progress("Creating " + p.name)
+	defer stop()
+	for _, c := range p.calls() {
+		answer, err := s.Send(ctx, c)
+		if err != nil {
+			return err
+		}
+		if c.Path == p.vmPath && in.on("no-wait") {
+			return nil
+		}
+		if _, err := s.Await(ctx, c, answer); err != nil {
+			return err
+		}
+	}
+	doc, err := machineAt(ctx, s, p.vmPath, true)
+	if err != nil {
+		return err
+	}
+	if in.text("role") != "" || in.text("scope") != "" {
+		if _, err := a.assign(ctx, s, assignment{principal: text(doc, "identity", "principalId"), kind: "ServicePrincipal", role: in.text("role"), scope: in.text("scope")}); err != nil {
+			return err
+		}
+	}
+	stop()
+	return a.print(created(doc), columns("ResourceGroup=resourceGroup", "PowerState=powerState", "PublicIpAddress=publicIpAddress", "Fqdns=fqdns", "PrivateIpAddress=privateIpAddress", "MacAddress=macAddress", "Location=location")...)
+}
+
+// created is what az prints after a creation.
+func created(doc map[string]any) map[string]any {
+	zones := ""
+	if list, ok := doc["zones"].([]any); ok && len(list) > 0 {
+		zones, _ = list[0].(string)
+	}
+	out := map[string]any{"fqdns": doc["fqdns"], "id": doc["id"], "location": doc["location"], "macAddress": doc["macAddresses"], "powerState": doc["powerState"],
+		"privateIpAddress": doc["privateIps"], "publicIpAddress": doc["publicIps"], "resourceGroup": doc["resourceGroup"], "zones": zones}
+	if identity, ok := doc["identity"].(map[string]any); ok {
+		out["identity"] = map[string]any{"systemAssignedIdentity": text(identity, "principalId"), "userAssignedIdentities": map[string]any{}}
+	}
+	return out
+}
+
+func (a *app) planVM(ctx context.Context, s *client.Session, in values) (plan, error) {
+	if t := in.text("authentication-type"); t != "" && !strings.EqualFold(t, "ssh") {
+		return plan{}, usageError{"argument --authentication-type: only ssh; passwords for machines are not offered"}
+	}
+	if err := onlySystem(in.list("assign-identity")); err != nil {
+		return plan{}, err
+	}
+	if (in.text("role") != "" || in.text("scope") != "") && !in.given("assign-identity") {
+		return plan{}, usageError{"usage error: --role and --scope need --assign-identity"}
+	}
+	image, err := imageReference(in.text("image"))
+	if err != nil {
+		return plan{}, err
+	}
+	vmPath, err := fillURL(machineURL, s, in)
+	if err != nil {
+		return plan{}, err
+	}
+	group, _, _ := strings.Cut(vmPath, "/providers/")
+	p := plan{prefix: group + "/providers/Microsoft.Network/", vmPath: vmPath, name: in.text("name"), location: in.text("location"), image: image,
+		size: in.text("size"), identity: in.given("assign-identity"), computer: in.text("computer-name"), admin: in.text("admin-username")}
+	if p.admin == "" {
+		p.admin = a.cfg.Env("USER")
+	}
+	if p.computer == "" {
+		p.computer = p.name
+	}
+	if p.admin == "" || strings.EqualFold(p.admin, "root") {
+		return plan{}, usageError{"argument --admin-username: name the machine's local administrator; it cannot be root"}
+	}
+	var rg struct {
+		Location string `json:"location"`
+	}
+	if err := do(ctx, s, call(http.MethodGet, group), &rg); err != nil {
+		return plan{}, err
+	}
+	if p.location == "" {
+		p.location = rg.Location
+	}
+	tags := map[string]any{"tags": map[string]string{}}
+	if err := addTags(tags, in); err != nil {
+		return plan{}, err
+	}
+	p.tags = tags["tags"]
+	if p.keys, err = a.adminKeys(in); err != nil {
+		return plan{}, err
+	}
+	p.nameParts(in)
+	return p, nil
+}
+
+// nameParts gives the network parts az's names.
+func (p *plan) nameParts(in values) {
+	choose := func(flag, otherwise string) string {
+		if in.text(flag) != "" {
+			return in.text(flag)
+		}
+		return p.name + otherwise
+	}
+	p.vnet, p.subnet, p.nsg, p.nic = choose("vnet-name", "VNET"), choose("subnet", "Subnet"), choose("nsg", "NSG"), p.name+"VMNic"
+	if !in.given("public-ip-address") || in.text("public-ip-address") != "" {
+		p.pip = choose("public-ip-address", "PublicIP")
+		p.pipPath = p.prefix + "publicIPAddresses/" + url.PathEscape(p.pip)
+	}
+	p.vnetPath = p.prefix + "virtualNetworks/" + url.PathEscape(p.vnet)
+	p.subnetPath = p.vnetPath + "/subnets/" + url.PathEscape(p.subnet)
+	p.nsgPath = p.prefix + "networkSecurityGroups/" + url.PathEscape(p.nsg)
+	p.nicPath = p.prefix + "networkInterfaces/" + url.PathEscape(p.nic)
+}
+
+// calls are the five writes of az's template, in the order of its dependsOn.
+func (p plan) calls() []client.Call {
+	put := func(path string, properties map[string]any) client.Call {
+		return client.Call{Method: http.MethodPut, Path: path, Body: map[string]any{"location": p.location, "tags": p.tags, "properties": properties}}
+	}
+	ref := func(id string) map[string]any { return map[string]any{"id": id} }
+	calls := []client.Call{
+		put(p.vnetPath, map[string]any{"addressSpace": map[string]any{"addressPrefixes": []string{"10.0.0.0/16"}},
+			"subnets": []any{map[string]any{"name": p.subnet, "properties": map[string]any{"addressPrefix": "10.0.0.0/24"}}}}),
+		put(p.nsgPath, map[string]any{"securityRules": []any{map[string]any{"name": "default-allow-ssh", "properties": map[string]any{"protocol": "Tcp", "sourcePortRange": "*",
+			"destinationPortRange": "22", "sourceAddressPrefix": "*", "destinationAddressPrefix": "*", "access": "Allow", "priority": 1000, "direction": "Inbound"}}}}),
+	}
+	config := map[string]any{"privateIPAllocationMethod": "Dynamic", "subnet": ref(p.subnetPath)}
+	if p.pip != "" {
+		calls = append(calls, put(p.pipPath, map[string]any{"publicIPAllocationMethod": "Dynamic"}))
+		config["publicIPAddress"] = ref(p.pipPath)
+	}
+	calls = append(calls, put(p.nicPath, map[string]any{"ipConfigurations": []any{map[string]any{"name": "ipconfig" + p.name, "properties": config}}, "networkSecurityGroup": ref(p.nsgPath)}))
+	keys := make([]any, 0, len(p.keys))
+	for _, k := range p.keys {
+		keys = append(keys, map[string]any{"path": "/home/" + p.admin + "/.ssh/authorized_keys", "keyData": k})
+	}
+	vm := put(p.vmPath, map[string]any{
+		"hardwareProfile": map[string]any{"vmSize": p.size},
+		"networkProfile":  map[string]any{"networkInterfaces": []any{ref(p.nicPath)}},
+		"storageProfile":  map[string]any{"osDisk": map[string]any{"createOption": "FromImage", "caching": "ReadWrite"}, "imageReference": p.image},
+		"osProfile": map[string]any{"computerName": p.computer, "adminUsername": p.admin,
+			"linuxConfiguration": map[string]any{"disablePasswordAuthentication": true, "ssh": map[string]any{"publicKeys": keys}}},
+	})
+	if p.identity {
+		body, _ := vm.Body.(map[string]any)
+		body["identity"] = map[string]any{"type": "SystemAssigned"}
+	}
+	return append(calls, vm)
+}
+
+// newestExtension asks for the newest version and keeps major.minor of it.
+func newestExtension(ctx context.Context, s *client.Session, location string, in values) (string, error) {
+	subscription, err := subscriptionOf(s)
+	if err != nil {
+		return "", err
+	}
+	path := "/subscriptions/" + subscription + "/providers/Microsoft.Compute/locations/" + url.PathEscape(location) + "/publishers/" +
+		url.PathEscape(in.text("publisher")) + "/artifacttypes/vmextension/types/" + url.PathEscape(in.text("name")) + "/versions"
+	names, err := names(ctx, s, path)
+	if err != nil && !client.IsNotFound(err) {
+		return "", err
+	}
+	best := ""
+	for _, n := range names {
+		if best == "" || newer(n, best) {
+			best = n
+		}
+	}
+	parts := strings.Split(best, ".")
+	if len(parts) < 2 {
+		return "", fault.New(fault.NotFound, "ExtensionNotFound", "no version of the extension %s by %s was found in %s", in.text("name"), in.text("publisher"), location).
+			WithRemedy("Check publisher and name: sally vm extension image list -l %s", location)
+	}
+	return parts[0] + "." + parts[1], nil
+}
+
+// names reads a bare array of things with names.
+func names(ctx context.Context, s *client.Session, path string) ([]string, error) {
+	answer, err := s.Send(ctx, call(http.MethodGet, path))
+	if err != nil {
+		return nil, err
+	}
+	var list []struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(answer.Body, &list); err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "BadAnswer", "the server's answer cannot be read")
+	}
+	out := make([]string, 0, len(list))
+	for _, one := range list {
+		out = append(out, one.Name)
+	}
+	return out, nil
+}
+
+// newer compares dotted numbers.
+func newer(a, b string) bool {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := 0; i < len(x) && i < len(y); i++ {
+		if len(x[i]) != len(y[i]) {
+			return len(x[i]) > len(y[i])
+		}
+		if x[i] != y[i] {
+			return x[i] > y[i]
+		}
+	}
+	return len(x) > len(y)
+}
+
+func (a *app) extensionImages() *cobra.Command {
+	return leafFor("list", "List the extensions that can be installed.", []flag{
+		{name: "location", short: "l", usage: "Location"}, {name: "publisher", short: "p", usage: "Publisher"}, {name: "name", short: "n", usage: "Name"},
+		{name: "latest", kind: 'b', usage: "Only the newest version of each"},
+	}, a.listExtensionImages)
+}
+
+func (a *app) listExtensionImages(ctx context.Context, in values) error {
+	s, err := a.session(ctx)
+	if err != nil {
+		return err
+	}
+	subscription, err := subscriptionOf(s)
+	if err != nil {
+		return err
+	}
+	location := in.text("location")
+	if location == "" {
+		all, err := s.List(ctx, call(http.MethodGet, "/subscriptions/"+subscription+"/locations"))
+		var first struct {
+			Name string `json:"name"`
+		}
+		if err != nil || len(all) == 0 || json.Unmarshal(all[0], &first) != nil {
+			return usageError{"the following arguments are required: --location/-l"}
+		}
+		location = first.Name
+	}
+	base := "/subscriptions/" + subscription + "/providers/Microsoft.Compute/locations/" + url.PathEscape(location) + "/publishers"
+	publishers, err := names(ctx, s, base)
+	if err != nil {
+		return err
+	}
+	list := []any{}
+	for _, p := range matching(publishers, in.text("publisher")) {
+		types, err := names(ctx, s, base+"/"+url.PathEscape(p)+"/artifacttypes/vmextension/types")
+		if err != nil {
+			return err
+		}
+		for _, t := range matching(types, in.text("name")) {
+			versions, err := names(ctx, s, base+"/"+url.PathEscape(p)+"/artifacttypes/vmextension/types/"+url.PathEscape(t)+"/versions")
+			if err != nil {
+				return err
+			}
+			for _, v := range wantedVersions(versions, in.on("latest")) {
+				list = append(list, map[string]any{"publisher": p, "name": t, "version": v})
+			}
+		}
+	}
+	return a.print(list, columns("Publisher=publisher", "Name=name", "Version=version")...)
+}
+
+func matching(all []string, part string) []string {
+	var out []string
+	for _, s := range all {
+		if strings.Contains(strings.ToLower(s), strings.ToLower(part)) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func wantedVersions(versions []string, latest bool) []string {
+	if !latest || len(versions) == 0 {
+		return versions
+	}
+	best := versions[0]
+	for _, v := range versions[1:] {
+		if newer(v, best) {
+			best = v
+		}
+	}
+	return []string{best}
+}
