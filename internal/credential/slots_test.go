@@ -1,0 +1,85 @@
+package credential
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"sallyport/internal/fault"
+)
+
+// waiters returns how many requests wait.
+func (f *FairSlots) waiters() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, q := range f.waiting {
+		n += len(q)
+	}
+	return n
+}
+
+func TestFairSlots_TurnsBetweenSources(t *testing.T) {
+	f := NewFairSlots(1)
+	held, err := f.Acquire(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var order []string
+	var wg sync.WaitGroup
+	start := func(source string) {
+		before := f.waiters()
+		wg.Go(func() {
+			release, err := f.Acquire(context.Background(), source)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			order = append(order, source)
+			mu.Unlock()
+			release()
+		})
+		for f.waiters() == before { //nolint:revive // waits for the goroutine to stand in its queue
+		}
+	}
+	for range 5 {
+		start("flood")
+	}
+	start("person")
+	held()
+	wg.Wait()
+	if len(order) != 6 || order[1] != "person" {
+		t.Fatalf("order %v: the person waited for the flood", order)
+	}
+	if f.free != 1 || len(f.turns) != 0 || len(f.waiting) != 0 {
+		t.Fatalf("slots leaked: %+v", f)
+	}
+}
+
+func TestFairSlots_LimitAndCancel(t *testing.T) {
+	f := NewFairSlots(1)
+	held, _ := f.Acquire(t.Context(), "x")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range waitLimit {
+		wg.Go(func() {
+			if _, err := f.Acquire(ctx, "flood"); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	for f.waiters() < waitLimit { //nolint:revive // as above
+	}
+	if _, err := f.Acquire(t.Context(), "flood"); !fault.Is(err, fault.Exhausted) {
+		t.Fatal(err)
+	}
+	cancel()
+	wg.Wait()
+	held()
+	if f.free != 1 || len(f.turns) != 0 || len(f.waiting) != 0 {
+		t.Fatalf("slots leaked: %+v", f)
+	}
+}
