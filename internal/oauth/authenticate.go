@@ -1,0 +1,47 @@
+package oauth
+
+import (
+	"errors"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/oauth/token"
+)
+
+// Authenticate turns a bearer access token for one resource into a caller:
+// signature, issuer, audience, times; then the account as it is now. A token of
+// a principal that is gone, disabled, or whose tokens up to NotBefore were
+// withdrawn is refused. It makes no address and no correlation id: those are the
+// door's.
+func (s *Service) Authenticate(bearer string, r Resource, at time.Time) (audit.By, error) {
+	c, err := s.cfg.Tokens.Verify(bearer, token.Expect{Issuers: s.Issuers(), Audiences: s.Audiences(r), Tenant: s.cfg.Directory.Tenant().ID, At: at})
+	if errors.Is(err, token.ErrExpired) {
+		return audit.By{}, fault.Wrap(err, fault.Unauthenticated, "ExpiredAuthenticationToken", "The access token has expired.").WithRemedy("Sign in again: sally login")
+	}
+	if err != nil {
+		return audit.By{}, fault.Wrap(err, fault.Unauthenticated, "InvalidAuthenticationToken", "The access token is not valid here: %s.", err.Error()).WithRemedy("Sign in again: sally login")
+	}
+	by := audit.By{Principal: c.ObjectID, Client: c.AppID, Session: c.Session, At: at}
+	var notBefore time.Time
+	enabled := false
+	switch c.IDType {
+	case "user":
+		u, ok := s.cfg.Directory.User(c.ObjectID)
+		by.Type, by.Name, enabled, notBefore = audit.User, u.UPN, ok && u.Enabled, u.NotBefore
+	case "app":
+		sp, ok := s.cfg.Principals.ServicePrincipal(c.ObjectID)
+		by.Type, by.Name, enabled, notBefore = audit.ServicePrincipal, sp.AppID, ok && sp.Enabled, sp.NotBefore
+	}
+	if !enabled {
+		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The account of this access token is disabled or deleted.").WithRemedy("Ask a User Administrator.")
+	}
+	if c.Issued().Before(notBefore) {
+		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The access token was withdrawn: the password was changed or the sessions were revoked.").WithRemedy("Sign in again: sally login")
+	}
+	by.Groups = s.cfg.Directory.GroupsOf(c.ObjectID)
+	return by, nil
+}
+
+// Keys is the JSON Web Key Set.
+func (s *Service) Keys() token.KeySet { return s.cfg.Tokens.Set() }

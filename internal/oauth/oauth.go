@@ -1,0 +1,105 @@
+package oauth
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
+	"sallyport/internal/credential"
+	"sallyport/internal/directory"
+	"sallyport/internal/oauth/token"
+	"sallyport/internal/signin"
+	"sallyport/internal/sshca"
+)
+
+// Lifetimes of what this package gives out.
+const (
+	tokenLife   = time.Hour
+	codeLife    = 5 * time.Minute
+	deviceLife  = 15 * time.Minute
+	devicePoll  = 5 * time.Second
+	assertLife  = time.Hour // the longest life of a client assertion
+	clockLeeway = 5 * time.Minute
+)
+
+// Directory knows who exists; directory.Index satisfies it.
+type Directory interface {
+	Tenant() directory.Tenant
+	User(id string) (directory.User, bool)
+	GroupsOf(principalID string) []string
+	Application(appID string) (directory.Application, bool)
+	ServicePrincipalByAppID(appID string) (directory.ServicePrincipal, bool)
+}
+
+// Principals finds a service principal by object id; directory.Index satisfies it.
+type Principals interface {
+	ServicePrincipal(id string) (directory.ServicePrincipal, bool)
+}
+
+// People proves users; signin.Service satisfies it. Its refusals are faults
+// whose code is an AADSTS code.
+type People interface {
+	Check(ctx context.Context, by audit.By, upn, password string) (directory.User, error)
+}
+
+// Clients proves confidential clients; credential.Service satisfies it.
+type Clients interface {
+	VerifySecret(ctx context.Context, appID, secret string) (credential.ClientStatus, error)
+	ClientCertificates(ctx context.Context, appID string) ([]credential.Certificate, error)
+}
+
+// Issuer signs certificates; sshca.Issuer satisfies it.
+type Issuer interface {
+	Issue(sshca.Request) (*ssh.Certificate, error)
+}
+
+// Config makes a Service. Roles, Policies and PreAuthorized may be nil.
+type Config struct {
+	URL           string // "https://host[:port]", no slash at the end
+	Write         func(context.Context, func(Tx) error) error
+	Read          func(context.Context, func(Tx) error) error
+	Rand          io.Reader
+	Hash          func(label, secret string) []byte
+	Directory     Directory
+	Principals    Principals
+	People        People
+	Clients       Clients
+	Tokens        *token.Keys
+	Issuer        Issuer
+	Roles         func(userID string, groups []string) []string // directory role template ids
+	Policies      func() []conditional.Policy
+	PreAuthorized func(appID string) bool // may ask for users' certificates besides the CLIs
+}
+
+// Service is safe for concurrent use.
+type Service struct{ cfg Config }
+
+// New returns a Service.
+func New(cfg Config) *Service {
+	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	return &Service{cfg}
+}
+
+// random returns a high-entropy secret as base64url text.
+func (s *Service) random() (string, error) {
+	b := make([]byte, 32)
+	if _, err := io.ReadFull(s.cfg.Rand, b); err != nil {
+		return "", fmt.Errorf("oauth: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b), nil
+}
+
+func (s *Service) guid() (string, error) {
+	b := make([]byte, 16)
+	if _, err := io.ReadFull(s.cfg.Rand, b); err != nil {
+		return "", fmt.Errorf("oauth: %w", err)
+	}
+	return signin.GUID(b), nil
+}

@@ -1,0 +1,156 @@
+package oauth
+
+import (
+	"slices"
+	"strings"
+
+	"sallyport/internal/directory"
+)
+
+// Resource is what a token is for.
+type Resource uint8
+
+// The resources. Own is the client itself: a token that only shows who signed in.
+const (
+	NoResource Resource = iota
+	ARM
+	Graph
+	SSH
+	Own
+)
+
+// Well-known client ids of the resources, which policies name.
+const (
+	armAppID   = "797f4846-ba00-4fd7-ba43-dac1f8f63013"
+	graphAppID = "00000003-0000-0000-c000-000000000000"
+)
+
+// Scope is a parsed scope parameter.
+type Scope struct {
+	Text     string // as requested, single spaces: the client's cache key
+	Resource Resource
+	Audience string
+	Offline  bool
+	OpenID   bool
+}
+
+// AppID is the resource's client id, for policies.
+func (sc Scope) AppID() string {
+	switch sc.Resource {
+	case ARM:
+		return armAppID
+	case Graph:
+		return graphAppID
+	case SSH:
+		return directory.LinuxSignIn
+	default:
+		return sc.Audience
+	}
+}
+
+// Audiences lists the audiences of ARM or Graph access tokens.
+func (s *Service) Audiences(r Resource) []string {
+	switch r {
+	case ARM:
+		return []string{s.cfg.URL + "/arm", s.cfg.URL + "/arm/", "https://management.azure.com", "https://management.azure.com/", "https://management.core.windows.net", "https://management.core.windows.net/", armAppID}
+	case Graph:
+		return []string{s.cfg.URL, s.cfg.URL + "/", s.cfg.URL + "/graph", s.cfg.URL + "/graph/", "https://graph.microsoft.com", "https://graph.microsoft.com/", graphAppID}
+	case SSH:
+		return []string{"https://pas.windows.net/CheckMyAccess/Linux", "https://pas.chinacloudapi.cn/CheckMyAccess/Linux", "https://pasff.usgovcloudapi.net/CheckMyAccess/Linux"}
+	}
+	return nil
+}
+
+// sshLike reports whether a text means the SSH resource in any spelling, so that
+// no variant of it slips through as something else.
+func sshLike(text string) bool {
+	t := strings.ToLower(text)
+	return strings.Contains(t, "checkmyaccess") || strings.Contains(t, directory.LinuxSignIn) || strings.Contains(t, "//pas.") || strings.Contains(t, "//pasff.")
+}
+
+func (s *Service) classify(audience, client string) Resource {
+	for _, r := range []Resource{ARM, Graph, SSH} {
+		if slices.Contains(s.Audiences(r), audience) {
+			return r
+		}
+	}
+	if strings.EqualFold(audience, client) || strings.EqualFold(audience, "api://"+client) {
+		return Own
+	}
+	return NoResource
+}
+
+// parseScope reads a scope parameter. The audience is the text before
+// "/.default", as it stands (a resource that ends in a slash gives two). Names
+// of single Graph permissions mean Graph.
+func (s *Service) parseScope(text, client string) (Scope, error) {
+	words := strings.Fields(text)
+	sc := Scope{Text: strings.Join(words, " ")}
+	if len(text) > 4096 {
+		return Scope{}, refuse("invalid_scope", 70011, "The scope is too long.")
+	}
+	for _, w := range words {
+		switch w {
+		case "openid", "profile", "email":
+			sc.OpenID = true
+			continue
+		case "offline_access":
+			sc.Offline = true
+			continue
+		}
+		audience := s.audienceOf(w)
+		r := s.classify(audience, client)
+		if r == NoResource {
+			return Scope{}, unknownResource(audience)
+		}
+		if sc.Resource != NoResource && (sc.Resource != r || sc.Audience != audience) {
+			return Scope{}, refuse("invalid_scope", 28000, "The scope names more than one resource. Ask for one resource at a time.")
+		}
+		sc.Resource, sc.Audience = r, audience
+	}
+	if sc.Resource == NoResource {
+		sc.Resource, sc.Audience = Own, client
+	}
+	return sc, nil
+}
+
+func unknownResource(audience string) *Error {
+	if sshLike(audience) {
+		return refuse("invalid_scope", 70011, "The scope '%s' is not valid. The scope for SSH certificates is https://pas.windows.net/CheckMyAccess/Linux/.default.", show(audience))
+	}
+	return refuse("invalid_resource", 500011, "The resource principal named '%s' was not found in the tenant. Ask for %s.", show(audience), "Resource Manager (URL/arm/.default) or Microsoft Graph")
+}
+
+// audienceOf cuts the permission off a scope.
+func (s *Service) audienceOf(word string) string {
+	if a, ok := strings.CutSuffix(word, "/.default"); ok {
+		return a
+	}
+	for _, end := range []string{"/user_impersonation"} {
+		if a, ok := strings.CutSuffix(word, end); ok {
+			return a
+		}
+	}
+	if !strings.Contains(word, "/") { // "User.Read"
+		return "https://graph.microsoft.com"
+	}
+	for _, base := range s.Audiences(Graph) {
+		if rest, ok := strings.CutPrefix(word, strings.TrimSuffix(base, "/")+"/"); ok && !strings.Contains(rest, "/") && strings.Contains(rest, ".") {
+			return base
+		}
+	}
+	return word
+}
+
+// show bounds foreign text before it is quoted back.
+func show(text string) string {
+	if len(text) > 120 {
+		text = text[:120] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return '?'
+		}
+		return r
+	}, text)
+}
