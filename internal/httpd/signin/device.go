@@ -1,0 +1,123 @@
+package signin
+
+import (
+	"net/http"
+	"net/url"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
+	"sallyport/internal/signin"
+)
+
+// deviceForm names the device forms for their tokens.
+const deviceForm = "device"
+
+func (h *Handler) codePage(c *httpd.Call, status int, problem string) error {
+	token, err := h.csrf(c, deviceForm)
+	if err != nil {
+		return err
+	}
+	return h.pages.show(c, status, page{Kind: "code", Title: "Sign in on a device", Problem: problem, CSRF: token}, "")
+}
+
+// device shows the code form. A code in the address counts only when it comes
+// from the sign-in that deviceCode started: a link that somebody sends cannot
+// fill it in (RFC 8628 section 5.4).
+func (h *Handler) device(c *httpd.Call) error {
+	q := c.R.URL.Query()
+	proof, code := q.Get(stepParameter), q.Get("code")
+	q.Del(stepParameter)
+	session, user, err := h.current(c)
+	if err != nil {
+		return err
+	}
+	if session == nil || code == "" {
+		return h.codePage(c, http.StatusOK, "")
+	}
+	if _, _, ok := h.cfg.SignIn.Proven(proof, request(c.R.URL.Path, q), session.ID, c.By.At); !ok {
+		return h.codePage(c, http.StatusOK, "")
+	}
+	return h.confirm(c, *session, user.UPN, code)
+}
+
+// deviceCode takes a typed code: from who is not signed in, to the sign-in
+// first, so that codes cannot be tried without an account.
+func (h *Handler) deviceCode(c *httpd.Call) error {
+	form, err := c.Form()
+	if err != nil {
+		return err
+	}
+	if err := h.checkForm(c, deviceForm, form.Get("csrf")); err != nil {
+		return err
+	}
+	code := form.Get("code")
+	if code == "" || len(code) > 16 {
+		return h.codePage(c, http.StatusBadRequest, "Enter the 8 letters and digits that the device shows.")
+	}
+	session, user, err := h.current(c)
+	if err != nil {
+		return err
+	}
+	if session == nil {
+		return h.toSignIn(c, signin.Flow{Return: "/device?" + url.Values{"code": {code}}.Encode(), Client: "the sign-in of your device"})
+	}
+	return h.confirm(c, *session, user.UPN, code)
+}
+
+// confirm shows who asks, or counts a wrong code.
+func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code string) error {
+	d, app, ok, err := h.cfg.OAuth.PendingDevice(c.R.Context(), c.By, code)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		over, err := h.cfg.SignIn.Miss(c.R.Context(), c.By, session)
+		if err != nil {
+			return err
+		}
+		if over {
+			setCookie(c, sessionCookie, "", -1)
+			return fault.New(fault.Exhausted, "TooManyCodes", "Too many wrong codes; you were signed out.").WithRemedy("Start again on the device and type the code that it shows.")
+		}
+		return h.codePage(c, http.StatusBadRequest, "This code is unknown or has expired. Check it, or start again on the device.")
+	}
+	token, err := h.csrf(c, deviceForm+d.UserCode+session.ID)
+	if err != nil {
+		return err
+	}
+	return h.pages.show(c, http.StatusOK, page{Kind: "confirm", Title: "Sign in to " + app.DisplayName + "?", Client: app.DisplayName, Code: d.UserCode, Address: d.Address, User: upn, CSRF: token}, "")
+}
+
+// deviceDecide records the answer.
+func (h *Handler) deviceDecide(c *httpd.Call) error {
+	form, err := c.Form()
+	if err != nil {
+		return err
+	}
+	session, _, err := h.current(c)
+	if err != nil {
+		return err
+	}
+	if session == nil {
+		return h.codePage(c, http.StatusUnauthorized, "You are no longer signed in. Enter the code again.")
+	}
+	code := form.Get("code")
+	if err := h.checkForm(c, deviceForm+code+session.ID, form.Get("csrf")); err != nil {
+		return err
+	}
+	d, _, ok, err := h.cfg.OAuth.PendingDevice(c.R.Context(), c.By, code)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return h.codePage(c, http.StatusBadRequest, "This code has expired or was used. Start again on the device.")
+	}
+	approve := form.Get("decision") == "approve"
+	if err := h.cfg.OAuth.DecideDevice(c.R.Context(), c.By, d, *session, approve); err != nil {
+		return sentence(err)
+	}
+	if approve {
+		return h.pages.show(c, http.StatusOK, page{Title: "You are signed in", Notice: "Go back to your device. You can close this page."}, "")
+	}
+	return h.pages.show(c, http.StatusOK, page{Title: "Denied", Notice: "The device was not signed in. You can close this page."}, "")
+}
