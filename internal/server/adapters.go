@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/keystore"
+	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/resource/types"
+	"sallyport/internal/sshca"
+	"sallyport/internal/store"
+)
+
+// The adapters here translate between what one domain offers and what another
+// declared. None decides anything.
+
+// machineKeys signs what machines are told. The audit head is signed anew at
+// most once a second.
+type machineKeys struct {
+	signed   protocol.SignedManifest
+	manifest protocol.Manifest
+	snapshot crypto.Signer
+	auditKey crypto.Signer
+	rand     io.Reader
+	store    *store.Store
+	now      func() time.Time
+
+	mu   sync.Mutex
+	head machine.SignedHead
+	at   time.Time
+}
+
+func newMachineKeys(keys *keystore.Store, signed protocol.SignedManifest, m protocol.Manifest, st *store.Store, cfg Config) (*machineKeys, error) {
+	snapshot, err := keys.Signer(protocol.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	auditKey, err := keys.Signer(protocol.Audit)
+	if err != nil {
+		return nil, err
+	}
+	return &machineKeys{signed: signed, manifest: m, snapshot: snapshot, auditKey: auditKey, rand: cfg.Rand, store: st, now: cfg.Now}, nil
+}
+
+// Manifest returns the newest signed manifest with its content.
+func (k *machineKeys) Manifest() (protocol.SignedManifest, protocol.Manifest) {
+	return k.signed, k.manifest
+}
+
+// SignSnapshot signs with the snapshot key.
+func (k *machineKeys) SignSnapshot(payload []byte) (protocol.Envelope, error) {
+	return protocol.Sign(k.rand, k.snapshot, protocol.TypeSnapshot, payload)
+}
+
+// AuditHead returns a signed head of the audit chain.
+func (k *machineKeys) AuditHead() (machine.SignedHead, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := k.now(); now.Sub(k.at) < time.Second {
+		return k.head, k.head.KeyID != ""
+	}
+	var head audit.Head
+	err := k.store.Read(context.Background(), func(t *store.Tx) error {
+		var err error
+		head, err = t.AuditHead()
+		return err
+	})
+	if err != nil || head.Sequence == 0 {
+		return machine.SignedHead{}, false
+	}
+	e, err := protocol.Sign(k.rand, k.auditKey, protocol.TypeAudit, head.Bytes())
+	if err != nil {
+		return machine.SignedHead{}, false
+	}
+	k.head, k.at = machine.SignedHead{Head: head, KeyID: e.KeyID, Signature: e.Signature}, k.now()
+	return k.head, true
+}
+
+// hostIssuer is sshca as machine wants it.
+type hostIssuer struct{ issuer *sshca.Issuer }
+
+// hostLife is how long a host certificate is valid.
+const hostLife = 7 * 24 * time.Hour
+
+// IssueHost signs a host certificate.
+func (h hostIssuer) IssueHost(r machine.HostRequest) (machine.HostCertificate, error) {
+	pub, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.PublicKey))
+	if err != nil || len(rest) != 0 {
+		return machine.HostCertificate{}, fmt.Errorf("host key: %w", err)
+	}
+	c, err := h.issuer.Issue(sshca.Request{Type: sshca.Host, PublicKey: pub, Principals: []string{r.Principal}, KeyID: r.KeyID, IssuedAt: r.At, Lifetime: hostLife})
+	if err != nil {
+		return machine.HostCertificate{}, err
+	}
+	return machine.HostCertificate{Line: string(ssh.MarshalAuthorizedKey(c)), Serial: c.Serial, ValidBefore: time.Unix(int64(c.ValidBefore), 0).UTC()}, nil //nolint:gosec // the linter bounds it
+}
+
+// desired is the resource model as machine wants it.
+type desired struct{ machines *types.Machines }
+
+// Desired returns what a machine is wanted to be.
+func (d desired) Desired(machineID string) (machine.Desired, bool) {
+	w, ok := d.machines.Want(machineID)
+	if !ok {
+		return machine.Desired{}, false
+	}
+	out := machine.Desired{ResourceID: w.ResourceID, Identity: w.Identity, LoginEnabled: w.LoginEnabled, Revision: w.Revision}
+	if w.AdminName != "" {
+		out.Administrator = &protocol.LocalAdministrator{Name: w.AdminName, Keys: w.AdminKeys}
+	}
+	return out, true
+}
+
+// agents is machine as the resource types want it.
+type agents struct{ machines *machine.Service }
+
+// Agent returns a machine's last word.
+func (a agents) Agent(machineID string) (types.AgentState, bool) {
+	s, ok := a.machines.State(machineID)
+	if !ok {
+		return types.AgentState{}, false
+	}
+	return types.AgentState{LastSeen: s.LastSeen, Version: s.Agent, OS: s.OS, OpenSSH: s.OpenSSH, Reached: s.Report.Revision, Provisioned: s.Report.Provisioned,
+		ExitCode: s.Report.ExitCode, Message: s.Report.Message, Snapshot: s.Version, Acknowledged: s.Acknowledged, Addresses: s.Report.Addresses}, true
+}

@@ -1,0 +1,267 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"sallyport/internal/credential"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/keystore"
+	"sallyport/internal/labwire"
+	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/oauth"
+	"sallyport/internal/oauth/token"
+	"sallyport/internal/rbac"
+	"sallyport/internal/resource"
+	"sallyport/internal/resource/types"
+	"sallyport/internal/scope"
+	"sallyport/internal/signin"
+	"sallyport/internal/sshca"
+	"sallyport/internal/store"
+)
+
+// Config is what a running server is made of.
+type Config struct {
+	State      string // folder that Init made
+	Listen     string // host:port
+	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
+	Passphrase []byte
+	Now        func() time.Time
+	Rand       io.Reader
+	Log        *slog.Logger
+}
+
+// hashSlots is how many passwords are hashed at a time.
+const hashSlots = 2
+
+// deployment is everything that the doors stand on.
+type deployment struct {
+	cfg      Config
+	store    *store.Store
+	keys     *keystore.Store
+	signed   protocol.SignedManifest
+	manifest protocol.Manifest
+	follow   *follower
+
+	directory   *directory.Index
+	roles       *rbac.Index
+	tree        *resource.Tree
+	machineKeys *machine.Index
+	wanted      *types.Machines
+
+	people      *directory.Service
+	credentials *credential.Service
+	dirRoles    *rbac.DirectoryRoles
+	engine      *resource.Engine
+	accounts    types.Accounts
+	machines    *machine.Service
+	sessions    *signin.Service
+	oauth       *oauth.Service
+}
+
+// open opens a deployment's store and keys, loads the indexes and connects the
+// services.
+func open(ctx context.Context, cfg Config) (*deployment, error) {
+	if err := notRoot(); err != nil {
+		return nil, err
+	}
+	if err := privateDir(cfg.State); err != nil {
+		return nil, err
+	}
+	st, err := store.Open(ctx, store.Config{Path: filepath.Join(cfg.State, storeFile), Now: cfg.Now, Writer: writerName})
+	if err != nil {
+		return nil, err
+	}
+	d := &deployment{cfg: cfg, store: st}
+	if err := d.connect(ctx); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return d, nil
+}
+
+func (d *deployment) connect(ctx context.Context) error {
+	var err error
+	if d.keys, err = keystore.Open(keystore.Config{Dir: filepath.Join(d.cfg.State, keysDir), Rand: d.cfg.Rand, Passphrase: d.cfg.Passphrase}); err != nil {
+		return err
+	}
+	if err := d.loadManifest(ctx); err != nil {
+		return err
+	}
+	if err := d.loadIndexes(ctx); err != nil {
+		return err
+	}
+	if err := d.connectDirectory(); err != nil {
+		return err
+	}
+	issuer, err := d.issuer()
+	if err != nil {
+		return err
+	}
+	if err := d.connectMachines(issuer); err != nil {
+		return err
+	}
+	return d.connectOAuth(issuer)
+}
+
+// loadManifest reads the manifest and holds the keys on disk to it: a server
+// whose keys are not the listed ones would be refused by every machine.
+func (d *deployment) loadManifest(ctx context.Context) error {
+	found := false
+	if err := d.store.Read(ctx, func(t *store.Tx) error {
+		var err error
+		found, err = t.Fact(factManifest, &d.signed)
+		return err
+	}); err != nil {
+		return err
+	}
+	if !found {
+		return fault.New(fault.NotFound, "ManifestMissing", "the store at %s holds no deployment", d.cfg.State).WithRemedy("Make one with: sally server init")
+	}
+	pub, err := x509.ParsePKIXPublicKey(d.signed.ManifestKey)
+	if err != nil {
+		return fmt.Errorf("manifest key: %w", err)
+	}
+	pin, err := protocol.Thumbprint(pub)
+	if err != nil {
+		return err
+	}
+	if d.manifest, err = d.signed.Open(pin); err != nil {
+		return err
+	}
+	for _, p := range []protocol.Purpose{protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit} {
+		key, err := d.keys.Signer(p)
+		if err != nil {
+			return err
+		}
+		id, err := protocol.Thumbprint(key.Public())
+		if err != nil {
+			return err
+		}
+		if !listed(d.manifest, p, id) {
+			return fault.New(fault.Conflict, "KeyNotListed", "the %s key in %s is not the one that the manifest lists", p, keysDir).WithRemedy("Put back the keys that belong to this store.")
+		}
+	}
+	return nil
+}
+
+func listed(m protocol.Manifest, p protocol.Purpose, id string) bool {
+	for _, k := range m.Keys {
+		if k.Purpose == p && k.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// loadIndexes loads every index from one consistent read and starts the
+// follower at its position.
+func (d *deployment) loadIndexes(ctx context.Context) error {
+	d.directory, d.tree, d.machineKeys, d.wanted = directory.NewIndex(), resource.NewTree(), machine.NewIndex(), types.NewMachines()
+	d.roles = rbac.NewIndex(d.tree)
+	at := d.store.Position() // nothing writes before the follower runs
+	err := d.store.Read(ctx, func(t *store.Tx) error {
+		return errors.Join(d.directory.Load(t), d.tree.Load(t), d.roles.Load(t), d.machineKeys.Load(t), d.wanted.Load(t))
+	})
+	d.follow = newFollower(d.store, at, d.cfg.Log, indexes{d})
+	return err
+}
+
+// indexes brings all of them up to date with one change.
+type indexes struct{ *deployment }
+
+func (d indexes) refresh(t *store.Tx, kind, key string) error {
+	return errors.Join(d.directory.Refresh(t, kind, key), d.tree.Refresh(t, kind, key), d.roles.Refresh(t, kind, key),
+		d.machineKeys.Refresh(t, kind, key), d.wanted.Refresh(t, kind, key))
+}
+
+func (d *deployment) connectDirectory() error {
+	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.DirectoryAuthority{Index: d.roles}, Rand: d.cfg.Rand})
+	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
+	var err error
+	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,
+		Slots: credential.NewFairSlots(hashSlots), Rand: d.cfg.Rand, Key: d.keys.Hash("credential", ""), Cost: credential.DefaultCost()})
+	return err
+}
+
+func (d *deployment) issuer() (*sshca.Issuer, error) {
+	user, err := d.keys.Signer(protocol.UserCA)
+	if err != nil {
+		return nil, err
+	}
+	host, err := d.keys.Signer(protocol.HostCA)
+	if err != nil {
+		return nil, err
+	}
+	return sshca.New(sshca.Config{UserCA: user, HostCA: host, Rand: d.cfg.Rand, Own: d.keys.Public(), HostKeys: d.machineKeys})
+}
+
+func (d *deployment) connectMachines(issuer *sshca.Issuer) error {
+	keys, err := newMachineKeys(d.keys, d.signed, d.manifest, d.store, d.cfg)
+	if err != nil {
+		return err
+	}
+	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
+		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{issuer}, HashKey: d.keys.Hash("machine", ""), Rand: d.cfg.Rand, Now: d.cfg.Now})
+	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
+		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand})
+	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant}
+	return err
+}
+
+func (d *deployment) backend() types.Backend {
+	if d.cfg.LabSocket == "" {
+		return noBackend{}
+	}
+	return labBackend{lab: labwire.New(labwire.Config{Socket: d.cfg.LabSocket}), tokens: d.machines, now: d.cfg.Now, located: func(machineID string) (scope.ID, bool) {
+		w, ok := d.wanted.Want(machineID)
+		return w.ResourceID, ok
+	}}
+}
+
+func (d *deployment) connectOAuth(issuer *sshca.Issuer) error {
+	signer, err := d.keys.Signer(protocol.Token)
+	if err != nil {
+		return err
+	}
+	tokens, err := token.New(d.cfg.Rand, signer)
+	if err != nil {
+		return err
+	}
+	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: d.credentials, Directory: d.directory})
+	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory,
+		People: d.sessions, Clients: d.credentials, Tokens: tokens, Issuer: issuer})
+	return nil
+}
+
+// writes hands a domain the store's Write with the transaction that it declared.
+func writes[T any](d *deployment) func(context.Context, func(T) error) error {
+	return func(ctx context.Context, f func(T) error) error {
+		return d.follow.Write(ctx, func(t *store.Tx) error { return f(any(t).(T)) })
+	}
+}
+
+// reads is the same for reading.
+func reads[T any](d *deployment) func(context.Context, func(T) error) error {
+	return func(ctx context.Context, f func(T) error) error {
+		return d.store.Read(ctx, func(t *store.Tx) error { return f(any(t).(T)) })
+	}
+}
+
+// The compiler checks here what writes and reads assert.
+var (
+	_ directory.Tx     = (*store.Tx)(nil)
+	_ credential.Tx    = (*store.Tx)(nil)
+	_ rbac.DirectoryTx = (*store.Tx)(nil)
+	_ machine.Tx       = (*store.Tx)(nil)
+	_ resource.Tx      = (*store.Tx)(nil)
+	_ signin.Tx        = (*store.Tx)(nil)
+	_ oauth.Tx         = (*store.Tx)(nil)
+)

@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/credential"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/keystore"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/rbac"
+	"sallyport/internal/resource"
+	"sallyport/internal/resource/types"
+	"sallyport/internal/store"
+)
+
+const (
+	storeFile = "store.db"
+	keysDir   = "keys"
+	// factManifest is the store's name of the signed manifest.
+	factManifest = "manifest"
+	// tlsRootLife is how long the deployment's own TLS root lives.
+	tlsRootLife = 10 * 365 * 24 * time.Hour
+	writerName  = "server-1"
+)
+
+// InitConfig describes a new deployment.
+type InitConfig struct {
+	State       string // folder, private to the server's uid
+	Domain      string // verified domain of the directory, e.g. corp.example
+	URL         string // https URL that people and machines use
+	DisplayName string // of the tenant
+	Admin       string // the part of the first administrator's UPN before '@'
+	Passphrase  []byte // encrypts the keys at rest; may be empty
+	Now         func() time.Time
+	Rand        io.Reader
+}
+
+// Deployment is what Init made.
+type Deployment struct {
+	Address  string // URL#THUMBPRINT: what people copy
+	TenantID string
+	AdminUPN string
+	Password string // one-time, 24 hours
+}
+
+// Init makes a deployment in a folder: keys, store, directory, the first
+// administrator, root management group and first subscription, and the first
+// manifest. It refuses a folder that holds one, and leaves nothing behind when
+// it fails.
+func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
+	if err := notRoot(); err != nil {
+		return Deployment{}, err
+	}
+	address, err := checkURL(cfg.URL)
+	if err != nil {
+		return Deployment{}, err
+	}
+	if err := privateDir(cfg.State); err != nil {
+		return Deployment{}, err
+	}
+	path := filepath.Join(cfg.State, storeFile)
+	st, err := store.Create(ctx, store.Config{Path: path, Now: cfg.Now, Writer: writerName})
+	if err != nil {
+		return Deployment{}, err
+	}
+	keyDir := filepath.Join(cfg.State, keysDir)
+	_, statErr := os.Lstat(keyDir)
+	defer func() {
+		err = errors.Join(err, st.Close())
+		if err == nil {
+			return
+		}
+		for _, f := range []string{path, path + "-wal", path + "-shm"} {
+			_ = os.Remove(f)
+		}
+		if os.IsNotExist(statErr) {
+			_ = os.RemoveAll(keyDir)
+		}
+	}()
+	keys, err := keystore.Create(keystore.Config{Dir: keyDir, Rand: cfg.Rand, Passphrase: cfg.Passphrase})
+	if err != nil {
+		return Deployment{}, err
+	}
+	cfg.URL = address
+	return bootstrap(ctx, cfg, st, keys)
+}
+
+// notRoot holds the server to DESIGN's "never as root".
+func notRoot() error {
+	if os.Geteuid() == 0 {
+		return fault.New(fault.Forbidden, "RunsAsRoot", "the server does not run as root").
+			WithRemedy("Run it under a uid of its own, for example: setpriv --reuid 7701 --regid 7701 --clear-groups sally server ...")
+	}
+	return nil
+}
+
+// checkURL returns the server's URL without a trailing slash; it must be https
+// and at the root of its host, because Azure's clients drop path prefixes.
+func checkURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fault.New(fault.Invalid, "InvalidURL", "%q is not an https URL of a host", text).WithRemedy("Give the address that people will use, for example: --url https://login.corp.example")
+	}
+	return "https://" + strings.ToLower(u.Host), nil
+}
+
+// privateDir checks the state folder, and makes it where it is missing.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot make the folder %s", dir)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the folder %s", dir)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+		return fault.New(fault.Forbidden, "StateFolder", "%s must be a folder of uid %d with mode 0700", dir, os.Geteuid())
+	}
+	return nil
+}
+
+func bootstrap(ctx context.Context, cfg InitConfig, st *store.Store, keys *keystore.Store) (Deployment, error) {
+	by := audit.By{Type: audit.Task, Name: "server init", CorrelationID: zeroID, At: cfg.Now()}
+	index := directory.NewIndex()
+	dir := directory.NewService(directory.Config{Index: index, Authority: rbac.DirectoryAuthority{Index: rbac.NewIndex(resource.NewTree())}, Rand: cfg.Rand,
+		Write: func(ctx context.Context, f func(directory.Tx) error) error {
+			return st.Write(ctx, func(t *store.Tx) error { return f(t) })
+		}})
+	creds, err := credential.NewService(credential.Config{Directory: dir, Slots: credential.NewFairSlots(1), Rand: cfg.Rand, Key: keys.Hash("credential", ""), Cost: credential.DefaultCost()})
+	if err != nil {
+		return Deployment{}, err
+	}
+	once, err := creds.NewOneTime()
+	if err != nil {
+		return Deployment{}, err
+	}
+	ids, err := newGUIDs(cfg.Rand, 3)
+	if err != nil {
+		return Deployment{}, err
+	}
+	d := Deployment{AdminUPN: strings.ToLower(cfg.Admin + "@" + cfg.Domain), Password: once.Text}
+	err = st.Write(ctx, func(t *store.Tx) error {
+		tenant, admin, err := dir.Bootstrap(t, by, directory.Bootstrap{DisplayName: cfg.DisplayName, Domain: cfg.Domain, AdminUPN: d.AdminUPN, AdminName: "Administrator"})
+		if err != nil {
+			return err
+		}
+		d.TenantID = tenant.ID
+		if err := creds.GiveOneTime(t, by, admin.ID, once); err != nil {
+			return err
+		}
+		setup := types.Setup{TenantID: tenant.ID, AdministratorID: admin.ID, SubscriptionID: ids[0], SubscriptionName: cfg.DisplayName, Assignments: [2]string(ids[1:])}
+		if err := types.Bootstrap(t, by, setup); err != nil {
+			return err
+		}
+		signed, err := firstManifest(cfg, keys, tenant)
+		if err != nil {
+			return err
+		}
+		if d.Address, err = address(cfg.URL, signed); err != nil {
+			return err
+		}
+		return t.SetFact(factManifest, signed)
+	})
+	return d, err
+}
+
+// zeroID is the correlation id of what no request caused.
+const zeroID = "00000000-0000-0000-0000-000000000000"
+
+func firstManifest(cfg InitConfig, keys *keystore.Store, tenant directory.Tenant) (protocol.SignedManifest, error) {
+	now := cfg.Now().UTC().Truncate(time.Second)
+	root, err := keys.TLSRoot(cfg.Domain, now.Add(-time.Hour), now.Add(tlsRootLife))
+	if err != nil {
+		return protocol.SignedManifest{}, err
+	}
+	return keys.SignManifest(protocol.Manifest{Tenant: tenant.ID, Domains: tenant.Domains, URL: cfg.URL, Epoch: 1, Version: 1, IssuedAt: now, TLSRoots: [][]byte{root}})
+}
+
+// address joins the URL and the manifest key's thumbprint.
+func address(url string, m protocol.SignedManifest) (string, error) {
+	pub, err := x509.ParsePKIXPublicKey(m.ManifestKey)
+	if err != nil {
+		return "", fmt.Errorf("manifest key: %w", err)
+	}
+	id, err := protocol.Thumbprint(pub)
+	return url + "#" + id, err
+}

@@ -1,0 +1,257 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
+	"sallyport/internal/httpd/arm"
+	"sallyport/internal/httpd/graph"
+	httpmachine "sallyport/internal/httpd/machine"
+	httpoauth "sallyport/internal/httpd/oauth"
+	httpsignin "sallyport/internal/httpd/signin"
+	"sallyport/internal/keystore"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/oauth"
+	"sallyport/internal/resource/types"
+	"sallyport/internal/route"
+	"sallyport/internal/store"
+)
+
+const (
+	// leafLife and leafRenew are for the server's own TLS certificate, which
+	// lives in memory.
+	leafLife  = 30 * 24 * time.Hour
+	leafRenew = 20 * 24 * time.Hour
+	// workers reconcile resources.
+	workers = 4
+	// sweepEvery is how often expired codes, sessions and tokens are removed.
+	sweepEvery = 10 * time.Minute
+	// drain is how long answers under way may take when the server stops.
+	drain = 5 * time.Second
+)
+
+// Run serves a deployment until ctx ends. It returns nil after an orderly stop;
+// the first task that fails stops the others.
+func Run(ctx context.Context, cfg Config) error {
+	d, err := open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = d.serve(ctx)
+	return errors.Join(err, d.store.Close())
+}
+
+func (d *deployment) serve(ctx context.Context) error {
+	handler, err := d.doors()
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Listen)
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s", d.cfg.Listen).WithRemedy("Choose another address with --listen.")
+	}
+	leaf := &leaf{keys: d.keys, root: d.manifest.TLSRoots[0], hosts: hosts(d.manifest.URL, d.cfg.Listen), now: d.cfg.Now}
+	if _, err := leaf.certificate(nil); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: leaf.certificate, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}},
+		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
+	}
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return d.follow.run(ctx) })
+	tasks.Go(func() error {
+		d.engine.Run(ctx, workers, wait, func(err error) { d.cfg.Log.Error("reconcile", "error", err.Error()) })
+		return nil
+	})
+	tasks.Go(func() error { return d.sweep(ctx) })
+	tasks.Go(func() error {
+		d.cfg.Log.Info("serving", "listen", listener.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
+		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	tasks.Go(func() error {
+		<-ctx.Done()
+		stop() // long polls end now
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if err := server.Shutdown(late); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	return tasks.Wait()
+}
+
+// wait is the engine's sleep.
+func wait(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-wake:
+	}
+}
+
+// hosts are the names that the TLS certificate bears: the URL's, and the listen
+// address where that is one.
+func hosts(serverURL, listen string) []string {
+	var out []string
+	if u, err := url.Parse(serverURL); err == nil {
+		out = append(out, u.Hostname())
+	}
+	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" && host != "0.0.0.0" && host != "::" && host != out[0] {
+		out = append(out, host)
+	}
+	return out
+}
+
+// leaf makes and renews the server's TLS certificate under the manifest's root.
+type leaf struct {
+	keys  *keystore.Store
+	root  []byte
+	hosts []string
+	now   func() time.Time
+
+	mu   sync.Mutex
+	made time.Time
+	cert *tls.Certificate
+}
+
+func (l *leaf) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if l.cert != nil && now.Sub(l.made) < leafRenew {
+		return l.cert, nil
+	}
+	der, err := l.keys.TLSCertificate(l.root, keystore.TLSNames{Hosts: l.hosts, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(leafLife)})
+	if err != nil {
+		return nil, err
+	}
+	key, err := l.keys.Signer(keystore.TLS)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	l.cert, l.made = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: parsed}, now
+	return l.cert, nil
+}
+
+// doors mounts every handler on its row.
+func (d *deployment) doors() (http.Handler, error) {
+	mux := httpd.NewMux()
+	httpoauth.New(httpoauth.Config{OAuth: d.oauth, Passwords: d.sessions, Manifest: d, URL: d.manifest.URL}).Mount(mux)
+	pages, err := httpsignin.New(httpsignin.Config{OAuth: d.oauth, SignIn: d.sessions, Rand: d.cfg.Rand})
+	if err != nil {
+		return nil, err
+	}
+	pages.Mount(mux)
+	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, URL: d.manifest.URL}).Mount(mux)
+	httpmachine.New(httpmachine.Config{Machines: d.machines}).Mount(mux)
+	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
+		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Read: reads[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
+		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
+	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log})
+}
+
+// limits bound one address. Sign-in is slow on purpose; the rest only keeps one
+// client from starving others.
+func limits() map[string]httpd.Limit {
+	return map[string]httpd.Limit{
+		"login": {PerSecond: 20, Burst: 200}, "token": {PerSecond: 20_000, Burst: 20_000},
+		"read": {PerSecond: 2_000, Burst: 5_000}, "write": {PerSecond: 500, Burst: 2_000},
+	}
+}
+
+// Bearer verifies an access token for a surface.
+func (d *deployment) Bearer(_ context.Context, bearer string, surface route.Surface, at time.Time) (audit.By, error) {
+	switch surface {
+	case route.ARM:
+		return d.oauth.Authenticate(bearer, oauth.ARM, at)
+	case route.Graph, route.OAuth:
+		return d.oauth.Authenticate(bearer, oauth.Graph, at)
+	default:
+		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "no access token is accepted here")
+	}
+}
+
+// Machine finds the joined machine that holds a key.
+func (d *deployment) Machine(_ context.Context, thumbprint string) (audit.By, error) {
+	m, ok := d.machineKeys.ByKey(thumbprint)
+	if !ok {
+		return audit.By{}, fault.New(fault.Unauthenticated, "MachineUnknown", "no machine has joined with this key, or another key has taken its place").
+			WithRemedy("Join it again with a new join token.")
+	}
+	return audit.By{Principal: m.ID, Type: audit.Machine, Name: m.ResourceID.String()}, nil
+}
+
+// SignedManifest returns the manifest that this server was opened with.
+func (d *deployment) SignedManifest(context.Context) (protocol.SignedManifest, error) {
+	return d.signed, nil
+}
+
+// auditor is the store's audit as arm wants it.
+type auditor struct{ store *store.Store }
+
+// Records returns records, newest first.
+func (a auditor) Records(ctx context.Context, q arm.AuditQuery) (records []audit.Record, err error) {
+	err = a.store.Read(ctx, func(t *store.Tx) error {
+		records, err = t.AuditRecords(store.AuditFilter{CorrelationID: q.CorrelationID, Principal: q.Principal, Type: q.Type, Before: q.Before, Limit: q.Limit})
+		return err
+	})
+	return records, err
+}
+
+// Verify walks every chain.
+func (a auditor) Verify(ctx context.Context) (records int64, heads []audit.Head, err error) {
+	err = a.store.Read(ctx, func(t *store.Tx) error {
+		records, heads, err = t.VerifyAudit()
+		return err
+	})
+	return records, heads, err
+}
+
+// sweep removes what has expired.
+func (d *deployment) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		before := d.cfg.Now().Add(-protocolGrace)
+		if err := d.store.Write(ctx, func(t *store.Tx) error { _, err := t.SweepOAuth(before); return err }); err != nil && ctx.Err() == nil {
+			d.cfg.Log.Error("sweep", "error", err.Error())
+		}
+	}
+}
+
+// protocolGrace is how long what has expired stays, so that its late user reads
+// "expired" and not "unknown".
+const protocolGrace = time.Hour
