@@ -1,0 +1,138 @@
+package arm
+
+import (
+	"net/http"
+	"strings"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
+	"sallyport/internal/resource/types"
+)
+
+// mountCatalog: what is the same for everybody.
+func (h *Handler) mountCatalog(m *httpd.Mux) {
+	m.Handle("arm.metadata.endpoints", h.metadata)
+	m.Handle("arm.aliases", aliases)
+	m.Handle("arm.providers.get", provider)
+	m.Handle("arm.providers.register", provider)
+	m.Handle("arm.publishers.list", publishers)
+	m.Handle("arm.extensionTypes.list", extensionTypes)
+	m.Handle("arm.extensionVersions.list", extensionVersions)
+	m.Handle("arm.extensionVersions.get", extensionVersion)
+	m.Handle("arm.imageVersions.list", imageVersions)
+	m.Handle("arm.imageVersions.get", imageVersion)
+}
+
+// metadata answers az's autodetection: an object in the 2015-01-01 shape, and an
+// array of clouds from 2019-05-01 on.
+func (h *Handler) metadata(c *httpd.Call) error {
+	url := h.cfg.URL
+	authentication := map[string]any{"loginEndpoint": url + "/adfs", "audiences": []string{url + "/arm"}}
+	if c.R.URL.Query().Get("api-version") < "2019" {
+		return c.JSON(http.StatusOK, map[string]any{"galleryEndpoint": url + "/", "graphEndpoint": url + "/", "portalEndpoint": url + "/", "authentication": authentication})
+	}
+	return c.JSON(http.StatusOK, []any{map[string]any{
+		"name": "AzureUSGovernment", "authentication": authentication, "resourceManager": url, "graphAudience": url + "/", "graph": url + "/",
+		"microsoftGraphResourceId": url + "/", "vmImageAliasDoc": url + "/aliases.json", "portal": url, "gallery": url + "/", "suffixes": map[string]any{},
+	}})
+}
+
+// aliases is the document that az vm create reads image names from. Every entry
+// needs an architecture.
+func aliases(c *httpd.Call) error {
+	linux := map[string]any{}
+	for _, im := range types.Images() {
+		linux[im.Alias] = map[string]any{"publisher": im.Publisher, "offer": im.Offer, "sku": im.SKU, "version": "latest", "architecture": "x64"}
+	}
+	return c.JSON(http.StatusOK, map[string]any{"outputs": map[string]any{"aliases": map[string]any{"type": "object", "value": map[string]any{"Linux": linux, "Windows": map[string]any{}}}}})
+}
+
+func provider(c *httpd.Call) error {
+	for _, ns := range []string{"Microsoft.Authorization", "Microsoft.Compute", "Microsoft.Network", "Microsoft.Resources", "Sallyport.Access"} {
+		if strings.EqualFold(ns, c.Var("namespace")) {
+			return c.JSON(http.StatusOK, map[string]any{"id": "/subscriptions/" + c.Var("subscription") + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": []any{}})
+		}
+	}
+	return fault.New(fault.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", c.Var("namespace"))
+}
+
+// listing is how Azure's catalogues show a name.
+func listing(c *httpd.Call, path, name string) map[string]any {
+	return map[string]any{"id": "/Subscriptions/" + c.Var("subscription") + "/Providers/Microsoft.Compute/Locations/" + c.Var("location") + path, "location": c.Var("location"), "name": name}
+}
+
+func publishers(c *httpd.Call) error {
+	seen := map[string]bool{types.LoginPublisher: true}
+	out := []map[string]any{listing(c, "/Publishers/"+types.LoginPublisher, types.LoginPublisher)}
+	for _, im := range types.Images() {
+		if !seen[im.Publisher] {
+			seen[im.Publisher] = true
+			out = append(out, listing(c, "/Publishers/"+im.Publisher, im.Publisher))
+		}
+	}
+	return c.JSON(http.StatusOK, sortedBy(out, "name"))
+}
+
+func extensionTypes(c *httpd.Call) error {
+	out := []map[string]any{}
+	if strings.EqualFold(c.Var("publisher"), types.LoginPublisher) {
+		out = append(out, listing(c, extensionPath, types.LoginExtension))
+	}
+	return c.JSON(http.StatusOK, out)
+}
+
+const extensionPath = "/Publishers/" + types.LoginPublisher + "/ArtifactTypes/VMExtension/Types/" + types.LoginExtension
+
+func isLogin(c *httpd.Call) bool {
+	return strings.EqualFold(c.Var("publisher"), types.LoginPublisher) && strings.EqualFold(c.Var("type"), types.LoginExtension)
+}
+
+func noArtifact(c *httpd.Call) error {
+	return fault.New(fault.NotFound, "ArtifactNotFound", "The VM extension with publisher '%.80s' and type '%.80s' could not be found in location '%.80s'.", c.Var("publisher"), c.Var("type"), c.Var("location")).
+		WithRemedy("The extension here is %s of publisher %s.", types.LoginExtension, types.LoginPublisher)
+}
+
+func extensionVersions(c *httpd.Call) error {
+	if !isLogin(c) {
+		return noArtifact(c)
+	}
+	return c.JSON(http.StatusOK, []map[string]any{listing(c, extensionPath+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)})
+}
+
+func extensionVersion(c *httpd.Call) error {
+	if !isLogin(c) || c.Var("version") != types.ExtensionVersion {
+		return noArtifact(c)
+	}
+	out := listing(c, extensionPath+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)
+	out["properties"] = map[string]any{"operatingSystem": "Linux", "computeRole": "IaaS", "handlerSchema": "", "vmScaleSetEnabled": true, "supportsMultipleExtensions": false}
+	return c.JSON(http.StatusOK, out)
+}
+
+func image(c *httpd.Call) (types.Image, string, error) {
+	im, ok := types.FindImage(c.Var("publisher"), c.Var("offer"), c.Var("sku"))
+	if !ok {
+		return im, "", fault.New(fault.NotFound, "NotFound", "Artifact: VMImage was not found.").WithRemedy("Use one of the aliases that are listed by: sally vm image list")
+	}
+	return im, "/Publishers/" + im.Publisher + "/ArtifactTypes/VMImage/Offers/" + im.Offer + "/Skus/" + im.SKU + "/Versions/" + im.Version, nil
+}
+
+func imageVersions(c *httpd.Call) error {
+	im, path, err := image(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, []map[string]any{listing(c, path, im.Version)})
+}
+
+func imageVersion(c *httpd.Call) error {
+	im, path, err := image(c)
+	if err != nil {
+		return err
+	}
+	if v := c.Var("version"); v != im.Version && !strings.EqualFold(v, "latest") {
+		return fault.New(fault.NotFound, "NotFound", "Artifact: VMImage was not found.").WithRemedy("The version is %s.", im.Version)
+	}
+	out := listing(c, path, im.Version)
+	out["properties"] = map[string]any{"osDiskImage": map[string]any{"operatingSystem": "Linux", "sizeInGb": 30}, "dataDiskImages": []any{}, "plan": nil, "hyperVGeneration": "V1", "architecture": "x64", "features": []any{}}
+	return c.JSON(http.StatusOK, out)
+}

@@ -1,0 +1,468 @@
+package arm
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
+	"sallyport/internal/resource"
+	"sallyport/internal/resource/types"
+	"sallyport/internal/scope"
+)
+
+// Config is what the handler stands on.
+type Config struct {
+	URL           string // of this server, "https://host", for absolute links
+	Engine        *resource.Engine
+	Accounts      types.Accounts
+	Authorization types.Authorization
+	Backend       types.Backend
+	Agents        types.Agents
+	Machines      Wants
+	Audit         Auditor
+	Tenant        func() directory.Tenant
+}
+
+// Wants knows what machines are wanted to be; *types.Machines does.
+type Wants interface {
+	Want(machineID string) (types.Want, bool)
+}
+
+// AuditQuery selects audit records, newest first.
+type AuditQuery struct {
+	CorrelationID string
+	Principal     string
+	Type          string
+	Before        int64 // sequence, exclusive; 0 for the newest
+	Limit         int
+}
+
+// Auditor reads the audit records and checks their chains.
+type Auditor interface {
+	Records(ctx context.Context, q AuditQuery) ([]audit.Record, error)
+	Verify(ctx context.Context) (records int64, heads []audit.Head, err error)
+}
+
+// Handler answers the rows whose id begins with "arm.".
+type Handler struct{ cfg Config }
+
+// New returns a handler.
+func New(cfg Config) *Handler {
+	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	return &Handler{cfg: cfg}
+}
+
+// Mount gives every row its handler.
+func (h *Handler) Mount(m *httpd.Mux) {
+	h.mountAccounts(m)
+	h.mountCatalog(m)
+	h.mountAuthorization(m)
+	h.mountAccess(m)
+	for row, kind := range map[string]string{
+		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
+		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,
+	} {
+		m.Handle("arm."+row+".get", h.get(kind))
+		m.Handle("arm."+row+".put", h.write(kind, (*resource.Engine).Put))
+		m.Handle("arm."+row+".patch", h.write(kind, (*resource.Engine).Patch))
+		m.Handle("arm."+row+".delete", h.remove(kind))
+		m.Handle("arm."+row+".list", h.list(kind))
+		if row != "resourceGroups" && row != "extensions" {
+			m.Handle("arm."+row+".listInGroup", h.list(kind))
+		}
+	}
+	m.Handle("arm.resourceGroups.head", func(c *httpd.Call) error {
+		id, err := itemID(c, resource.TypeGroup)
+		if err == nil {
+			_, err = h.cfg.Engine.Find(c.R.Context(), c.By, id)
+		}
+		if err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
+	})
+	m.Handle("arm.resources.list", h.list(""))
+	m.Handle("arm.resources.listInGroup", h.list(""))
+	m.Handle("arm.virtualMachines.instanceView", h.instanceView)
+	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
+		m.Handle("arm.virtualMachines."+verb, h.act(verb))
+	}
+	m.Handle("arm.operations.status", h.operationStatus)
+	m.Handle("arm.operations.result", h.operationResult)
+}
+
+// itemID is the id that a row's variables name, with the type's own spelling.
+func itemID(c *httpd.Call, kind string) (scope.ID, error) {
+	id := "/subscriptions/" + c.Var("subscription") + "/resourceGroups/" + c.Var("group")
+	if kind == resource.TypeGroup {
+		return scope.Parse(id)
+	}
+	parts := strings.Split(kind, "/")
+	id += "/providers/" + parts[0]
+	for i, name := range []string{c.Var("name"), c.Var("child")} {
+		if i+1 < len(parts) {
+			id += "/" + parts[i+1] + "/" + name
+		}
+	}
+	return scope.Parse(id)
+}
+
+// under is the scope that a list covers.
+func under(c *httpd.Call) (scope.ID, error) {
+	id := "/subscriptions/" + c.Var("subscription")
+	if g := c.Var("group"); g != "" {
+		id += "/resourceGroups/" + g
+	}
+	if n := c.Var("name"); n != "" {
+		id += "/providers/" + types.VirtualMachine + "/" + n
+	}
+	return scope.Parse(id)
+}
+
+func expand(c *httpd.Call) bool {
+	return strings.EqualFold(c.R.URL.Query().Get("$expand"), "instanceView")
+}
+
+func (h *Handler) get(kind string) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		id, err := itemID(c, kind)
+		if err != nil {
+			return err
+		}
+		body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, expand(c))
+		if err != nil {
+			return err
+		}
+		setETag(c, body)
+		return c.JSON(http.StatusOK, body)
+	}
+}
+
+func setETag(c *httpd.Call, body map[string]any) {
+	if tag, ok := body["etag"].(string); ok {
+		c.W.Header().Set("ETag", tag)
+	}
+}
+
+func (h *Handler) instanceView(c *httpd.Call) error {
+	id, err := itemID(c, types.VirtualMachine)
+	if err != nil {
+		return err
+	}
+	body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, true)
+	if err != nil {
+		return err
+	}
+	p, _ := body["properties"].(map[string]any)
+	return c.JSON(http.StatusOK, p["instanceView"])
+}
+
+type writeFunc func(*resource.Engine, context.Context, audit.By, resource.Request) (resource.Result, error)
+
+func (h *Handler) write(kind string, do writeFunc) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		req, err := request(c, kind)
+		if err != nil {
+			return err
+		}
+		if req.Body, err = c.Body(); err != nil {
+			return err
+		}
+		result, err := do(h.cfg.Engine, c.R.Context(), c.By, req)
+		if err != nil {
+			return err
+		}
+		h.operationHeaders(c, result.Operation)
+		setETag(c, result.Body)
+		if result.Created {
+			return c.JSON(http.StatusCreated, result.Body)
+		}
+		return c.JSON(http.StatusOK, result.Body)
+	}
+}
+
+func request(c *httpd.Call, kind string) (resource.Request, error) {
+	id, err := itemID(c, kind)
+	return resource.Request{ID: id, IfMatch: c.R.Header.Get("If-Match"), IfNoneMatch: c.R.Header.Get("If-None-Match")}, err
+}
+
+func (h *Handler) remove(kind string) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		req, err := request(c, kind)
+		if err != nil {
+			return err
+		}
+		result, err := h.cfg.Engine.Delete(c.R.Context(), c.By, req)
+		switch {
+		case err != nil:
+			return err
+		case result.Gone:
+			return c.NoContent(http.StatusNoContent)
+		case result.Operation != nil:
+			h.operationHeaders(c, result.Operation)
+			return c.NoContent(http.StatusAccepted)
+		}
+		return c.NoContent(http.StatusOK)
+	}
+}
+
+func (h *Handler) act(verb string) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		id, err := itemID(c, types.VirtualMachine)
+		if err != nil {
+			return err
+		}
+		result, err := h.cfg.Engine.Act(c.R.Context(), c.By, id, verb)
+		if err != nil {
+			return err
+		}
+		h.operationHeaders(c, result.Operation)
+		return c.NoContent(http.StatusAccepted)
+	}
+}
+
+func (h *Handler) list(kind string) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		at, err := under(c)
+		if err != nil {
+			return err
+		}
+		q := resource.Query{Under: at, Type: kind, Expand: expand(c)}
+		if err := readQuery(c, &q, kind == ""); err != nil {
+			return err
+		}
+		page, err := h.cfg.Engine.List(c.R.Context(), c.By, q)
+		if err != nil {
+			return err
+		}
+		if kind == "" {
+			for _, item := range page.Value {
+				trim(item)
+			}
+		}
+		return c.JSON(http.StatusOK, h.page(c, page.Value, page.Next))
+	}
+}
+
+// trim leaves what the generic list shows of a resource.
+func trim(item map[string]any) {
+	p, _ := item["properties"].(map[string]any)
+	item["provisioningState"] = p["provisioningState"]
+	delete(item, "properties")
+	delete(item, "resources")
+	delete(item, "etag")
+}
+
+// readQuery reads paging and, for the generic list, $filter.
+func readQuery(c *httpd.Call, q *resource.Query, filters bool) error {
+	values := c.R.URL.Query()
+	top, err := readTop(values)
+	if err != nil {
+		return err
+	}
+	q.Top, q.After = top, values.Get("$skipToken")
+	terms, err := types.ParseFilter(values.Get("$filter"))
+	if err != nil {
+		return err
+	}
+	for _, t := range terms {
+		switch {
+		case filters && t.Name == "name" && !t.Call && q.Name == "":
+			q.Name = t.Value
+		case filters && t.Name == "resourcetype" && !t.Call && q.Type == "":
+			q.Type = t.Value
+		default:
+			return fault.New(fault.Invalid, "InvalidFilter", "this list cannot be filtered by %q", t.Name).WithRemedy("The generic list filters by name eq '...' and resourceType eq '...'.").WithTarget("$filter")
+		}
+	}
+	return nil
+}
+
+func readTop(values url.Values) (int, error) {
+	text := values.Get("$top")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fault.New(fault.Invalid, "InvalidParameter", "$top must be a number from 1").WithTarget("$top")
+	}
+	return n, nil
+}
+
+// page is a list on the wire. nextLink is the same request further on.
+func (h *Handler) page(c *httpd.Call, value any, next string) map[string]any {
+	out := map[string]any{"value": value}
+	if next != "" {
+		q := c.R.URL.Query()
+		q.Set("$skipToken", next)
+		out["nextLink"] = h.cfg.URL + c.R.URL.EscapedPath() + "?" + q.Encode()
+	}
+	return out
+}
+
+// operationHeaders tell a client where and how often to ask. Azure's clients
+// wait 30 seconds between two looks without them.
+func (h *Handler) operationHeaders(c *httpd.Call, op *resource.Operation) {
+	if op == nil {
+		return
+	}
+	base := h.cfg.URL + "/subscriptions/" + op.Resource.SubscriptionID() + "/providers/Microsoft.Resources/"
+	version := "?api-version=" + url.QueryEscape(c.R.URL.Query().Get("api-version"))
+	c.W.Header().Set("Azure-AsyncOperation", base+"operationStatuses/"+op.ID+version)
+	c.W.Header().Set("Location", base+"operationResults/"+op.ID+version)
+	again(c)
+}
+
+func again(c *httpd.Call) {
+	c.W.Header().Set("Retry-After", "1")
+	c.W.Header().Set("x-ms-retry-after-ms", "200")
+}
+
+func (h *Handler) operationStatus(c *httpd.Call) error {
+	s, err := h.cfg.Engine.Operation(c.R.Context(), c.By, strings.ToLower(c.Var("operation")))
+	if err != nil {
+		return err
+	}
+	out := map[string]any{"id": c.R.URL.Path, "name": s.ID, "status": s.Status, "startTime": s.Start, "properties": map[string]any{"resourceId": s.Resource.String(), "action": s.Verb}}
+	if s.Status == resource.InProgress {
+		again(c)
+	} else {
+		out["endTime"] = s.End
+	}
+	if s.Error != nil {
+		out["error"] = s.Error
+	}
+	return c.JSON(http.StatusOK, out)
+}
+
+// operationResult is the Location form: 202 while it runs, then an empty answer
+// or the error.
+func (h *Handler) operationResult(c *httpd.Call) error {
+	s, err := h.cfg.Engine.Operation(c.R.Context(), c.By, strings.ToLower(c.Var("operation")))
+	if err != nil {
+		return err
+	}
+	switch s.Status {
+	case resource.InProgress:
+		c.W.Header().Set("Location", fmt.Sprintf("%s%s?%s", h.cfg.URL, c.R.URL.EscapedPath(), c.R.URL.RawQuery))
+		again(c)
+		return c.NoContent(http.StatusAccepted)
+	case resource.Succeeded:
+		return c.NoContent(http.StatusNoContent)
+	}
+	return fault.New(fault.Conflict, s.Error.Code, "%s", s.Error.Message)
+}
+
+// mountAccounts: tenants, subscriptions, management groups.
+func (h *Handler) mountAccounts(m *httpd.Mux) {
+	a := h.cfg.Accounts
+	m.Handle("arm.tenants.list", func(c *httpd.Call) error { return c.JSON(http.StatusOK, h.page(c, a.Tenants(), "")) })
+	m.Handle("arm.subscriptions.list", func(c *httpd.Call) error { return h.values(c)(a.Subscriptions(c.R.Context(), c.By)) })
+	m.Handle("arm.subscriptions.get", func(c *httpd.Call) error {
+		return h.one(c, scope.Subscription(c.Var("subscription")), a.Subscription)
+	})
+	m.Handle("arm.locations.list", func(c *httpd.Call) error {
+		id, err := under(c)
+		if err != nil {
+			return err
+		}
+		return h.values(c)(a.Locations(c.R.Context(), c.By, id))
+	})
+	m.Handle("arm.managementGroups.list", func(c *httpd.Call) error { return h.values(c)(a.ManagementGroups(c.R.Context(), c.By)) })
+	m.Handle("arm.managementGroups.get", func(c *httpd.Call) error {
+		return h.one(c, scope.ManagementGroup(c.Var("name")), a.ManagementGroup)
+	})
+}
+
+func (h *Handler) values(c *httpd.Call) func([]map[string]any, error) error {
+	return func(list []map[string]any, err error) error {
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, h.page(c, list, ""))
+	}
+}
+
+// one parses an id again, because its variable part came from a stranger.
+func (h *Handler) one(c *httpd.Call, id scope.ID, get func(context.Context, audit.By, scope.ID) (map[string]any, error)) error {
+	id, err := scope.Parse(id.String())
+	if err != nil {
+		return err
+	}
+	body, err := get(c.R.Context(), c.By, id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, body)
+}
+
+// mountAuthorization: role definitions and assignments at {scope...} and at "/".
+func (h *Handler) mountAuthorization(m *httpd.Mux) {
+	a := h.cfg.Authorization
+	for _, suffix := range []string{"", "AtRoot"} {
+		handle := func(id string, f func(*httpd.Call, scope.ID, string) error) {
+			m.Handle("arm."+id+suffix, func(c *httpd.Call) error {
+				at, err := scope.Parse("/" + c.Var("scope"))
+				if err != nil {
+					return err
+				}
+				return f(c, at, c.Var("name"))
+			})
+		}
+		handle("roleDefinitions.list", func(c *httpd.Call, at scope.ID, _ string) error {
+			return h.values(c)(a.Definitions(c.R.Context(), c.By, at, c.R.URL.Query().Get("$filter")))
+		})
+		handle("roleDefinitions.get", func(c *httpd.Call, at scope.ID, name string) error {
+			return answer(c, http.StatusOK)(a.Definition(c.R.Context(), c.By, at, name))
+		})
+		handle("roleAssignments.list", func(c *httpd.Call, at scope.ID, _ string) error {
+			return h.values(c)(a.ListAssignments(c.R.Context(), c.By, at, c.R.URL.Query().Get("$filter")))
+		})
+		handle("roleAssignments.get", func(c *httpd.Call, at scope.ID, name string) error {
+			return answer(c, http.StatusOK)(a.Assignment(c.R.Context(), c.By, at, name))
+		})
+		handle("roleAssignments.put", func(c *httpd.Call, at scope.ID, name string) error {
+			body, err := c.Body()
+			if err != nil {
+				return err
+			}
+			// 201 also on a repeat: az takes nothing else.
+			return answer(c, http.StatusCreated)(a.PutAssignment(c.R.Context(), c.By, at, name, body))
+		})
+		handle("roleAssignments.delete", func(c *httpd.Call, at scope.ID, name string) error {
+			was, gone, err := a.DeleteAssignment(c.R.Context(), c.By, at, name)
+			if err == nil && gone {
+				return c.NoContent(http.StatusNoContent)
+			}
+			return answer(c, http.StatusOK)(was, err)
+		})
+	}
+}
+
+func answer(c *httpd.Call, status int) func(map[string]any, error) error {
+	return func(body map[string]any, err error) error {
+		if err != nil {
+			return err
+		}
+		return c.JSON(status, body)
+	}
+}
+
+// sortedBy orders maps by a text field.
+func sortedBy(list []map[string]any, field string) []map[string]any {
+	slices.SortFunc(list, func(a, b map[string]any) int {
+		x, _ := a[field].(string)
+		y, _ := b[field].(string)
+		return strings.Compare(x, y)
+	})
+	return list
+}
