@@ -1,0 +1,244 @@
+package agent
+
+import (
+	"context"
+	"crypto"
+	"encoding/binary"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// Root is the root part. control.Client satisfies it.
+type Root interface {
+	Ask(ctx context.Context, r control.Request) (control.Answer, error)
+}
+
+// Config is what an Agent stands on.
+type Config struct {
+	Pins      pin.Machine
+	Key       crypto.Signer
+	Root      Root
+	Version   string
+	Addresses func() []string
+	Now       func() time.Time
+	Wait      func(ctx context.Context, d time.Duration)
+	Rand      io.Reader // for jitter
+	Log       func(format string, args ...any)
+}
+
+// Agent is the network part.
+type Agent struct {
+	cfg Config
+
+	mu      sync.Mutex
+	client  *client
+	trusted [2]int64 // epoch and version of the manifest that the client trusts
+}
+
+// New makes an Agent.
+func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
+
+const (
+	pollWait   = 55 * time.Second
+	callTime   = 30 * time.Second
+	firstPause = 200 * time.Millisecond
+	lastPause  = 30 * time.Second
+	reportTime = 5 * time.Minute // between reports that say nothing new
+	certRetry  = time.Minute
+	certLook   = time.Hour
+)
+
+// Run works until ctx ends.
+func (a *Agent) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates} {
+		all.Go(func() { loop(ctx, &pause{agent: a}) })
+	}
+	all.Wait()
+}
+
+// pause is the time between attempts: doubled by every failure, with jitter so
+// that ten thousand machines do not come back at once.
+type pause struct {
+	agent *Agent
+	next  time.Duration
+}
+
+func (p *pause) failed(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	p.agent.cfg.Log("%s: %v", what, err)
+	p.next = min(max(2*p.next, firstPause), lastPause)
+	var b [4]byte
+	_, _ = io.ReadFull(p.agent.cfg.Rand, b[:])
+	spread := time.Duration(uint64(p.next) * uint64(binary.BigEndian.Uint32(b[:])) >> 32)
+	p.agent.cfg.Wait(ctx, p.next/2+spread)
+}
+
+// server returns a client that trusts what the root part's manifest trusts.
+func (a *Agent) server(m *protocol.SignedManifest) (*client, protocol.Manifest, error) {
+	if m == nil {
+		return nil, protocol.Manifest{}, fault.New(fault.Unavailable, "NoManifest", "the root part holds no manifest")
+	}
+	manifest, err := a.cfg.Pins.OpenManifest(*m)
+	if err != nil {
+		return nil, manifest, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	version := [2]int64{manifest.Epoch, manifest.Version}
+	if a.client != nil && a.trusted == version {
+		return a.client, manifest, nil
+	}
+	c, err := newClient(clientConfig{URL: a.cfg.Pins.URL, Address: a.cfg.Pins.Address, Trust: manifest, Key: a.cfg.Key, Pinned: true})
+	if err != nil {
+		return nil, manifest, err
+	}
+	a.client, a.trusted = c, version
+	return c, manifest, nil
+}
+
+func (a *Agent) status(ctx context.Context) (*control.Status, *client, protocol.Manifest, error) {
+	answer, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpStatus})
+	if err != nil {
+		return nil, nil, protocol.Manifest{}, err
+	}
+	c, m, err := a.server(answer.Status.Manifest)
+	return answer.Status, c, m, err
+}
+
+// polls keeps one long poll open and carries what it brings to the root part.
+func (a *Agent) polls(ctx context.Context, p *pause) {
+	for ctx.Err() == nil {
+		if err := a.poll(ctx); err != nil {
+			p.failed(ctx, "poll", err)
+			continue
+		}
+		p.next = 0
+	}
+}
+
+func (a *Agent) poll(ctx context.Context) error {
+	st, c, m, err := a.status(ctx)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, pollWait+callTime)
+	defer cancel()
+	var answer protocol.PollAnswer
+	err = c.call(limited, "POST", "/machine/v1/poll", protocol.PollRequest{Capability: protocol.Capability, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt,
+		Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}, &answer)
+	if err != nil {
+		return err
+	}
+	if answer.Manifest != nil {
+		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpManifest, Manifest: answer.Manifest}); err != nil {
+			return err
+		}
+	}
+	if answer.Snapshot != nil {
+		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpSnapshot, Snapshot: answer.Snapshot}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reports tells the server what the root part has reached, as soon as it has.
+func (a *Agent) reports(ctx context.Context, p *pause) {
+	last := sent{generation: -1}
+	for ctx.Err() == nil {
+		if err := a.report(ctx, &last); err != nil {
+			p.failed(ctx, "report", err)
+			last.generation = -1
+			continue
+		}
+		p.next = 0
+	}
+}
+
+// sent is what the server was told last.
+type sent struct {
+	generation int64
+	addresses  []string
+	at         time.Time
+	events     []string // ids that the server has and the root part may forget
+}
+
+func (a *Agent) report(ctx context.Context, last *sent) error {
+	answer, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpEvents, Acknowledge: last.events, Generation: last.generation, WaitMillis: pollWait.Milliseconds()})
+	if err != nil {
+		return err
+	}
+	last.events = nil
+	st, addresses := answer.Status, a.cfg.Addresses()
+	now := a.cfg.Now()
+	if len(answer.Events) == 0 && st.Generation == last.generation && slices.Equal(addresses, last.addresses) && now.Sub(last.at) < reportTime {
+		return nil
+	}
+	c, _, err := a.server(st.Manifest)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	err = c.call(limited, "POST", "/machine/v1/report", protocol.Report{Capability: protocol.Capability, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
+		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events}, nil)
+	if fault.Is(err, fault.Invalid) && len(answer.Events) > 0 {
+		a.cfg.Log("the server refuses %d events, which are dropped: %v", len(answer.Events), err)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	*last = sent{generation: st.Generation, addresses: addresses, at: now}
+	for _, e := range answer.Events {
+		last.events = append(last.events, e.ID)
+	}
+	return nil
+}
+
+// certificates renews the host certificate at half of its life.
+func (a *Agent) certificates(ctx context.Context, p *pause) {
+	for ctx.Err() == nil {
+		wait, err := a.certificate(ctx)
+		if err != nil {
+			p.failed(ctx, "host certificate", err)
+			continue
+		}
+		p.next = 0
+		a.cfg.Wait(ctx, wait)
+	}
+}
+
+func (a *Agent) certificate(ctx context.Context) (time.Duration, error) {
+	st, c, _, err := a.status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if due := st.HostRenew.Sub(a.cfg.Now()); !st.HostRenew.IsZero() && due > 0 {
+		return min(due, certLook), nil
+	}
+	proof, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpHostProof})
+	if err != nil {
+		return 0, err
+	}
+	limited, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	var answer protocol.HostCertificateAnswer
+	if err := c.call(limited, "POST", "/machine/v1/hostcertificate", protocol.HostCertificateRequest{Proof: *proof.Proof}, &answer); err != nil {
+		return 0, err
+	}
+	if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpHostCertificate, Certificate: answer.Certificate}); err != nil {
+		return 0, err
+	}
+	return certRetry, nil
+}

@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/root"
+	"sallyport/internal/agent/session"
+	"sallyport/internal/agent/sshd"
+	"sallyport/internal/fault"
+)
+
+// Command returns `sally agent`.
+func Command() *cobra.Command {
+	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(joinCommand(), rootCommand(), runCommand(), statusCommand(), doctorCommand(), homeCommand())
+	return c
+}
+
+func joinCommand() *cobra.Command {
+	var file, address string
+	c := &cobra.Command{Use: "join --token-file FILE", Short: "Make this computer the machine that a join token names", Args: cobra.NoArgs,
+		Long: "Join verifies the server against the token before it sends anything secret, then stores who this machine is and whom it trusts.\n" +
+			"The token is read from a file that only root can read, or from standard input (-); the file is removed afterwards.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := needRoot(); err != nil {
+				return err
+			}
+			token, err := readToken(c.InOrStdin(), file)
+			if err != nil {
+				return err
+			}
+			network, err := userID("/", networkUser)
+			if err != nil {
+				return err
+			}
+			m, err := Join(c.Context(), JoinConfig{Root: "/", Network: int(network), Token: token, Address: address, Facts: facts(c.Context()), Wait: wait, Tries: 15, Log: logger(c.ErrOrStderr(), "join")})
+			if err != nil {
+				return err
+			}
+			if file != "-" {
+				if err := os.Remove(file); err != nil {
+					return fmt.Errorf("the machine has joined, but the used token could not be removed: %w", err)
+				}
+			}
+			fmt.Fprintf(c.OutOrStdout(), "This machine is %s\n(machine id %s) of %s.\n", m.ResourceID, m.MachineID, m.URL)
+			return nil
+		}}
+	c.Flags().StringVar(&file, "token-file", "", "file with the join token, or - for standard input")
+	c.Flags().StringVar(&address, "address", "", "HOST:PORT to reach the server at, where its name does not lead there")
+	_ = c.MarkFlagRequired("token-file")
+	return c
+}
+
+const maxToken = 4096
+
+// readToken reads a token from a file that nobody else can read.
+func readToken(stdin io.Reader, file string) (string, error) {
+	if file == "-" {
+		b, err := io.ReadAll(io.LimitReader(stdin, maxToken))
+		return strings.TrimSpace(string(b)), err
+	}
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", fault.Wrap(err, fault.Invalid, "TokenFileUnreadable", "the token file cannot be read: %v", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+		return "", fault.New(fault.Invalid, "TokenFileOpen", "%s can be read by others", file).WithRemedy("Run: chmod 600 %s", file)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxToken))
+	return strings.TrimSpace(string(b)), err
+}
+
+func rootCommand() *cobra.Command {
+	return &cobra.Command{Use: "root", Short: "Run the root part: verify, decide, wire (started by init)", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := needRoot(); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			pins, err := pin.Load("/", 0)
+			if err != nil {
+				return err
+			}
+			var peers root.Peers
+			if peers.Network, err = userID("/", networkUser); err != nil {
+				return err
+			}
+			if peers.Helper, err = userID("/", helperUser); err != nil {
+				return err
+			}
+			s, err := root.New(rootConfig(pins, logger(c.ErrOrStderr(), "root")))
+			if err != nil {
+				return err
+			}
+			if err := s.Run(ctx, peers); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		}}
+}
+
+// rootConfig connects the root part to this machine.
+func rootConfig(pins pin.Machine, log func(string, ...any)) root.Config {
+	table := proc.Table{Dir: "/proc"}
+	wired, daemon := wiring(table)
+	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log,
+		Ender: session.New(session.Config{Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", Wait: wait, Self: os.Getpid()})}
+}
+
+func wiring(table proc.Table) (*sshd.Wiring, sshd.Daemon) {
+	plain := func(ctx context.Context, argv ...string) ([]byte, error) { return run(ctx, root.Command{Argv: argv}) }
+	daemon := sshd.Daemon{Root: "/", Processes: table, ProcFolder: table.Dir, Run: plain}
+	return sshd.New(sshd.Config{Root: "/", Run: plain, Reload: daemon.Reload, Try: daemon.Try}), daemon
+}
+
+func runCommand() *cobra.Command {
+	return &cobra.Command{Use: "run", Short: "Run the network part: poll, report, renew (started by init)", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if os.Geteuid() == 0 {
+				return fault.New(fault.Forbidden, "NotAsRoot", "the network part does not run as root").WithRemedy("Start it as the user %s.", networkUser)
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			pins, err := pin.Load("/", 0)
+			if err != nil {
+				return err
+			}
+			key, err := LoadKey("/", uint32(os.Geteuid()))
+			if err != nil {
+				return err
+			}
+			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version(), Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
+				Log: logger(c.ErrOrStderr(), "run")}).Run(ctx)
+			return nil
+		}}
+}
+
+func logger(w io.Writer, part string) func(string, ...any) {
+	return log.New(w, "sally agent "+part+": ", log.LstdFlags|log.LUTC|log.Lmsgprefix).Printf
+}
+
+func statusCommand() *cobra.Command {
+	var raw bool
+	c := &cobra.Command{Use: "status", Short: "Show what this machine has been told and how fresh it is", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			answer, err := ask(c.Context(), control.Request{Op: control.OpStatus})
+			if err != nil {
+				return err
+			}
+			if raw {
+				answer.Status.Manifest = nil
+				e := json.NewEncoder(c.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(answer.Status)
+			}
+			printStatus(c.OutOrStdout(), answer.Status)
+			return nil
+		}}
+	c.Flags().BoolVar(&raw, "json", false, "as JSON")
+	return c
+}
+
+func ask(ctx context.Context, r control.Request) (control.Answer, error) {
+	if err := needRoot(); err != nil {
+		return control.Answer{}, err
+	}
+	if !pin.Joined("/") {
+		return control.Answer{}, pin.ErrNotJoined()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return control.Client{Path: control.SocketPath}.Ask(ctx, r)
+}
+
+func printStatus(w io.Writer, st *control.Status) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-16s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("machine", "%s", st.ResourceID)
+	line("machine id", "%s", st.MachineID)
+	if st.Version == 0 {
+		line("snapshot", "none yet; nobody of the directory can log in")
+	} else {
+		line("snapshot", "version %d, %s old", st.Version, time.Duration(st.AgeSeconds)*time.Second)
+		line("people", "%d known, %d with a grant", st.Principals, st.Allowed)
+	}
+	state := "off"
+	if st.Extension {
+		state = "on"
+	}
+	line("sign-in", "%s", state)
+	line("provisioning", "%s %s", st.Provisioned, st.Message)
+	if !st.HostUntil.IsZero() {
+		line("host certificate", "until %s", st.HostUntil.UTC().Format(time.RFC3339))
+	}
+	if st.Clock != "" {
+		line("clock", "WRONG: %s", st.Clock)
+	}
+	if st.Drift != "" {
+		line("drift", "%s", st.Drift)
+	}
+}
+
+func homeCommand() *cobra.Command {
+	c := &cobra.Command{Use: "home", Short: "Decide about home folders whose name belongs to another account now", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(&cobra.Command{Use: "list", Short: "List the names that somebody has used on this machine", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		answer, err := ask(c.Context(), control.Request{Op: control.OpHomes})
+		if err != nil {
+			return err
+		}
+		for _, h := range answer.Homes {
+			claim := ""
+			if h.Claimant != "" {
+				claim = "  claimed by " + h.Claimant
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s  belongs to %s%s\n", h.Name, h.ObjectID, claim)
+		}
+		return nil
+	}})
+	c.AddCommand(&cobra.Command{Use: "adopt NAME", Short: "Give the old home's files to the account that has the name now", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
+		answer, err := ask(c.Context(), control.Request{Op: control.OpAdopt, Name: args[0]})
+		if err == nil {
+			fmt.Fprintln(c.OutOrStdout(), answer.Text)
+		}
+		return err
+	}})
+	c.AddCommand(&cobra.Command{Use: "archive NAME", Short: "Move the old home away; the account that has the name now gets a new one", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
+		answer, err := ask(c.Context(), control.Request{Op: control.OpArchive, Name: args[0]})
+		if err == nil && answer.Text != "" {
+			fmt.Fprintln(c.OutOrStdout(), "The old home is "+answer.Text)
+		}
+		return err
+	}})
+	return c
+}

@@ -1,0 +1,192 @@
+package control
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// Op names a request.
+type Op string
+
+// The requests. Those below Homes are root's alone.
+const (
+	OpStatus          Op = "status"
+	OpManifest        Op = "deliver-manifest"
+	OpSnapshot        Op = "deliver-snapshot"
+	OpEvents          Op = "take-events"
+	OpHostProof       Op = "host-proof"
+	OpHostCertificate Op = "deliver-host-certificate"
+	OpHomes           Op = "homes"
+	OpAdopt           Op = "adopt-home"
+	OpArchive         Op = "archive-home"
+)
+
+// Request is one question. Only the fields of its Op are set.
+type Request struct {
+	Op          Op                       `json:"op"`
+	Manifest    *protocol.SignedManifest `json:"manifest,omitempty"`
+	Snapshot    *protocol.Envelope       `json:"snapshot,omitempty"`
+	Acknowledge []string                 `json:"acknowledge,omitempty"` // ids of events that the server has
+	Generation  int64                    `json:"generation,omitempty"`  // take-events: the status that is known
+	WaitMillis  int64                    `json:"waitMillis,omitempty"`  // take-events: how long to wait for news
+	Certificate string                   `json:"certificate,omitempty"`
+	Name        string                   `json:"name,omitempty"`
+}
+
+// Answer is one answer; Error alone when it is set.
+type Answer struct {
+	Error  *Failure                `json:"error,omitempty"`
+	Status *Status                 `json:"status,omitempty"`
+	Events []protocol.MachineEvent `json:"events,omitempty"`
+	Proof  *protocol.Envelope      `json:"proof,omitempty"`
+	Homes  []Home                  `json:"homes,omitempty"`
+	Text   string                  `json:"text,omitempty"`
+}
+
+// Failure is a fault on its way through the socket.
+type Failure struct {
+	Kind   fault.Kind `json:"kind"`
+	Code   string     `json:"code"`
+	Text   string     `json:"text"`
+	Remedy string     `json:"remedy,omitempty"`
+}
+
+// Status is what the root part holds and has reached.
+type Status struct {
+	MachineID   string                   `json:"machineId"`
+	ResourceID  string                   `json:"resourceId"`
+	Tenant      string                   `json:"tenant"`
+	Manifest    *protocol.SignedManifest `json:"manifest,omitempty"`
+	Version     int64                    `json:"version"` // of the held snapshot, 0 without one
+	Epoch       int64                    `json:"epoch"`
+	IssuedAt    time.Time                `json:"issuedAt"`
+	AgeSeconds  int64                    `json:"ageSeconds"`
+	Clock       string                   `json:"clock,omitempty"` // what is wrong with it
+	Extension   bool                     `json:"extension"`       // sign-in is wired
+	Drift       string                   `json:"drift,omitempty"`
+	Principals  int                      `json:"principals"`
+	Allowed     int                      `json:"allowed"` // with a grant
+	Generation  int64                    `json:"generation"`
+	Revision    int64                    `json:"revision"` // reached
+	Provisioned string                   `json:"provisioned"`
+	ExitCode    int                      `json:"exitCode"`
+	Message     string                   `json:"message"`
+	HostKeys    []string                 `json:"hostKeys"`
+	HostRenew   time.Time                `json:"hostRenew"` // when the host certificate is due; zero: at once
+	HostUntil   time.Time                `json:"hostUntil"` // its end; zero without one
+}
+
+// Home is a home folder whose name belongs to somebody.
+type Home struct {
+	Name     string `json:"name"`
+	ObjectID string `json:"objectId"`           // whose it is
+	Claimant string `json:"claimant,omitempty"` // another object that has the name now
+	Archived string `json:"archived,omitempty"`
+}
+
+// limits of a message.
+const (
+	headerSize  = 4
+	maxRequest  = 2 * protocol.MaxDocument
+	maxAnswer   = 16 << 20
+	maxListed   = 1024
+	maxName     = 255
+	maxWait     = 60_000
+	maxCertText = 16 << 10
+)
+
+func malformed(format string, args ...any) error {
+	return fault.New(fault.Invalid, "ControlRequestInvalid", format, args...)
+}
+
+// ParseRequest decodes and checks the JSON of a request.
+func ParseRequest(b []byte) (Request, error) {
+	var r Request
+	if err := protocol.Decode(b, &r); err != nil {
+		return Request{}, malformed("the request cannot be read: %v", err)
+	}
+	return r, r.check()
+}
+
+// check refuses a request without the fields of its Op or with those of another.
+func (r Request) check() error {
+	want := Request{Op: r.Op}
+	switch r.Op {
+	case OpStatus, OpHostProof, OpHomes:
+	case OpManifest:
+		want.Manifest = r.Manifest
+	case OpSnapshot:
+		want.Snapshot = r.Snapshot
+	case OpEvents:
+		want.Acknowledge, want.Generation, want.WaitMillis = r.Acknowledge, r.Generation, r.WaitMillis
+	case OpHostCertificate:
+		want.Certificate = r.Certificate
+	case OpAdopt, OpArchive:
+		want.Name = r.Name
+	default:
+		return malformed("the request %q does not exist", string(r.Op[:min(len(r.Op), 40)]))
+	}
+	switch {
+	case r.Manifest != want.Manifest, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
+		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis:
+		return malformed("the request %s has fields of another", r.Op)
+	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", (r.Op == OpAdopt || r.Op == OpArchive) && r.Name == "":
+		return malformed("the request %s lacks its field", r.Op)
+	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait:
+		return malformed("a field of the request %s is too long", r.Op)
+	}
+	return nil
+}
+
+// write sends one message.
+func write(w io.Writer, v any, limit int) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > limit {
+		return malformed("a message of %d bytes exceeds %d", len(b), limit)
+	}
+	frame := make([]byte, headerSize, headerSize+len(b))
+	binary.BigEndian.PutUint32(frame, uint32(len(b)))
+	_, err = w.Write(append(frame, b...))
+	return err
+}
+
+// read receives one message. Memory grows with what arrives, not with what the
+// header promises.
+func read(r io.Reader, limit int) ([]byte, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	n := int64(binary.BigEndian.Uint32(header[:]))
+	if n > int64(limit) {
+		return nil, malformed("a message of %d bytes exceeds %d", n, limit)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, n))
+	if err == nil && int64(len(b)) != n {
+		err = io.ErrUnexpectedEOF
+	}
+	return b, err
+}
+
+// failed makes the answer of an error: public words only.
+func failed(err error) Answer {
+	f := fault.As(err)
+	return Answer{Error: &Failure{Kind: f.Kind, Code: f.Code, Text: f.Text, Remedy: f.Remedy}}
+}
+
+func (f *Failure) err() error {
+	e := fault.New(f.Kind, f.Code, "%s", f.Text)
+	if f.Remedy != "" {
+		return e.WithRemedy("%s", f.Remedy)
+	}
+	return e
+}

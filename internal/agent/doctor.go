@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/root"
+	"sallyport/internal/agent/sshd"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+func doctorCommand() *cobra.Command {
+	return &cobra.Command{Use: "doctor", Short: "Check everything that a login on this machine needs, and say what to do", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := needRoot(); err != nil {
+				return err
+			}
+			return examine(c.Context(), c.OutOrStdout())
+		}}
+}
+
+// finding is one line of doctor.
+type finding struct {
+	what string
+	err  error
+}
+
+func examine(ctx context.Context, w io.Writer) error {
+	failed := 0
+	for _, f := range findings(ctx) {
+		if f.err == nil {
+			fmt.Fprintf(w, "ok    %s\n", f.what)
+			continue
+		}
+		failed++
+		fmt.Fprintf(w, "FAIL  %s: %s\n", f.what, fault.As(f.err).Public())
+	}
+	if failed > 0 {
+		return fault.New(fault.Precondition, "DoctorFound", "%d checks failed", failed)
+	}
+	return nil
+}
+
+func findings(ctx context.Context) []finding {
+	pins, err := pin.Load("/", 0)
+	list := []finding{{"this machine has joined", plain(err)}}
+	if err != nil {
+		return list
+	}
+	_, manifest, err := pins.LoadManifest("/", 0)
+	list = append(list, finding{"the manifest is signed by the pinned key", plain(err)})
+	for _, user := range []string{networkUser, helperUser} {
+		_, err := userID("/", user)
+		list = append(list, finding{"the system user " + user + " exists", err})
+	}
+	for _, path := range root.Sockets("/") {
+		var err error
+		if !root.Reachable(path) {
+			err = fault.New(fault.Unavailable, "SocketMissing", "it is not there").WithRemedy("Start the root part: sally agent root")
+		}
+		list = append(list, finding{"the socket " + path, err})
+	}
+	answer, err := ask(ctx, control.Request{Op: control.OpStatus})
+	list = append(list, finding{"the root part answers", plain(err)})
+	if err != nil {
+		return list
+	}
+	return append(list, judge(ctx, answer.Status, manifest)...)
+}
+
+// judge looks at what the root part says, and at the configuration itself.
+func judge(ctx context.Context, st *control.Status, m protocol.Manifest) []finding {
+	var fresh, clock error
+	switch age := time.Duration(st.AgeSeconds) * time.Second; {
+	case st.Version == 0:
+		fresh = fault.New(fault.Unavailable, "NoSnapshot", "none has come yet").WithRemedy("Look at the log of: sally agent run")
+	case age > 15*time.Minute:
+		fresh = fault.New(fault.Unavailable, "SnapshotOld", "it is %s old", age).WithRemedy("Is the server reachable? Look at the log of: sally agent run")
+	}
+	if st.Clock != "" {
+		clock = fault.New(fault.Unavailable, "ClockWrong", "%s", st.Clock).WithRemedy("Set the clock.")
+	}
+	list := []finding{{"the grants snapshot is fresh", fresh}, {"the clock agrees with the server", clock}}
+	if !st.Extension {
+		return append(list, finding{"sign-in with directory accounts is off (" + strings.TrimSpace(st.Provisioned+" "+st.Message) + ")", nil})
+	}
+	want := sshd.Wanted{Domains: m.Domains, HostCertificate: !st.HostUntil.IsZero()}
+	for _, k := range m.For(protocol.UserCA) {
+		if key, err := ssh.NewPublicKey(k); err == nil {
+			want.UserCAs = append(want.UserCAs, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		}
+	}
+	w, daemon := wiring(proc.Table{Dir: "/proc"})
+	return append(list, finding{"sshd, PAM, sudo and the name service are as they must be", plain(w.Check(ctx, want))},
+		finding{"people can log in", plain(daemon.Try(ctx))})
+}
+
+// plain shows an administrator of the machine the whole of an error.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f := fault.As(err); f.Kind != fault.Internal || f.Code != "InternalServerError" {
+		return f
+	}
+	return fault.New(fault.Unavailable, "Failed", "%v", err)
+}

@@ -1,0 +1,107 @@
+// Package names keeps, for ever, which directory object a login name belongs to
+// on this machine. A name whose object was deleted and made again has a new
+// object id; the home folder and everything in it still belong to the old one.
+// Until an administrator decides (adopt or archive), the new one is refused.
+//
+// It refuses: forgetting. An entry is only ever handed over.
+package names
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+
+	"sallyport/internal/agent/durable"
+	"sallyport/internal/machine/protocol"
+)
+
+// Entry says who a name belongs to.
+type Entry struct {
+	ObjectID string   `json:"id"`
+	UID      uint32   `json:"uid"`
+	Before   []string `json:"before,omitempty"` // object ids that had it, oldest first
+}
+
+// Register is the kept list. It is safe for concurrent use.
+type Register struct {
+	path string
+
+	mu      sync.RWMutex
+	entries map[string]Entry
+}
+
+const maxFile = 64 << 20
+
+// Open reads the list at path, which belongs to owner; none is an empty list.
+func Open(path string, owner uint32) (*Register, error) {
+	r := &Register{path: path, entries: map[string]Entry{}}
+	b, err := durable.Read(path, owner, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("names: %w", err)
+	}
+	if err := protocol.Decode(b, &r.entries); err != nil {
+		return nil, fmt.Errorf("names: %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Owner returns the entry of a name.
+func (r *Register) Owner(name string) (Entry, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.entries[name]
+	return e, ok
+}
+
+// Keep gives a name to an object if it belongs to nobody; the entry is durable
+// when Keep returns. It reports whose the name is.
+func (r *Register) Keep(name, objectID string, uid uint32) (Entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, ok := r.entries[name]; ok {
+		return e, nil
+	}
+	return r.put(name, Entry{ObjectID: objectID, UID: uid})
+}
+
+// HandOver gives a name to another object.
+func (r *Register) HandOver(name, objectID string, uid uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.entries[name]
+	e := Entry{ObjectID: objectID, UID: uid, Before: slices.Clone(old.Before)}
+	if old.ObjectID != "" && old.ObjectID != objectID {
+		e.Before = append(e.Before, old.ObjectID)
+	}
+	_, err := r.put(name, e)
+	return err
+}
+
+// put writes the list with the entry and takes it over only then.
+func (r *Register) put(name string, e Entry) (Entry, error) {
+	next := maps.Clone(r.entries)
+	next[name] = e
+	b, err := json.Marshal(next)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := durable.Write(r.path, b, 0o600); err != nil {
+		return Entry{}, fmt.Errorf("names: %w", err)
+	}
+	r.entries = next
+	return e, nil
+}
+
+// All returns a copy of the list.
+func (r *Register) All() map[string]Entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return maps.Clone(r.entries)
+}

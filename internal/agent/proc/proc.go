@@ -1,0 +1,180 @@
+// Package proc reads what the kernel says about processes (proc(5)): who a
+// process is, who its parent is, and which login it belongs to.
+//
+// It refuses: judging and signalling. Every answer is a moment's: who acts on it
+// compares the start time again (Same).
+package proc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// NoLogin is the login uid of a process that no login began (audit(8)).
+const NoLogin = math.MaxUint32
+
+// Process is one process at one moment.
+type Process struct {
+	PID      int
+	State    byte // 'Z' for one that has ended and waits for its parent
+	PPID     int
+	Session  int // session id, setsid(2)
+	TTY      int // device number of the controlling terminal, 0 for none
+	Start    uint64
+	UIDs     [4]uint32 // real, effective, saved, file system
+	LoginUID uint32    // NoLogin when unset or unknown to the kernel
+	Audit    string    // audit session id, "" when unset
+	Comm     string
+	Exe      string // "" when the kernel will not say
+	Title    string // command line, NULs as spaces, at most 256 bytes
+}
+
+// Has reports whether any of the process's uids is uid.
+func (p Process) Has(uid uint32) bool {
+	for _, u := range p.UIDs {
+		if u == uid {
+			return true
+		}
+	}
+	return false
+}
+
+// Root reports whether every uid of the process is 0.
+func (p Process) Root() bool { return p.UIDs == [4]uint32{} }
+
+// SSHD reports whether the process runs OpenSSH's server. Only of a process
+// whose uids are all 0 does that mean anything.
+func (p Process) SSHD() bool {
+	if p.Exe == "" {
+		return p.Comm == "sshd" || p.Comm == "sshd-session"
+	}
+	base := filepath.Base(strings.TrimSuffix(p.Exe, " (deleted)"))
+	return base == "sshd" || base == "sshd-session"
+}
+
+// Listener reports whether the process is the sshd that accepts connections.
+func (p Process) Listener() bool {
+	return p.SSHD() && p.Root() && (strings.Contains(p.Title, "[listener]") || p.PPID == 1 && !strings.HasPrefix(p.Title, "sshd: "))
+}
+
+// Same reports whether both are the same process: ids are used again, start
+// times are not.
+func (p Process) Same(q Process) bool { return p.PID == q.PID && p.Start == q.Start }
+
+// Table is the folder of processes, /proc.
+type Table struct {
+	Dir string
+}
+
+var errShape = errors.New("unexpected shape")
+
+// Read returns one process.
+func (t Table) Read(pid int) (Process, error) {
+	dir := filepath.Join(t.Dir, strconv.Itoa(pid))
+	p := Process{PID: pid, LoginUID: NoLogin}
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return p, err
+	}
+	if err := p.stat(stat); err != nil {
+		return p, fmt.Errorf("stat of process %d: %w", pid, err)
+	}
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	if err != nil {
+		return p, err
+	}
+	if err := p.status(status); err != nil {
+		return p, fmt.Errorf("status of process %d: %w", pid, err)
+	}
+	p.LoginUID = t.number(dir, "loginuid")
+	if id := t.number(dir, "sessionid"); id != NoLogin {
+		p.Audit = strconv.FormatUint(uint64(id), 10)
+	}
+	// The rest is empty for kernel threads and where the kernel denies it.
+	p.Exe, _ = os.Readlink(filepath.Join(dir, "exe"))
+	if title, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil {
+		p.Title = strings.TrimSpace(strings.ReplaceAll(string(title[:min(len(title), 256)]), "\x00", " "))
+	}
+	return p, nil
+}
+
+func (t Table) number(dir, name string) uint32 {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return NoLogin
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err != nil {
+		return NoLogin
+	}
+	return uint32(n)
+}
+
+// stat reads proc(5)'s one line. The name is in parentheses and may itself hold
+// parentheses and spaces: the last ')' ends it.
+func (p *Process) stat(b []byte) error {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return errShape
+	}
+	p.Comm = string(b[open+1 : end])
+	f := strings.Fields(string(b[end+1:]))
+	if len(f) < 20 {
+		return errShape
+	}
+	p.State = f[0][0]
+	var err [4]error
+	p.PPID, err[0] = strconv.Atoi(f[1])
+	p.Session, err[1] = strconv.Atoi(f[3])
+	p.TTY, err[2] = strconv.Atoi(f[4])
+	p.Start, err[3] = strconv.ParseUint(f[19], 10, 64)
+	return errors.Join(err[:]...)
+}
+
+func (p *Process) status(b []byte) error {
+	for line := range strings.Lines(string(b)) {
+		rest, ok := strings.CutPrefix(line, "Uid:")
+		if !ok {
+			continue
+		}
+		f := strings.Fields(rest)
+		if len(f) != 4 {
+			return errShape
+		}
+		for i := range f {
+			n, err := strconv.ParseUint(f[i], 10, 32)
+			if err != nil {
+				return err
+			}
+			p.UIDs[i] = uint32(n)
+		}
+		return nil
+	}
+	return errShape
+}
+
+// All returns every process that can be read; those that end meanwhile are
+// left out.
+func (t Table) All() ([]Process, error) {
+	names, err := os.ReadDir(t.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Process
+	for _, n := range names {
+		pid, err := strconv.Atoi(n.Name())
+		if err != nil {
+			continue
+		}
+		if p, err := t.Read(pid); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,83 @@
+package root
+
+import (
+	"context"
+	"time"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// Control answers the control socket.
+func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (control.Answer, error) {
+	switch r.Op {
+	case control.OpStatus:
+		return control.Answer{Status: s.Status()}, nil
+	case control.OpManifest:
+		return control.Answer{}, s.Manifest(*r.Manifest)
+	case control.OpSnapshot:
+		return control.Answer{}, s.Snapshot(*r.Snapshot)
+	case control.OpEvents:
+		return s.takeEvents(ctx, r)
+	case control.OpHostProof:
+		e, err := s.proof()
+		return control.Answer{Proof: e}, err
+	case control.OpHostCertificate:
+		return control.Answer{}, s.HostCertificate(r.Certificate)
+	case control.OpHomes:
+		return control.Answer{Homes: s.homes()}, nil
+	case control.OpAdopt:
+		return control.Answer{Text: r.Name + " owns the home now"}, s.adopt(r.Name)
+	case control.OpArchive:
+		to, err := s.archive(r.Name)
+		return control.Answer{Text: to}, err
+	}
+	return control.Answer{}, fault.New(fault.Invalid, "ControlRequestInvalid", "the request does not exist")
+}
+
+// takeEvents waits until there are events or the status is another than the
+// caller knows.
+func (s *Service) takeEvents(ctx context.Context, r control.Request) (control.Answer, error) {
+	wait, cancel := context.WithTimeout(ctx, time.Duration(r.WaitMillis)*time.Millisecond)
+	defer cancel()
+	have := r.Acknowledge
+	for {
+		events, changed, err := s.events.take(have)
+		if err != nil {
+			s.cfg.Log("event spool: %v", err)
+		}
+		have = nil
+		if status := s.Status(); len(events) > 0 || status.Generation != r.Generation {
+			return control.Answer{Events: events, Status: status}, nil
+		}
+		select {
+		case <-changed:
+		case <-wait.Done():
+			return control.Answer{Status: s.Status()}, nil
+		}
+	}
+}
+
+// Status is what this part holds and has reached.
+func (s *Service) Status() *control.Status {
+	s.mu.RLock()
+	v, r, host := s.view, s.reached, s.host
+	s.mu.RUnlock()
+	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
+		Version: v.held.Version, Epoch: v.held.Epoch, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
+		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
+	if v.doc == nil {
+		// Counters stay, but nothing is held: ask for everything.
+		st.Version, st.IssuedAt = 0, time.Time{}
+		return st
+	}
+	c := s.clock(v, s.cfg.Now())
+	st.ResourceID, st.AgeSeconds, st.Clock, st.Principals = v.doc.ResourceID, int64(c.Age/time.Second), c.Wrong, len(v.people)
+	for _, p := range v.people {
+		if p.Access == protocol.Login || p.Access == protocol.Admin {
+			st.Allowed++
+		}
+	}
+	return st
+}

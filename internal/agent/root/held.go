@@ -1,0 +1,284 @@
+package root
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/durable"
+	"sallyport/internal/agent/grants"
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/shim"
+	"sallyport/internal/agent/sshd"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// held is what survives a restart: the counters that never go back, and the
+// snapshot that they belong to, in one file so that they cannot part.
+type held struct {
+	ManifestEpoch   int64              `json:"manifestEpoch"`
+	ManifestVersion int64              `json:"manifestVersion"`
+	Epoch           int64              `json:"epoch"`
+	Version         int64              `json:"version"`
+	Signed          time.Time          `json:"signed"`  // highest signed time seen
+	BootID          string             `json:"bootId"`  // of the boot in which the snapshot came
+	Elapsed         time.Duration      `json:"elapsed"` // of the boot clock, then
+	Endings         []ending           `json:"endings,omitempty"`
+	Snapshot        *protocol.Envelope `json:"snapshot,omitempty"`
+}
+
+// ending is something that a snapshot ends, until it has been ended.
+type ending struct {
+	UID      uint32 `json:"uid"`
+	Elevated bool   `json:"elevated"` // only what runs as somebody else
+	Message  string `json:"message"`
+}
+
+// view is everything that decisions read: never changed, only replaced.
+type view struct {
+	held     held
+	signed   protocol.SignedManifest
+	manifest protocol.Manifest
+	userCAs  []ssh.PublicKey
+	hostCAs  []ssh.PublicKey
+	doc      *protocol.SnapshotDocument
+	people   map[string]*protocol.Principal // by login name
+	revoked  map[string]bool
+	local    map[string]bool // names of local users and groups
+}
+
+// restore verifies what was kept as if it had just arrived.
+func (s *Service) restore() (view, error) {
+	var v view
+	b, err := durable.Read(s.at(heldPath), s.cfg.Owner, 2*protocol.MaxDocument)
+	if err == nil {
+		err = protocol.Decode(b, &v.held)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v, fmt.Errorf("kept state: %w", err)
+	}
+	signed, manifest, err := s.cfg.Pins.LoadManifest(s.cfg.Root, s.cfg.Owner)
+	if err != nil {
+		return v, fmt.Errorf("kept manifest: %w", err)
+	}
+	if manifest.Epoch < v.held.ManifestEpoch || manifest.Epoch == v.held.ManifestEpoch && manifest.Version < v.held.ManifestVersion {
+		return v, fmt.Errorf("kept manifest: version %d of epoch %d is older than one that this machine has seen", manifest.Version, manifest.Epoch)
+	}
+	v.trust(signed, manifest)
+	if v.held.Snapshot == nil {
+		return v, nil
+	}
+	doc, err := s.verify(*v.held.Snapshot, v)
+	if err != nil {
+		// A revoked snapshot key: wait for the next one, and let nobody in.
+		s.cfg.Log("the kept snapshot is not used: %v", err)
+		v.held.Snapshot = nil
+		return v, nil
+	}
+	return v.with(doc, s.localNames()), nil
+}
+
+// trust takes over a verified manifest.
+func (v *view) trust(signed protocol.SignedManifest, m protocol.Manifest) {
+	v.signed, v.manifest = signed, m
+	v.userCAs, v.hostCAs = sshKeys(m, protocol.UserCA), sshKeys(m, protocol.HostCA)
+	v.held.ManifestEpoch, v.held.ManifestVersion = m.Epoch, m.Version
+}
+
+// with returns the view with a verified snapshot.
+func (v view) with(doc protocol.SnapshotDocument, local map[string]bool) view {
+	v.doc, v.local = &doc, local
+	v.people = make(map[string]*protocol.Principal, len(doc.Principals))
+	for i := range doc.Principals {
+		if p := &doc.Principals[i]; usable(*p, doc.Domains) {
+			v.people[p.LoginName] = p
+		}
+	}
+	v.revoked = make(map[string]bool, len(doc.Revoked))
+	for _, serial := range doc.Revoked {
+		v.revoked[serial] = true
+	}
+	return v
+}
+
+// usable refuses a record that could be anything but one of ours, whoever
+// signed it: a uid of the system, say (CVE-2025-5689).
+func usable(p protocol.Principal, domains []string) bool {
+	return shim.Ours(p.LoginName, domains) && shim.IsGUID(p.ObjectID) && p.UID >= shim.IDMin && p.UID <= shim.UIDMax
+}
+
+func (s *Service) localNames() map[string]bool {
+	local, err := sshd.LocalNames(s.cfg.Root)
+	if err != nil {
+		s.cfg.Log("local users and groups cannot be read: %v", err)
+	}
+	return local
+}
+
+func (s *Service) save(h held) error {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return durable.Write(s.at(heldPath), b, 0o600)
+}
+
+func refused(format string, args ...any) error {
+	return fault.New(fault.Forbidden, "DocumentRefused", format, args...)
+}
+
+// verify checks signature and binding: this tenant, this machine, this key.
+func (s *Service) verify(e protocol.Envelope, v view) (protocol.SnapshotDocument, error) {
+	doc, err := protocol.OpenSnapshot(e, v.manifest.For(protocol.Snapshot))
+	if err != nil {
+		return doc, fault.Wrap(err, fault.Forbidden, "DocumentRefused", "the snapshot is refused: %v", err)
+	}
+	p := s.cfg.Pins
+	if doc.Tenant != p.Tenant || doc.MachineID != p.MachineID || doc.KeyThumbprint != p.KeyThumbprint {
+		return doc, refused("the snapshot was made for another machine")
+	}
+	if len(doc.Domains) == 0 || doc.UserStale <= 0 || doc.AdminStale <= 0 || doc.IssuedAt.IsZero() || doc.Epoch < 1 {
+		return doc, refused("the snapshot lacks domains, times or its epoch")
+	}
+	return doc, nil
+}
+
+// Manifest takes over a manifest that is signed by the pinned key and not older
+// than the held one.
+func (s *Service) Manifest(m protocol.SignedManifest) error {
+	s.deliver.Lock()
+	defer s.deliver.Unlock()
+	manifest, err := s.cfg.Pins.OpenManifest(m)
+	if err != nil {
+		return fault.Wrap(err, fault.Forbidden, "DocumentRefused", "the manifest is refused: %v", err)
+	}
+	v := s.now()
+	if !manifest.Newer(v.manifest) {
+		return refused("the manifest is older than the one held: version %d of epoch %d", manifest.Version, manifest.Epoch)
+	}
+	if manifest.Epoch == v.manifest.Epoch && manifest.Version == v.manifest.Version {
+		return nil
+	}
+	if err := pin.SaveManifest(s.cfg.Root, m); err != nil {
+		return err
+	}
+	v.trust(m, manifest)
+	if v.held.Snapshot != nil {
+		if _, err := s.verify(*v.held.Snapshot, v); err != nil {
+			s.cfg.Log("the held snapshot's key is not trusted any more; nobody is let in until the next one")
+			v.held.Snapshot, v.doc, v.people = nil, nil, nil
+		}
+	}
+	if err := s.save(v.held); err != nil {
+		return err
+	}
+	s.replace(v)
+	return nil
+}
+
+// Snapshot takes over a snapshot that is made for this machine and not older
+// than anything that it has seen. The same one again changes nothing, not even
+// its age.
+func (s *Service) Snapshot(e protocol.Envelope) error {
+	s.deliver.Lock()
+	defer s.deliver.Unlock()
+	v := s.now()
+	doc, err := s.verify(e, v)
+	if err != nil {
+		return err
+	}
+	h := v.held
+	switch {
+	case doc.Epoch < h.Epoch, doc.Epoch == h.Epoch && doc.Version < h.Version:
+		return refused("the snapshot is older than the one held: version %d of epoch %d", doc.Version, doc.Epoch)
+	case doc.IssuedAt.Before(h.Signed):
+		return refused("the snapshot was signed before the one held, at %s", doc.IssuedAt.Format(time.RFC3339))
+	case v.doc != nil && doc.Epoch == h.Epoch && doc.Version == h.Version && doc.IssuedAt.Equal(h.Signed):
+		return nil
+	}
+	h.Epoch, h.Version, h.Signed, h.Snapshot = doc.Epoch, doc.Version, doc.IssuedAt, &e
+	h.BootID, h.Elapsed = s.cfg.Boot()
+	next := v.with(doc, s.localNames())
+	h.Endings = append(h.Endings, endings(v, next)...)
+	if err := s.save(h); err != nil {
+		return err
+	}
+	next.held = h
+	s.replace(next)
+	return nil
+}
+
+// replace makes a view the one that decisions read, and wakes the worker.
+func (s *Service) replace(v view) {
+	s.mu.Lock()
+	s.view = v
+	s.mu.Unlock()
+	s.poke()
+}
+
+// endings compares two snapshots: who was an administrator and is none, and
+// whose sessions were ended by the directory.
+func endings(old, next view) []ending {
+	var list []ending
+	for name, was := range old.people {
+		is := next.people[name]
+		switch {
+		case is == nil || is.ObjectID != was.ObjectID:
+			continue // the worker ends what has no access at all
+		case is.NotBefore.After(was.NotBefore):
+			list = append(list, ending{UID: was.UID, Message: "Sallyport: your sessions were ended by the directory. Sign in again: sally login"})
+		case was.Access == protocol.Admin && is.Access == protocol.Login:
+			list = append(list, ending{UID: was.UID, Elevated: true, Message: "Sallyport: your administrator role on this machine was removed; what ran as administrator is ended."})
+		}
+	}
+	return list
+}
+
+// clockOff is how wrong the wall clock may be; resign is how old a snapshot may
+// be when it arrives, because the server signs an unchanged one anew that often.
+const (
+	clockOff = 5 * time.Minute
+	resign   = 5 * time.Minute
+)
+
+// clock judges time without trusting the wall clock alone: the boot clock says
+// how long ago the snapshot came, its signed time says when that was at least.
+func (s *Service) clock(v view, now time.Time) grants.Clock {
+	c := grants.Clock{Age: max(now.Sub(v.doc.IssuedAt), 0)}
+	server := v.doc.IssuedAt // the server's time is at least this
+	boot, elapsed := s.cfg.Boot()
+	sameBoot := boot == v.held.BootID && elapsed >= v.held.Elapsed
+	if sameBoot {
+		since := elapsed - v.held.Elapsed
+		server = server.Add(since)
+		c.Age = max(c.Age, since)
+	}
+	switch off := now.Sub(server); {
+	case off < -clockOff:
+		c.Wrong = fmt.Sprintf("it is at least %s behind the server", (-off).Round(time.Second))
+	case sameBoot && off > clockOff+resign:
+		c.Wrong = fmt.Sprintf("it is about %s ahead of the server, or the server's answer was held back", (off - resign).Round(time.Second))
+	}
+	return c
+}
+
+// homeOwner returns who owns the home folder of a name; nil when there is none.
+// Anything but a folder in its place counts as somebody else's.
+func (s *Service) homeOwner(name string) *uint32 {
+	info, err := os.Lstat(s.at(homeFolder + "/" + name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	nobody := ^uint32(0)
+	if err != nil || !info.IsDir() {
+		return &nobody
+	}
+	uid := ownerOf(info)
+	return &uid
+}

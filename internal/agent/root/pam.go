@@ -1,0 +1,177 @@
+package root
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"sallyport/internal/agent/grants"
+	"sallyport/internal/agent/shim"
+	"sallyport/internal/machine/protocol"
+)
+
+// wayOf says how a PAM service lets somebody in. A service that is not listed
+// is no way in: nobody has thought about it.
+func wayOf(service string) grants.Way {
+	switch service {
+	case "sshd":
+		return grants.SSH
+	case "sudo", "sudo-i":
+		return grants.Elevate
+	case "su", "su-l", "login", "cron", "crond", "systemd-user":
+		return grants.Local
+	}
+	return grants.NoWay
+}
+
+// away is the sentence for a fault of our own: closed, with a reason.
+const away = "Sallyport: the login service on this machine cannot decide now; ask an administrator of the machine to run: sally agent status"
+
+// PAM answers the PAM module. An account question is decided; sessions are
+// written down and never stopped.
+func (s *Service) PAM(_ context.Context, peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
+	if r.Phase != shim.PhaseAccount {
+		s.session(r)
+		return shim.PAMAnswer{Allow: true}
+	}
+	in, d, err := s.decide(peer, r)
+	if err != nil {
+		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
+		return shim.PAMAnswer{Text: away}
+	}
+	s.note(in, d, r)
+	return shim.PAMAnswer{Allow: d.Allow, Text: d.Text}
+}
+
+// decide gathers what is known and asks grants.Decide. A first login is kept
+// before the answer: the name is this object's from then on.
+func (s *Service) decide(peer shim.Peer, r shim.PAMRequest) (grants.Input, grants.Decision, error) {
+	in, err := s.input(peer, r)
+	if err != nil {
+		return in, grants.Decision{}, err
+	}
+	d := grants.Decide(in)
+	if d.Allow && in.Kept == "" {
+		kept, err := s.names.Keep(in.Login, in.Person.ObjectID, in.Person.UID)
+		if err != nil {
+			return in, grants.Decision{}, err
+		}
+		if kept.ObjectID != in.Person.ObjectID {
+			in.Kept = kept.ObjectID
+			d = grants.Decide(in)
+		}
+	}
+	return in, d, nil
+}
+
+func (s *Service) input(peer shim.Peer, r shim.PAMRequest) (grants.Input, error) {
+	id, err := s.guid()
+	if err != nil {
+		return grants.Input{}, err
+	}
+	in := grants.Input{Way: wayOf(r.Service), Service: r.Service, Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
+	if in.Way == grants.SSH {
+		in.Connection = s.connection(peer, r.User)
+	}
+	s.mu.RLock()
+	v, drift := s.view, s.reached.drift
+	s.mu.RUnlock()
+	if v.doc == nil {
+		return in, nil
+	}
+	in.State = grants.State{Held: true, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
+		UserStale: time.Duration(v.doc.UserStale) * time.Second, AdminStale: time.Duration(v.doc.AdminStale) * time.Second,
+		Revoked: func(serial string) bool { return v.revoked[serial] }, Drift: drift}
+	in.Clock = s.clock(v, in.Now)
+	in.Person, in.Local = v.people[r.User], v.local[r.User]
+	if owner, ok := s.names.Owner(r.User); ok {
+		in.Kept = owner.ObjectID
+	}
+	in.HomeUID = s.homeOwner(r.User)
+	return in, nil
+}
+
+// connection finds the certificate that opened the connection which the asking
+// process serves. Only an sshd of root has one, and only for the name that it
+// was shown for.
+func (s *Service) connection(peer shim.Peer, login string) *grants.Connection {
+	p, err := s.cfg.Processes.Read(peer.PID)
+	if err != nil {
+		return nil
+	}
+	r, ok := s.conns.take(p)
+	if !ok || r.login != login || !p.Root() || !p.SSHD() {
+		return nil
+	}
+	_, elapsed := s.cfg.Boot()
+	return &grants.Connection{Certificate: r.certificate, Age: elapsed - r.at}
+}
+
+// note writes the decision down for the audit.
+func (s *Service) note(in grants.Input, d grants.Decision, r shim.PAMRequest) {
+	area := map[grants.Way]string{grants.SSH: "login", grants.Elevate: "sudo", grants.Local: "local"}[in.Way]
+	if area == "" {
+		area = "login"
+	}
+	kind := area + ".deny"
+	if d.Allow {
+		kind = area + ".allow"
+	}
+	detail := from(r)
+	detail["reason"] = d.Reason
+	if in.Connection != nil {
+		detail["serial"], detail["keyId"] = in.Connection.Certificate.Serial, in.Connection.Certificate.KeyID
+	}
+	objectID := ""
+	if in.Person != nil {
+		objectID = in.Person.ObjectID
+	}
+	s.event(kind, in.CorrelationID, objectID, r.User, detail)
+}
+
+// session writes down that a session began or ended.
+func (s *Service) session(r shim.PAMRequest) {
+	id, err := s.guid()
+	if err != nil {
+		return
+	}
+	objectID := ""
+	if p := s.now().people[r.User]; p != nil {
+		objectID = p.ObjectID
+	}
+	s.event("session."+string(r.Phase), id, objectID, r.User, from(r))
+}
+
+// from is what PAM said about where somebody comes from: the words of the
+// calling program, for the record only.
+func from(r shim.PAMRequest) map[string]string {
+	detail := map[string]string{"service": r.Service, "from": r.RHost, "tty": r.TTY, "by": r.RUser}
+	maps.DeleteFunc(detail, func(_, v string) bool { return v == "" })
+	for k, v := range detail {
+		detail[k] = printable(v)
+	}
+	return detail
+}
+
+// printable cuts and cleans a text for a record.
+func printable(v string) string {
+	v = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, v)
+	return v[:min(len(v), 256)]
+}
+
+// event spools one event; its own id makes a repeat harmless.
+func (s *Service) event(kind, correlation, objectID, login string, detail map[string]string) {
+	id, err := s.guid()
+	if err == nil {
+		err = s.events.add(protocol.MachineEvent{ID: id, Time: s.cfg.Now().UTC(), Type: kind, CorrelationID: correlation, ObjectID: objectID, LoginName: login, Detail: detail})
+	}
+	if err != nil {
+		s.cfg.Log("event %s of %s is lost: %v", kind, login, err)
+	}
+}

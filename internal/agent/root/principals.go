@@ -1,0 +1,173 @@
+package root
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/grants"
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/shim"
+	"sallyport/internal/machine/protocol"
+)
+
+// Extensions of a certificate (docs/certificate-profile.md).
+const (
+	extObjectID = "object-id@sallyport"
+	extTenant   = "tenant@sallyport"
+	extFactors  = "factors@sallyport"
+	extMachine  = "machine@sallyport"
+)
+
+// connections remembers which certificate sshd showed for which of its
+// processes. A record is for one process (pid and start time), the last one
+// counts, it is used once, and it is short-lived.
+type connections struct {
+	mu      sync.Mutex
+	records map[int]record
+}
+
+type record struct {
+	start       uint64 // of the sshd process
+	login       string
+	certificate grants.Certificate
+	at          time.Duration // boot clock
+}
+
+// maxRecords bounds memory; sshd's MaxStartups is far below.
+const maxRecords = 4096
+
+func (c *connections) put(pid int, r record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.records == nil {
+		c.records = map[int]record{}
+	}
+	for old, x := range c.records {
+		if r.at-x.at > grants.ConnectionAge || len(c.records) >= maxRecords {
+			delete(c.records, old)
+		}
+	}
+	c.records[pid] = r
+}
+
+// take removes the record of a process, whatever is decided with it.
+func (c *connections) take(p proc.Process) (record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.records[p.PID]
+	delete(c.records, p.PID)
+	return r, ok && r.start == p.Start
+}
+
+// Principals answers sshd's AuthorizedPrincipalsCommand: the object id that a
+// certificate must name to open the account. It decides nothing about roles;
+// PAM does, with a sentence. Nothing is answered for a certificate that is not
+// ours in every respect.
+func (s *Service) Principals(_ context.Context, peer shim.Peer, r shim.PrincipalsRequest) (string, bool) {
+	id, err := s.principal(peer, r)
+	if err != nil {
+		s.cfg.Log("no principal for %s: %v", r.User, err)
+		return "", false
+	}
+	return id, true
+}
+
+func (s *Service) principal(peer shim.Peer, r shim.PrincipalsRequest) (string, error) {
+	v := s.now()
+	person := v.people[r.User]
+	if person == nil {
+		return "", errors.New("not in the snapshot")
+	}
+	parent, err := s.sshdOf(peer.PID)
+	if err != nil {
+		return "", err
+	}
+	cert, err := s.certificate(v, r, person.ObjectID)
+	if err != nil {
+		return "", err
+	}
+	// The helper is still waiting for this answer, so its parent cannot have
+	// become another process unseen.
+	if again, err := s.sshdOf(peer.PID); err != nil || !again.Same(parent) {
+		return "", errors.New("the asking sshd is gone")
+	}
+	_, elapsed := s.cfg.Boot()
+	s.conns.put(parent.PID, record{start: parent.Start, login: r.User, certificate: cert, at: elapsed})
+	return person.ObjectID, nil
+}
+
+// sshdOf returns the sshd that started the helper: the process in which PAM will
+// run for this connection (host-facts, section 3).
+func (s *Service) sshdOf(helper int) (proc.Process, error) {
+	h, err := s.cfg.Processes.Read(helper)
+	if err != nil {
+		return proc.Process{}, err
+	}
+	p, err := s.cfg.Processes.Read(h.PPID)
+	if err != nil {
+		return proc.Process{}, err
+	}
+	if !p.Root() || !p.SSHD() {
+		return proc.Process{}, fmt.Errorf("the helper's parent %d is no sshd of root", p.PID)
+	}
+	return p, nil
+}
+
+// certificate reads and verifies what sshd was shown. sshd verifies it as well;
+// this is the second decision, from the manifest and not from a file.
+func (s *Service) certificate(v view, r shim.PrincipalsRequest, objectID string) (grants.Certificate, error) {
+	none := grants.Certificate{}
+	blob, err := base64.StdEncoding.DecodeString(r.Certificate)
+	if err != nil {
+		return none, err
+	}
+	key, err := ssh.ParsePublicKey(blob)
+	if err != nil {
+		return none, err
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok || cert.CertType != ssh.UserCert {
+		return none, errors.New("not a user certificate")
+	}
+	if strconv.FormatUint(cert.Serial, 10) != r.Serial || cert.KeyId != r.KeyID {
+		return none, errors.New("sshd's words and the certificate differ")
+	}
+	// CheckCert does not look at who signed; that is the next line's.
+	check := ssh.CertChecker{Clock: s.cfg.Now, SupportedCriticalOptions: []string{"force-command", "verify-required"}}
+	if err := check.CheckCert(objectID, cert); err != nil {
+		return none, err
+	}
+	if !slices.ContainsFunc(v.userCAs, func(ca ssh.PublicKey) bool { return bytes.Equal(ca.Marshal(), cert.SignatureKey.Marshal()) }) {
+		return none, errors.New("signed by a key that is not a user CA of this deployment")
+	}
+	if tenant := cert.Extensions[extTenant]; tenant != s.cfg.Pins.Tenant {
+		return none, fmt.Errorf("made for tenant %q", tenant)
+	}
+	return grants.Certificate{
+		KeyID: cert.KeyId, Serial: r.Serial, ObjectID: cert.Extensions[extObjectID], Tenant: cert.Extensions[extTenant], Machine: cert.Extensions[extMachine],
+		Principals: cert.ValidPrincipals, Factors: factors(cert.Extensions[extFactors]),
+		IssuedAt: time.Unix(int64(cert.ValidAfter), 0).Add(protocol.Backdate), ValidBefore: time.Unix(int64(min(cert.ValidBefore, 1<<62)), 0),
+	}, nil
+}
+
+// factors reads "pwd:UNIXTIME,otp:UNIXTIME"; what is malformed is no factor.
+func factors(text string) map[string]time.Time {
+	m := map[string]time.Time{}
+	for part := range strings.SplitSeq(text, ",") {
+		name, at, ok := strings.Cut(part, ":")
+		if n, err := strconv.ParseInt(at, 10, 64); ok && err == nil && name != "" {
+			m[name] = time.Unix(n, 0)
+		}
+	}
+	return m
+}

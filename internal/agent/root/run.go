@@ -1,0 +1,75 @@
+package root
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/durable"
+	"sallyport/internal/agent/shim"
+)
+
+// The sockets of this part, below Config.Root.
+const (
+	socketFolder     = "/run/sallyport"
+	pamSocket        = socketFolder + "/pam.sock"
+	principalsSocket = socketFolder + "/principals.sock"
+)
+
+// Peers are the users that may ask, beside root.
+type Peers struct {
+	Network uint32 // the network part, on the control socket
+	Helper  uint32 // sshd's AuthorizedPrincipalsCommandUser
+}
+
+// Run serves the three sockets and works until ctx ends.
+func (s *Service) Run(ctx context.Context, peers Peers) error {
+	if err := durable.Folder(s.at(socketFolder), 0o755); err != nil {
+		return err
+	}
+	pam, err := shim.Listen(s.at(pamSocket), 0o600, int(s.cfg.Owner))
+	if err != nil {
+		return err
+	}
+	principals, err := shim.Listen(s.at(principalsSocket), 0o600, int(peers.Helper))
+	if err != nil {
+		return err
+	}
+	ctl, err := shim.Listen(s.at(control.SocketPath), 0o600, int(peers.Network))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	refused := func(p shim.Peer, err error) { s.cfg.Log("pid %d was not answered: %v", p.PID, err) }
+	var all sync.WaitGroup
+	serve := func(l *net.UnixListener, f func(*net.UnixListener) error) {
+		all.Go(func() { cancel(f(l)) })
+	}
+	serve(pam, func(l *net.UnixListener) error {
+		return shim.ServePAM(ctx, l, shim.Config{AllowedUID: s.cfg.Owner, Refused: refused}, s.PAM)
+	})
+	serve(principals, func(l *net.UnixListener) error {
+		return shim.ServePrincipals(ctx, l, shim.Config{AllowedUID: peers.Helper, Refused: refused}, s.Principals)
+	})
+	serve(ctl, func(l *net.UnixListener) error {
+		return control.Serve(ctx, l, control.ServerConfig{Network: peers.Network, Handler: s, Refused: func(err error) { s.cfg.Log("control: %v", err) }})
+	})
+	all.Go(func() { s.work(ctx) })
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+// Sockets returns where the sockets are, for doctor.
+func Sockets(root string) []string {
+	return []string{filepath.Join(root, pamSocket), filepath.Join(root, principalsSocket), filepath.Join(root, control.SocketPath)}
+}
+
+// Reachable reports whether a socket is there.
+func Reachable(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == os.ModeSocket
+}

@@ -1,0 +1,180 @@
+package root
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/durable"
+	"sallyport/internal/agent/names"
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/sshd"
+	"sallyport/internal/machine/protocol"
+)
+
+// Places of this part, below Config.Root.
+const (
+	stateFolder = "/var/lib/sallyport/root"
+	heldPath    = stateFolder + "/held.json"
+	namesPath   = stateFolder + "/names.json"
+	eventsPath  = stateFolder + "/events.jsonl"
+	adminPath   = stateFolder + "/administrator.json"
+	nssPath     = "/var/lib/sallyport/nss.db"
+	homeFolder  = "/home"
+	sshFolder   = "/etc/ssh"
+)
+
+// Processes reads the kernel's process table. proc.Table satisfies it.
+type Processes interface {
+	Read(pid int) (proc.Process, error)
+}
+
+// Ender ends sessions. *session.Ender satisfies it.
+type Ender interface {
+	End(ctx context.Context, uid uint32, message string) (int, error)
+	EndElevated(ctx context.Context, uid uint32, message string) (int, error)
+	Present(low, high uint32) ([]uint32, error)
+}
+
+// Wiring changes and checks the machine's configuration. *sshd.Wiring
+// satisfies it.
+type Wiring interface {
+	Recover(ctx context.Context) error
+	Apply(ctx context.Context, want sshd.Wanted) error
+	Remove(ctx context.Context) error
+	Watcher
+}
+
+// Watcher tells whether the configuration is in force.
+type Watcher interface {
+	Wired() bool
+	Check(ctx context.Context, want sshd.Wanted) error
+	Mark() string
+}
+
+// Command is one program to run: no shell, a fixed environment.
+type Command struct {
+	Argv  []string
+	Stdin string
+	As    *Credential // nil: as root
+}
+
+// Credential is another user to run as.
+type Credential struct {
+	UID, GID uint32
+	Home     string
+}
+
+// Config is what a Service stands on.
+type Config struct {
+	Root      string // "/" on a machine
+	Owner     uint32 // owner of files and sockets: 0 on a machine
+	Pins      pin.Machine
+	Now       func() time.Time
+	Boot      func() (id string, elapsed time.Duration) // this boot, and the time since
+	Rand      io.Reader
+	Processes Processes
+	Ender     Ender
+	Wiring    Wiring
+	Run       func(ctx context.Context, c Command) ([]byte, error)
+	Reload    func(ctx context.Context) error // make sshd read its configuration again
+	Log       func(format string, args ...any)
+}
+
+// Service is the root part. It is safe for concurrent use.
+type Service struct {
+	cfg    Config
+	names  *names.Register
+	events *spool
+	conns  connections
+
+	deliver sync.Mutex // one delivery at a time
+	mu      sync.RWMutex
+	view    view
+	reached reached
+	host    hostState
+	wake    chan struct{} // the worker's
+}
+
+// reached is what the worker has brought about.
+type reached struct {
+	revision    int64
+	provisioned string
+	exitCode    int
+	message     string
+	wired       bool
+	drift       string
+}
+
+// hostState is the host certificate that is in place.
+type hostState struct {
+	validAfter, validBefore time.Time
+	fresh                   bool // sshd has not read it yet
+}
+
+// New opens the kept state. What cannot be verified is not used.
+func New(cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1)}
+	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.names, err = names.Open(s.at(namesPath), cfg.Owner); err != nil {
+		return nil, err
+	}
+	if s.events, err = openSpool(s.at(eventsPath), cfg.Owner); err != nil {
+		return nil, err
+	}
+	if s.view, err = s.restore(); err != nil {
+		return nil, err
+	}
+	s.reached.wired = cfg.Wiring.Wired()
+	s.host = s.readHost()
+	s.poke()
+	return s, nil
+}
+
+func (s *Service) at(path string) string { return filepath.Join(s.cfg.Root, path) }
+
+// poke wakes the worker.
+func (s *Service) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Service) now() view {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.view
+}
+
+// guid makes a random GUID (RFC 9562 version 4).
+func (s *Service) guid() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
+		return "", fmt.Errorf("correlation id: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	t := hex.EncodeToString(b[:])
+	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:], nil
+}
+
+// sshKeys parses the manifest's keys of one purpose as SSH keys.
+func sshKeys(m protocol.Manifest, p protocol.Purpose) []ssh.PublicKey {
+	var keys []ssh.PublicKey
+	for _, k := range m.For(p) {
+		if key, err := ssh.NewPublicKey(k); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}

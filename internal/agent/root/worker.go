@@ -1,0 +1,244 @@
+package root
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/shim"
+	"sallyport/internal/agent/sshd"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// watchEvery is how often the configuration files are looked at.
+const watchEvery = 10 * time.Second
+
+// work brings the machine to the state that the view wants, again and again: it
+// is level-triggered, so a kill at any moment needs no special case.
+func (s *Service) work(ctx context.Context) {
+	if err := s.cfg.Wiring.Recover(ctx); err != nil {
+		s.cfg.Log("an interrupted change of the configuration could not be undone: %v", err)
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	done := attempt{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+			done = s.apply(ctx, done)
+		case <-tick.C:
+			s.watch(ctx, done)
+		}
+	}
+}
+
+// attempt is what the worker tried last, so that it does not repeat itself.
+type attempt struct {
+	key  string
+	mark string
+	err  error
+	nss  string
+}
+
+// apply does the urgent things first: who may not be here goes before anything
+// else is brought up to date.
+func (s *Service) apply(ctx context.Context, last attempt) attempt {
+	v := s.now()
+	if v.doc == nil {
+		return last
+	}
+	s.endSessions(ctx, v)
+	nssErr := s.writeNSS(v, &last)
+	if nssErr != nil {
+		s.cfg.Log("name service file: %v", nssErr)
+	}
+	adminErr := s.administrator(ctx, v.doc.Administrator)
+	if adminErr != nil {
+		s.cfg.Log("administrator account: %v", adminErr)
+	}
+	last = s.wire(ctx, v, last)
+	if last.err == nil {
+		last.err = nssErr
+	}
+	r := reached{revision: v.doc.Revision, provisioned: "Succeeded", wired: s.cfg.Wiring.Wired()}
+	switch {
+	case last.err != nil:
+		r.provisioned, r.exitCode, r.message = "Failed", sshd.ExitCode(last.err), fault.As(last.err).Public()
+		if v.doc.LoginEnabled && !v.doc.Identity && !r.wired {
+			r.exitCode = sshd.ExitNoIdentity
+		}
+	case adminErr != nil:
+		r.provisioned, r.exitCode, r.message = "Failed", 1, fault.As(adminErr).Public()
+	case v.doc.LoginEnabled:
+		r.message = "Sign-in with directory accounts is on."
+	}
+	s.mu.Lock()
+	if last.err != nil && r.wired {
+		r.drift = fault.As(last.err).Text
+	}
+	s.reached = r
+	s.mu.Unlock()
+	s.events.poke()
+	return last
+}
+
+// wire puts the configuration in or takes it out. An attempt that failed is
+// repeated with the next snapshot; one that succeeded is checked again only when
+// a file has changed.
+func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
+	want := s.wanted(v)
+	next := attempt{nss: last.nss, key: fmt.Sprint(v.doc.LoginEnabled, v.doc.Identity, want), mark: s.cfg.Wiring.Mark()}
+	wired := s.cfg.Wiring.Wired()
+	switch {
+	case !v.doc.LoginEnabled:
+		next.err = s.cfg.Wiring.Remove(ctx)
+	case !v.doc.Identity && !wired:
+		next.err = fault.New(fault.Precondition, "IdentityRequired", "the extension needs the machine's system-assigned managed identity").
+			WithRemedy("Run: sally vm identity assign, then set the extension again.")
+	case last.err == nil && wired && last.key == next.key && last.mark == next.mark:
+		return next
+	default:
+		next.err = s.cfg.Wiring.Apply(ctx, want)
+	}
+	if next.err != nil {
+		s.cfg.Log("configuration: %v", next.err)
+	}
+	next.mark = s.cfg.Wiring.Mark()
+	s.reloadHost(ctx, v.doc.LoginEnabled && next.err == nil)
+	return next
+}
+
+func (s *Service) wanted(v view) sshd.Wanted {
+	want := sshd.Wanted{Domains: slices.Clone(v.doc.Domains)}
+	for _, ca := range v.userCAs {
+		want.UserCAs = append(want.UserCAs, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(ca))))
+	}
+	s.mu.RLock()
+	want.HostCertificate = !s.host.validBefore.IsZero()
+	s.mu.RUnlock()
+	return want
+}
+
+// watch checks the configuration when a file changed. A weakness closes our
+// names until it is gone; nothing of the administrator's is changed back.
+func (s *Service) watch(ctx context.Context, last attempt) {
+	v := s.now()
+	if v.doc == nil || !v.doc.LoginEnabled || !s.cfg.Wiring.Wired() || s.cfg.Wiring.Mark() == last.mark {
+		return
+	}
+	drift := ""
+	if err := s.cfg.Wiring.Check(ctx, s.wanted(v)); err != nil {
+		drift = fault.As(err).Text
+		s.cfg.Log("drift: %v", err)
+	}
+	s.mu.Lock()
+	changed := s.reached.drift != drift
+	s.reached.drift = drift
+	s.mu.Unlock()
+	if changed {
+		s.events.poke()
+	}
+}
+
+// writeNSS lists everybody of the snapshot, also those without a grant: they
+// must get as far as the sentence that says why. Only administrators are in the
+// group that sudo knows (CVE-2020-8903, CVE-2020-8907: the user role brings no
+// group that is as good as root).
+func (s *Service) writeNSS(v view, last *attempt) error {
+	db := shim.Database{Domains: v.doc.Domains, Groups: []shim.Group{{Name: shim.GroupUsers, GID: shim.GIDUsers}, {Name: shim.GroupAdmins, GID: shim.GIDAdmins}, {Name: shim.GroupIdentity, GID: shim.GIDIdentity}}}
+	shell := "/bin/sh"
+	if s.exists("/bin/bash") {
+		shell = "/bin/bash"
+	}
+	seen := map[uint32]bool{}
+	for _, p := range v.people {
+		if v.local[p.LoginName] || seen[p.UID] {
+			continue
+		}
+		seen[p.UID] = true
+		groups := []uint32{shim.GIDUsers}
+		if p.Access == protocol.Admin {
+			groups = append(groups, shim.GIDAdmins)
+		}
+		db.Users = append(db.Users, shim.User{Name: p.LoginName, UID: p.UID, GID: p.UID, Gecos: shim.Gecos(p.Name), Home: homeFolder + "/" + p.LoginName, Shell: shell, Groups: groups})
+	}
+	slices.SortFunc(db.Users, func(a, b shim.User) int { return strings.Compare(a.Name, b.Name) })
+	key := fmt.Sprint(db)
+	if key == last.nss && s.exists(nssPath) {
+		return nil
+	}
+	if err := shim.WriteNSS(s.at(nssPath), db); err != nil {
+		return err
+	}
+	last.nss = key
+	return nil
+}
+
+// endSessions ends what the snapshot ended, and everything of ours that has no
+// access any more.
+func (s *Service) endSessions(ctx context.Context, v view) {
+	failed := false
+	for _, e := range v.held.Endings {
+		end := s.cfg.Ender.End
+		if e.Elevated {
+			end = s.cfg.Ender.EndElevated
+		}
+		failed = s.ended(ctx, e.UID, e.Message, end) || failed
+	}
+	allowed := map[uint32]bool{}
+	for _, p := range v.people {
+		allowed[p.UID] = allowed[p.UID] || p.Access == protocol.Login || p.Access == protocol.Admin
+	}
+	present, err := s.cfg.Ender.Present(shim.IDMin, shim.UIDMax)
+	if err != nil {
+		s.cfg.Log("sessions cannot be listed: %v", err)
+	}
+	for _, uid := range present {
+		if !allowed[uid] || !v.doc.LoginEnabled || !v.doc.Identity {
+			s.ended(ctx, uid, "Sallyport: your access to this machine ended.", s.cfg.Ender.End)
+		}
+	}
+	if !failed && len(v.held.Endings) > 0 {
+		s.forgetEndings(v.held.Endings)
+	}
+}
+
+func (s *Service) ended(ctx context.Context, uid uint32, message string, end func(context.Context, uint32, string) (int, error)) (failed bool) {
+	n, err := end(ctx, uid, message)
+	if err != nil {
+		s.cfg.Log("sessions of uid %d: %v", uid, err)
+	}
+	if n == 0 {
+		return err != nil
+	}
+	login, objectID := "", ""
+	for name, p := range s.now().people {
+		if p.UID == uid {
+			login, objectID = name, p.ObjectID
+		}
+	}
+	if id, gerr := s.guid(); gerr == nil {
+		s.event("session.end", id, objectID, login, map[string]string{"uid": fmt.Sprint(uid), "processes": fmt.Sprint(n), "message": printable(message)})
+	}
+	return err != nil
+}
+
+// forgetEndings removes what has been ended from the kept state.
+func (s *Service) forgetEndings(done []ending) {
+	s.deliver.Lock()
+	defer s.deliver.Unlock()
+	s.mu.Lock()
+	s.view.held.Endings = slices.DeleteFunc(slices.Clone(s.view.held.Endings), func(e ending) bool { return slices.Contains(done, e) })
+	h := s.view.held
+	s.mu.Unlock()
+	if err := s.save(h); err != nil {
+		s.cfg.Log("kept state: %v", err)
+	}
+}

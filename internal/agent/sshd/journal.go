@@ -1,0 +1,161 @@
+package sshd
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"sallyport/internal/agent/durable"
+	"sallyport/internal/machine/protocol"
+)
+
+func uitoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// phase of the journal.
+type phase string
+
+const (
+	idle      phase = ""          // nothing of ours is configured
+	changing  phase = "changing"  // a change is under way: undone at the next start
+	installed phase = "installed" // configured and tested
+	removing  phase = "removing"  // a removal is under way: finished at the next start
+)
+
+// entry is what the journal knows of one file.
+type entry struct {
+	Path     string      `json:"path"`
+	Original string      `json:"original"` // name of the kept file without us; "" when there was none
+	Before   string      `json:"before"`   // name of the kept file before this change; "" when there was none
+	Written  string      `json:"written"`  // digest of what we wrote
+	Mode     fs.FileMode `json:"mode"`
+	UID      int         `json:"uid"`
+	GID      int         `json:"gid"`
+}
+
+// journal is the state of the wiring, durable before every change.
+type journal struct {
+	Phase phase   `json:"phase"`
+	Prior phase   `json:"prior,omitempty"` // while changing: what an undo goes back to
+	Files []entry `json:"files"`
+}
+
+func (w *Wiring) journalPath() string { return filepath.Join(w.at(stateFolder), "journal.json") }
+
+func (w *Wiring) load() (journal, error) {
+	var j journal
+	b, err := durable.Read(w.journalPath(), w.cfg.Owner, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, nil
+	}
+	if err != nil {
+		return j, fmt.Errorf("wiring journal: %w", err)
+	}
+	if err := protocol.Decode(b, &j); err != nil {
+		return j, fmt.Errorf("wiring journal: %w", err)
+	}
+	return j, nil
+}
+
+func (w *Wiring) save(j journal) error {
+	b, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	if err := durable.Write(w.journalPath(), b, 0o600); err != nil {
+		return fmt.Errorf("wiring journal: %w", err)
+	}
+	return nil
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// keep copies text into the state folder, named by its content: a kept file is
+// never overwritten by another.
+func (w *Wiring) keep(text string) (string, error) {
+	name := digest(text)
+	path := filepath.Join(w.at(stateFolder), name)
+	if _, err := os.Lstat(path); err == nil {
+		return name, nil
+	}
+	return name, durable.Write(path, []byte(text), 0o600)
+}
+
+func (w *Wiring) kept(name string) (string, error) {
+	b, err := durable.Read(filepath.Join(w.at(stateFolder), name), w.cfg.Owner, 16<<20)
+	if err == nil && digest(string(b)) != name {
+		err = fmt.Errorf("the kept file %s was altered", name)
+	}
+	return string(b), err
+}
+
+// record makes the journal's entry for a file that is about to change.
+func (w *Wiring) record(f file, known map[string]entry) (entry, error) {
+	e := entry{Path: f.Path, Mode: f.Mode, Written: digest(f.Content), UID: int(w.cfg.Owner), GID: os.Getegid()}
+	info, err := os.Lstat(w.at(f.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil
+	}
+	if err != nil {
+		return e, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() {
+		return e, conflict("%s is not a regular file", f.Path).WithRemedy("Make it one, then set the extension again.")
+	}
+	e.Mode, e.UID, e.GID = info.Mode().Perm(), int(st.Uid), int(st.Gid)
+	text, err := w.text(f.Path)
+	if err != nil {
+		return e, err
+	}
+	if e.Before, err = w.keep(text); err != nil {
+		return e, err
+	}
+	if old, ok := known[f.Path]; ok && digest(text) == old.Written {
+		e.Original = old.Original // unchanged since we wrote it: the first original stands
+		return e, nil
+	}
+	if f.Ours {
+		return e, nil
+	}
+	e.Original, err = w.keep(without(f.Path, text))
+	return e, err
+}
+
+// without is the text of a file without us.
+func without(path, text string) string {
+	if path == nssPath {
+		return stripNSS(text)
+	}
+	return strip(text)
+}
+
+// write replaces one file, with the owner and mode that it had.
+func (w *Wiring) write(e entry, text string) error {
+	if err := w.step("write " + e.Path); err != nil {
+		return err
+	}
+	if err := durable.Write(w.at(e.Path), []byte(text), e.Mode); err != nil {
+		return err
+	}
+	if uint32(e.UID) != w.cfg.Owner || e.GID != os.Getegid() {
+		return os.Lchown(w.at(e.Path), e.UID, e.GID)
+	}
+	return nil
+}
+
+func (w *Wiring) remove(path string) error {
+	if err := w.step("remove " + path); err != nil {
+		return err
+	}
+	return durable.Remove(w.at(path))
+}

@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/root"
+	"sallyport/internal/fault"
+)
+
+// systemUsers are the users that the package (or the lab's root filesystem)
+// makes for the parts of the agent.
+const (
+	networkUser = "sallyport-agent"
+	helperUser  = "sallyport-ssh"
+)
+
+// userID reads a system user's uid from /etc/passwd itself: this build knows no
+// other source of users, and must not ask its own.
+func userID(rootFolder, name string) (uint32, error) {
+	b, err := os.ReadFile(filepath.Join(rootFolder, "/etc/passwd"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Split(line, ":"); len(f) == 7 && f[0] == name {
+			uid, err := strconv.ParseUint(f[2], 10, 32)
+			if err != nil || uid == 0 {
+				return 0, fmt.Errorf("the user %s has no usable uid", name)
+			}
+			return uint32(uid), nil
+		}
+	}
+	return 0, fault.New(fault.Precondition, "SystemUserMissing", "the system user %s does not exist", name).
+		WithRemedy("Run: useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin %s", name)
+}
+
+// boot names this boot and says how long ago it was, suspended time included.
+func boot() (string, time.Duration) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", 0
+	}
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return "", 0
+	}
+	return strings.TrimSpace(string(id)), time.Duration(ts.Nano())
+}
+
+// programFolders are where root looks for programs; the environment has no say
+// (CVE-2026-26148).
+func programFolders() []string { return []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} }
+
+const programTime = 30 * time.Second
+
+// run runs a program for root: no shell unless named, a fixed environment, a
+// time limit, and both outputs together.
+func run(ctx context.Context, c root.Command) ([]byte, error) {
+	path, err := program(c.Argv[0])
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, programTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, c.Argv[1:]...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + strings.Join(programFolders(), ":"), "LC_ALL=C", "HOME=/root"}
+	cmd.WaitDelay = time.Second
+	if c.As != nil {
+		cmd.Env[2] = "HOME=" + c.As.Home
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.As.UID, Gid: c.As.GID}}
+	}
+	if c.Stdin != "" {
+		cmd.Stdin = strings.NewReader(c.Stdin)
+	}
+	return cmd.CombinedOutput()
+}
+
+func program(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	for _, dir := range programFolders() {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("the program %s is not installed", name)
+}
+
+// wait sleeps, or less if ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// addresses lists the machine's own, without loopback and link-local ones.
+func addresses() []string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		if ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+			list = append(list, n.IP.String())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// version is that of the build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "sally (unversioned build)"
+	}
+	return "sally " + info.Main.Version
+}
+
+// facts gathers what the machine says of itself when it joins.
+func facts(ctx context.Context) Facts {
+	f := Facts{Version: version(), OS: "Linux", OpenSSH: "unknown"}
+	f.Hostname, _ = os.Hostname()
+	if b, err := os.ReadFile("/etc/os-release"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+				f.OS = strings.Trim(strings.TrimSpace(name), `"'`)
+			}
+		}
+	}
+	out, err := run(ctx, root.Command{Argv: []string{"ssh", "-V"}})
+	if err == nil {
+		f.OpenSSH = strings.TrimSpace(string(bytes.SplitN(out, []byte("\n"), 2)[0]))
+	}
+	f.Hostname, f.OS, f.OpenSSH = ascii(f.Hostname), ascii(f.OS), ascii(f.OpenSSH)
+	return f
+}
+
+// ascii cuts and cleans a text as the server accepts it.
+func ascii(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 256)]
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return fault.New(fault.Forbidden, "RootRequired", "this command must run as root")
+	}
+	return nil
+}
