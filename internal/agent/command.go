@@ -24,15 +24,15 @@ import (
 	"sallyport/internal/fault"
 )
 
-// Command returns `sally agent`.
-func Command() *cobra.Command {
+// Command returns `sally agent` of a build with the given version.
+func Command(version string) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(joinCommand(), rootCommand(), runCommand(), statusCommand(), doctorCommand(), homeCommand())
+	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand())
 	return c
 }
 
-func joinCommand() *cobra.Command {
+func joinCommand(version string) *cobra.Command {
 	var file, address string
 	c := &cobra.Command{Use: "join --token-file FILE", Short: "Make this computer the machine that a join token names", Args: cobra.NoArgs,
 		Long: "Join verifies the server against the token before it sends anything secret, then stores who this machine is and whom it trusts.\n" +
@@ -49,7 +49,7 @@ func joinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m, err := Join(c.Context(), JoinConfig{Root: "/", Network: int(network), Token: token, Address: address, Facts: facts(c.Context()), Wait: wait, Tries: 15, Log: logger(c.ErrOrStderr(), "join")})
+			m, err := Join(c.Context(), JoinConfig{Root: "/", Network: int(network), Token: token, Address: address, Facts: facts(c.Context(), version), Wait: wait, Tries: 15, Log: logger(c.ErrOrStderr(), "join")})
 			if err != nil {
 				return err
 			}
@@ -135,7 +135,7 @@ func wiring(table proc.Table) (*sshd.Wiring, sshd.Daemon) {
 	return sshd.New(sshd.Config{Root: "/", Run: plain, Reload: daemon.Reload, Try: daemon.Try}), daemon
 }
 
-func runCommand() *cobra.Command {
+func runCommand(version string) *cobra.Command {
 	return &cobra.Command{Use: "run", Short: "Run the network part: poll, report, renew (started by init)", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if os.Geteuid() == 0 {
@@ -151,7 +151,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version(), Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
+			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version, Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
 				Log: logger(c.ErrOrStderr(), "run")}).Run(ctx)
 			return nil
 		}}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,18 +129,9 @@ func addresses() []string {
 	return list
 }
 
-// version is that of the build.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "sally (unversioned build)"
-	}
-	return "sally " + info.Main.Version
-}
-
 // facts gathers what the machine says of itself when it joins.
-func facts(ctx context.Context) Facts {
-	f := Facts{Version: version(), OS: "Linux", OpenSSH: "unknown"}
+func facts(ctx context.Context, version string) Facts {
+	f := Facts{Version: version, OS: "Linux", OpenSSH: "unknown"}
 	f.Hostname, _ = os.Hostname()
 	if b, err := os.ReadFile("/etc/os-release"); err == nil {
 		for line := range strings.Lines(string(b)) {

@@ -59,7 +59,9 @@ func (w *Wiring) plan(want Wanted) ([]file, parts, error) {
 }
 
 // sudoers grants by group id, not name: a local group of the same name gets
-// nothing (CVE-2026-34397, CVE-2025-59044).
+// nothing (CVE-2026-34397, CVE-2025-59044). Everybody of ours is spared the
+// password that nobody has, which grants nothing: sudo then asks PAM before it
+// looks whether there is a rule, and PAM says the sentence.
 func (w *Wiring) sudoers() (file, error) {
 	main, err := w.text(sudoersMain)
 	if err != nil {
@@ -68,7 +70,9 @@ func (w *Wiring) sudoers() (file, error) {
 	for line := range strings.Lines(main) {
 		f := strings.Fields(line)
 		if len(f) == 2 && (f[0] == "@includedir" || f[0] == "#includedir") && strings.TrimSuffix(f[1], "/") == filepath.Dir(sudoersPath) {
-			return file{Path: sudoersPath, Mode: 0o440, Ours: true, Content: block("%#" + uitoa(shim.GIDAdmins) + " ALL=(ALL:ALL) NOPASSWD: ALL")}, nil
+			return file{Path: sudoersPath, Mode: 0o440, Ours: true, Content: block(
+				"Defaults:%#"+uitoa(shim.GIDUsers)+" !authenticate",
+				"%#"+uitoa(shim.GIDAdmins)+" ALL=(ALL:ALL) NOPASSWD: ALL")}, nil
 		}
 	}
 	return file{}, conflict("%s does not include the folder %s", sudoersMain, filepath.Dir(sudoersPath)).
