@@ -155,6 +155,13 @@ func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, disp
 	return c, err
 }
 
+// CheckCertificate returns nil when AddCertificate would accept the certificate
+// itself, whoever adds it to what.
+func CheckCertificate(der []byte) error {
+	_, err := parseCertificate(der)
+	return err
+}
+
 func parseCertificate(der []byte) (Certificate, error) {
 	bad := fault.New(fault.Invalid, "Request_BadRequest", "the key is not a usable X.509 certificate.").WithTarget("keyCredentials").
 		WithRemedy("Send one certificate, DER in base64, with an RSA key of 2048 to 8192 bits.")

@@ -188,6 +188,9 @@ func (h *Handler) createApplication(c *httpd.Call) error {
 	if err := b.finish(); err != nil {
 		return err
 	}
+	if err := checkKeys(keys); err != nil {
+		return err
+	}
 	n := directory.NewApplication{DisplayName: value(ch.DisplayName), Public: ch.Public != nil && *ch.Public}
 	if ch.RedirectURIs != nil {
 		n.RedirectURIs = *ch.RedirectURIs
@@ -219,6 +222,9 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 	if !ok {
 		return directory.NotFound(c.Var("id"))
 	}
+	if err := checkKeys(keys); err != nil {
+		return err
+	}
 	if err := h.putKeys(c, a.ID, keys); err != nil {
 		return err
 	}
@@ -228,6 +234,29 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 		}
 	}
 	return c.NoContent(204)
+}
+
+// checkKeys refuses unusable keys before anything is changed.
+func checkKeys(keys *[]key) error {
+	if keys == nil {
+		return nil
+	}
+	for _, k := range *keys {
+		if k.Type != "" && k.Type != "AsymmetricX509Cert" || k.Usage != "" && k.Usage != "Verify" {
+			return badBody("keyCredentials are of type AsymmetricX509Cert and usage Verify.").WithTarget("keyCredentials")
+		}
+		if k.Key == "" {
+			continue
+		}
+		der, err := decodeKey(k.Key)
+		if err != nil {
+			return err
+		}
+		if err := credential.CheckCertificate(der); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // putKeys makes the certificates of an application the given ones: those that
@@ -243,26 +272,26 @@ func (h *Handler) putKeys(c *httpd.Call, ownerID string, keys *[]key) error {
 	named := map[string]bool{}
 	var added []key
 	for _, k := range *keys {
-		switch {
-		case k.Type != "" && k.Type != "AsymmetricX509Cert", k.Usage != "" && k.Usage != "Verify":
-			return badBody("keyCredentials are of type AsymmetricX509Cert and usage Verify.").WithTarget("keyCredentials")
-		case k.Key != "":
+		if k.Key != "" {
 			added = append(added, k)
-		default:
+		} else {
 			named[strings.ToLower(k.ID)] = true
 		}
 	}
+	var gone []string
 	for _, p := range present {
-		if named[p.ID] {
-			delete(named, p.ID)
-			continue
+		if !named[p.ID] {
+			gone = append(gone, p.ID)
 		}
-		if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, ownerID, p.ID); err != nil {
-			return err
-		}
+		delete(named, p.ID)
 	}
 	if len(named) > 0 {
 		return badBody("keyCredentials names a keyId that is not there, without its key.").WithTarget("keyCredentials")
+	}
+	for _, id := range gone {
+		if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, ownerID, id); err != nil {
+			return err
+		}
 	}
 	for _, k := range added {
 		der, err := decodeKey(k.Key)

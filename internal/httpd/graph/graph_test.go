@@ -3,11 +3,16 @@ package graph_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -407,6 +412,8 @@ func TestGraph_BadInputIsAnswered(t *testing.T) {
 		{"POST", "/v1.0/applications", `{"displayName":"x","web":{"redirectUris":["http://evil.example"]}}`, 400, "Request_BadRequest"},
 		{"POST", "/v1.0/applications", `{"displayName":"x","signInAudience":"AzureADMultipleOrgs"}`, 400, "Request_BadRequest"},
 		{"POST", "/v1.0/applications", `{"displayName":"x","passwordCredentials":[{"secretText":"x"}]}`, 400, "Request_BadRequest"},
+		{"POST", "/v1.0/applications", `{"displayName":"x","keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"AAAA"}]}`, 400, "Request_BadRequest"},
+		{"POST", "/v1.0/applications", `{"displayName":"x","keyCredentials":[{"keyId":"99999999-9999-4999-8999-999999999999","type":"Symmetric"}]}`, 400, "Request_BadRequest"},
 		{"POST", "/v1.0/servicePrincipals", `{"appId":"99999999-9999-4999-8999-999999999999"}`, 400, "Request_BadRequest"},
 		{"POST", "/v1.0/directoryObjects/getByIds", `{"ids":["x"]}`, 400, "Request_BadRequest"},
 		{"GET", "/v1.0/groups/99999999-9999-4999-8999-999999999999/members", "", 404, "Request_ResourceNotFound"},
@@ -417,6 +424,9 @@ func TestGraph_BadInputIsAnswered(t *testing.T) {
 		}
 	}
 	if got := values(w.do(w.admin, "GET", "/v1.0/users", "", 200)); len(got) != 2 {
+		t.Errorf("a refused request created something: %v", got)
+	}
+	if got := values(w.do(w.admin, "GET", "/v1.0/applications", "", 200)); len(got) != 3 {
 		t.Errorf("a refused request created something: %v", got)
 	}
 	if got := values(w.do(w.admin, "GET", "/v1.0/groups", "", 200)); len(got) != 0 {
@@ -438,5 +448,43 @@ func TestGraph_OwnerCannotChangeOthers(t *testing.T) {
 	}
 	if o := w.do(w.admin, "PATCH", "/v1.0/me", `{"passwordProfile":{"password":"four other long words"}}`, 403); code(o) != "Authorization_RequestDenied" {
 		t.Errorf("one's own password without the old one: %v", o)
+	}
+}
+
+// As az ad sp create-for-rbac --create-cert goes, and a PATCH that keeps one
+// certificate by its keyId.
+func TestGraph_KeyCredentials(t *testing.T) {
+	w := newWorld(t)
+	priv, err := rsa.GenerateKey(rand.Reader, 2048)
+	w.must(err)
+	cert := func(serial int64) string {
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: w.now, NotAfter: w.now.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &priv.PublicKey, priv)
+		w.must(err)
+		return base64.StdEncoding.EncodeToString(der)
+	}
+	app := w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"ci","keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"`+cert(1)+`","displayName":"CN=ci","startDateTime":"2027-01-15T08:00:00Z"}]}`, 201)
+	id := str(app, "id")
+	keyIDs := func() []string {
+		list, _ := w.do(w.admin, "GET", "/v1.0/applications/"+id, "", 200)["keyCredentials"].([]any)
+		var ids []string
+		for _, k := range list {
+			m, _ := k.(map[string]any)
+			ids = append(ids, str(m, "keyId"))
+		}
+		return ids
+	}
+	first := keyIDs()
+	if len(first) != 1 {
+		t.Fatal(first)
+	}
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"99999999-9999-4999-8999-999999999999"}]}`, 400)
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"`+first[0]+`"},{"key":"`+cert(2)+`"}]}`, 204)
+	if got := keyIDs(); len(got) != 2 || !slices.Contains(got, first[0]) {
+		t.Errorf("%v, kept %v", got, first)
+	}
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[]}`, 204)
+	if got := keyIDs(); len(got) != 0 {
+		t.Error(got)
 	}
 }
