@@ -101,7 +101,10 @@ func (a Authorization) Definition(ctx context.Context, by audit.By, at scope.ID,
 }
 
 func noRole(id string) error {
-	return fault.New(fault.NotFound, "RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist.", clip(id)).WithRemedy("See: sally role definition list")
+	if len(id) > 300 {
+		id = id[:300]
+	}
+	return fault.New(fault.NotFound, "RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist.", id).WithRemedy("See: sally role definition list")
 }
 
 // definitionID is a role's id as seen from a scope: below its subscription.
