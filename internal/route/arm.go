@@ -1,7 +1,5 @@
 package route
 
-import "net/http"
-
 const (
 	armSubscription = "/subscriptions/{subscription}"
 	armGroup        = armSubscription + "/resourceGroups/{group}"
@@ -14,22 +12,22 @@ const (
 
 func armRows() []Row {
 	rows := []Row{
-		armRow("metadata.endpoints", http.MethodGet, "/metadata/endpoints", "", "").public(),
-		armRow("aliases", http.MethodGet, "/aliases.json", "", "").public(),
-		armRow("tenants.list", http.MethodGet, "/tenants", "", "whoever is signed in belongs to the one tenant"),
-		armRow("subscriptions.list", http.MethodGet, "/subscriptions", "", whyListed),
-		armRow("subscriptions.get", http.MethodGet, armSubscription, "Microsoft.Resources/subscriptions/read", ""),
-		armRow("locations.list", http.MethodGet, armSubscription+"/locations", "Microsoft.Resources/subscriptions/read", ""),
-		armRow("operations.status", http.MethodGet, armSubscription+"/providers/Microsoft.Resources/operationStatuses/{operation}", "", whyTicket),
-		armRow("operations.result", http.MethodGet, armSubscription+"/providers/Microsoft.Resources/operationResults/{operation}", "", whyTicket),
-		armRow("providers.get", http.MethodGet, armSubscription+"/providers/{namespace}", "", whyCatalog),
-		armRow("providers.register", http.MethodPost, armSubscription+"/providers/{namespace}/register", "", "every namespace is registered; nothing changes"),
-		armRow("resources.list", http.MethodGet, armSubscription+"/resources", "", whyListed),
-		armRow("resources.listInGroup", http.MethodGet, armGroup+"/resources", "", whyListed),
-		armRow("resourceGroups.list", http.MethodGet, armSubscription+"/resourceGroups", "", whyListed),
-		armRow("resourceGroups.head", http.MethodHead, armGroup, "Microsoft.Resources/resourceGroups/read", ""),
-		armRow("managementGroups.list", http.MethodGet, "/providers/Microsoft.Management/managementGroups", "", whyListed),
-		armRow("managementGroups.get", http.MethodGet, "/providers/Microsoft.Management/managementGroups/{name}", "Microsoft.Management/managementGroups/read", ""),
+		armRow("metadata.endpoints", "GET", "/metadata/endpoints", "", "").public(),
+		armRow("aliases", "GET", "/aliases.json", "", "").public(),
+		armRow("tenants.list", "GET", "/tenants", "", "whoever is signed in belongs to the one tenant"),
+		armRow("subscriptions.list", "GET", "/subscriptions", "", whyListed),
+		armRow("subscriptions.get", "GET", armSubscription, "Microsoft.Resources/subscriptions/read", ""),
+		armRow("locations.list", "GET", armSubscription+"/locations", "Microsoft.Resources/subscriptions/read", ""),
+		armRow("operations.status", "GET", armSubscription+"/providers/Microsoft.Resources/operationStatuses/{operation}", "", whyTicket),
+		armRow("operations.result", "GET", armSubscription+"/providers/Microsoft.Resources/operationResults/{operation}", "", whyTicket),
+		armRow("providers.get", "GET", armSubscription+"/providers/{namespace}", "", whyCatalog),
+		armRow("providers.register", "POST", armSubscription+"/providers/{namespace}/register", "", "every namespace is registered; nothing changes"),
+		armRow("resources.list", "GET", armSubscription+"/resources", "", whyListed),
+		armRow("resources.listInGroup", "GET", armGroup+"/resources", "", whyListed),
+		armRow("resourceGroups.list", "GET", armSubscription+"/resourceGroups", "", whyListed),
+		armRow("resourceGroups.head", "HEAD", armGroup, "Microsoft.Resources/resourceGroups/read", ""),
+		armRow("managementGroups.list", "GET", "/providers/Microsoft.Management/managementGroups", "", whyListed),
+		armRow("managementGroups.get", "GET", "/providers/Microsoft.Management/managementGroups/{name}", "Microsoft.Management/managementGroups/read", ""),
 	}
 	rows = append(rows, armItem("resourceGroups", "Microsoft.Resources/resourceGroups", armGroup)...)
 	for _, kind := range []string{"virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces"} {
@@ -43,7 +41,7 @@ func armRows() []Row {
 
 func armRow(id, method, pattern, action, why string) Row {
 	limiter := "write"
-	if method == http.MethodGet || method == http.MethodHead {
+	if method == "GET" || method == "HEAD" {
 		limiter = "read"
 	}
 	return Row{ID: "arm." + id, Method: method, Pattern: pattern, Door: Caller, Surface: ARM, Action: action, Why: why, Limiter: limiter}
@@ -57,18 +55,18 @@ func (r Row) public() Row {
 // armItem is what every resource answers at its own address.
 func armItem(id, kind, pattern string) []Row {
 	return []Row{
-		armRow(id+".get", http.MethodGet, pattern, kind+"/read", ""),
-		armRow(id+".put", http.MethodPut, pattern, kind+"/write", ""),
-		armRow(id+".patch", http.MethodPatch, pattern, kind+"/write", ""),
-		armRow(id+".delete", http.MethodDelete, pattern, kind+"/delete", ""),
+		armRow(id+".get", "GET", pattern, kind+"/read", ""),
+		armRow(id+".put", "PUT", pattern, kind+"/write", ""),
+		armRow(id+".patch", "PATCH", pattern, kind+"/write", ""),
+		armRow(id+".delete", "DELETE", pattern, kind+"/delete", ""),
 	}
 }
 
 // armTracked adds the lists of a type that lives in resource groups.
 func armTracked(id, kind string) []Row {
 	return append(armItem(id, kind, armGroup+"/providers/"+kind+"/{name}"),
-		armRow(id+".list", http.MethodGet, armSubscription+"/providers/"+kind, "", whyListed),
-		armRow(id+".listInGroup", http.MethodGet, armGroup+"/providers/"+kind, "", whyListed))
+		armRow(id+".list", "GET", armSubscription+"/providers/"+kind, "", whyListed),
+		armRow(id+".listInGroup", "GET", armGroup+"/providers/"+kind, "", whyListed))
 }
 
 func armCompute() []Row {
@@ -76,16 +74,16 @@ func armCompute() []Row {
 	const publisher = armLocation + "/publishers/{publisher}/artifacttypes"
 	rows := armItem("extensions", "Microsoft.Compute/virtualMachines/extensions", vm+"/extensions/{child}")
 	rows = append(rows,
-		armRow("extensions.list", http.MethodGet, vm+"/extensions", "", whyListed),
-		armRow("virtualMachines.instanceView", http.MethodGet, vm+"/instanceView", "Microsoft.Compute/virtualMachines/read", ""),
-		armRow("publishers.list", http.MethodGet, armLocation+"/publishers", "", whyCatalog),
-		armRow("extensionTypes.list", http.MethodGet, publisher+"/vmextension/types", "", whyCatalog),
-		armRow("extensionVersions.list", http.MethodGet, publisher+"/vmextension/types/{type}/versions", "", whyCatalog),
-		armRow("extensionVersions.get", http.MethodGet, publisher+"/vmextension/types/{type}/versions/{version}", "", whyCatalog),
-		armRow("imageVersions.list", http.MethodGet, publisher+"/vmimage/offers/{offer}/skus/{sku}/versions", "", whyCatalog),
-		armRow("imageVersions.get", http.MethodGet, publisher+"/vmimage/offers/{offer}/skus/{sku}/versions/{version}", "", whyCatalog))
+		armRow("extensions.list", "GET", vm+"/extensions", "", whyListed),
+		armRow("virtualMachines.instanceView", "GET", vm+"/instanceView", "Microsoft.Compute/virtualMachines/read", ""),
+		armRow("publishers.list", "GET", armLocation+"/publishers", "", whyCatalog),
+		armRow("extensionTypes.list", "GET", publisher+"/vmextension/types", "", whyCatalog),
+		armRow("extensionVersions.list", "GET", publisher+"/vmextension/types/{type}/versions", "", whyCatalog),
+		armRow("extensionVersions.get", "GET", publisher+"/vmextension/types/{type}/versions/{version}", "", whyCatalog),
+		armRow("imageVersions.list", "GET", publisher+"/vmimage/offers/{offer}/skus/{sku}/versions", "", whyCatalog),
+		armRow("imageVersions.get", "GET", publisher+"/vmimage/offers/{offer}/skus/{sku}/versions/{version}", "", whyCatalog))
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
-		rows = append(rows, armRow("virtualMachines."+verb, http.MethodPost, vm+"/"+verb, "Microsoft.Compute/virtualMachines/"+verb+"/action", ""))
+		rows = append(rows, armRow("virtualMachines."+verb, "POST", vm+"/"+verb, "Microsoft.Compute/virtualMachines/"+verb+"/action", ""))
 	}
 	return rows
 }
@@ -97,12 +95,12 @@ func armAuthorization() []Row {
 	for _, at := range [][2]string{{"", "/{scope...}/providers/"}, {"AtRoot", "/providers/"}} {
 		suffix, prefix := at[0], at[1]
 		rows = append(rows,
-			armRow("roleDefinitions.list"+suffix, http.MethodGet, prefix+definitions, definitions+"/read", ""),
-			armRow("roleDefinitions.get"+suffix, http.MethodGet, prefix+definitions+"/{name}", definitions+"/read", ""),
-			armRow("roleAssignments.list"+suffix, http.MethodGet, prefix+assignments, assignments+"/read", ""),
-			armRow("roleAssignments.get"+suffix, http.MethodGet, prefix+assignments+"/{name}", assignments+"/read", ""),
-			armRow("roleAssignments.put"+suffix, http.MethodPut, prefix+assignments+"/{name}", assignments+"/write", ""),
-			armRow("roleAssignments.delete"+suffix, http.MethodDelete, prefix+assignments+"/{name}", assignments+"/delete", ""))
+			armRow("roleDefinitions.list"+suffix, "GET", prefix+definitions, definitions+"/read", ""),
+			armRow("roleDefinitions.get"+suffix, "GET", prefix+definitions+"/{name}", definitions+"/read", ""),
+			armRow("roleAssignments.list"+suffix, "GET", prefix+assignments, assignments+"/read", ""),
+			armRow("roleAssignments.get"+suffix, "GET", prefix+assignments+"/{name}", assignments+"/read", ""),
+			armRow("roleAssignments.put"+suffix, "PUT", prefix+assignments+"/{name}", assignments+"/write", ""),
+			armRow("roleAssignments.delete"+suffix, "DELETE", prefix+assignments+"/{name}", assignments+"/delete", ""))
 	}
 	return rows
 }
@@ -111,9 +109,9 @@ func armAuthorization() []Row {
 func armAccess() []Row {
 	const machines = "/{scope...}/providers/Sallyport.Access/machines"
 	return []Row{
-		armRow("machines.list", http.MethodGet, machines, "", whyListed),
-		armRow("machines.get", http.MethodGet, machines+"/default", "Microsoft.Compute/virtualMachines/read", ""),
-		armRow("auditRecords.list", http.MethodGet, "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),
-		armRow("auditRecords.verify", http.MethodPost, "/providers/Sallyport.Access/verifyAudit", "Sallyport.Access/auditRecords/read", ""),
+		armRow("machines.list", "GET", machines, "", whyListed),
+		armRow("machines.get", "GET", machines+"/default", "Microsoft.Compute/virtualMachines/read", ""),
+		armRow("auditRecords.list", "GET", "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),
+		armRow("auditRecords.verify", "POST", "/providers/Sallyport.Access/verifyAudit", "Sallyport.Access/auditRecords/read", ""),
 	}
 }
