@@ -1,0 +1,23 @@
+// Command sally is all of Sallyport: the command line that people use, the
+// server, the agent on machines, and the lab.
+package main
+
+import (
+	"context"
+	"os"
+
+	"sallyport/internal/agent"
+	"sallyport/internal/cli"
+	"sallyport/internal/lab"
+	"sallyport/internal/server"
+)
+
+// version is set when the program is built (-ldflags -X).
+var version = "0.0.0-dev"
+
+func main() {
+	config := cli.System(version)
+	root := cli.Command(config)
+	root.AddCommand(server.Command(), agent.Command(version), lab.Command())
+	os.Exit(cli.Run(context.Background(), root, config, os.Args[1:]))
+}
