@@ -90,7 +90,7 @@ func Command(config Config) *cobra.Command {
 	root := &cobra.Command{
 		Use: "sally", Short: "Sign in to Linux machines with a directory identity.",
 		Long:          "sally gives any Linux machine what Azure gives its own virtual machines: sign in once, then ssh with short-lived certificates,\nwith role assignments that decide who may log in and who may sudo. Commands and flags are those of az.",
-		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 		RunE:              a.root,
 	}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const rg = "/subscriptions/" + subID + "/resourceGroups/RG"
+
+// TestVerbs_Calls: each row sends what az sends (azure-wire-protocol.md 9, 10).
+func TestVerbs_Calls(t *testing.T) {
+	const q = "?api-version=2022-09-01"
+	users := "/v1.0/users"
+	for _, c := range []struct{ command, answer, sent string }{
+		{"group create --name RG --location southcentralus --tags a=b c=", `{"id":"x"}`, "PUT " + rg + q + ` {"location":"southcentralus","tags":{"a":"b","c":""}}`},
+		{"group show --resource-group RG", `{"id":"x"}`, "GET " + rg + q},
+		{"group delete -n RG --yes", "202 ", "DELETE " + rg + q},
+		{"group list", `{"value":[]}`, "GET /subscriptions/" + subID + "/resourceGroups" + q},
+		{"resource list -g RG", `{"value":[]}`, "GET " + rg + "/resources" + q},
+		{"vm list", `{"value":[]}`, "GET /subscriptions/" + subID + "/providers/Microsoft.Compute/virtualMachines" + q},
+		{"vm start -g RG -n myVM", "202 ", "POST " + vmPath + "/start" + q},
+		{"vm stop --ids " + vmPath, "202 ", "POST " + vmPath + "/powerOff" + q},
+		{"vm restart -g RG -n myVM --no-wait", "202 ", "POST " + vmPath + "/restart" + q},
+		{"vm delete -g RG -n myVM -y", "204 ", "DELETE " + vmPath + q},
+		{"vm identity show -g RG -n myVM", `{"identity":{"type":"SystemAssigned"}}`, "GET " + vmPath + q},
+		{"vm identity remove -g RG -n myVM", `{}`, "PATCH " + vmPath + q + ` {"identity":{"type":"None"}}`},
+		{"vm extension show -g RG --vm-name myVM -n E --instance-view", `{}`, "GET " + vmPath + "/extensions/E?%24expand=instanceView&api-version=2022-09-01"},
+		{"vm extension delete -g RG --vm-name myVM -n E", "204 ", "DELETE " + vmPath + "/extensions/E" + q},
+		{"machine list -g RG", `{"value":[]}`, "GET " + rg + "/providers/Sallyport.Access/machines" + q},
+		{"machine show -g RG -n myVM", `{}`, "GET " + vmPath + "/providers/Sallyport.Access/machines/default" + q},
+		{"audit list --correlation-id X", `{"value":[]}`, "GET /providers/Sallyport.Access/auditRecords?%24filter=correlationId%20eq%20%27X%27&%24top=50&api-version=2022-09-01"},
+		{"ad user list --upn o'b@c", `{"value":[]}`, "GET " + users + "?%24filter=userPrincipalName%20eq%20%27o%27%27b%40c%27"},
+		{"ad user create --display-name A --user-principal-name al@c --password P --force-change-password-next-sign-in true", "201 {}", "POST " + users +
+			` {"accountEnabled":true,"displayName":"A","mailNickname":"al","passwordProfile":{"forceChangePasswordNextSignIn":true,"password":"P"},"userPrincipalName":"al@c"}`},
+		{"ad user update --id al@c --account-enabled false", "204 ", "PATCH " + users + `/al@c {"accountEnabled":false}`},
+		{"ad user show --id al@c", `{"@odata.context":"x","id":"y"}`, "GET " + users + "/al@c"},
+		{"ad user delete --id al@c", "204 ", "DELETE " + users + "/al@c"},
+		{"ad signed-in-user show", `{}`, "GET /v1.0/me"},
+		{"ad group create --display-name G --mail-nickname g", "201 {}", `POST /v1.0/groups {"displayName":"G","mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
+		{"ad sp list --all", `{"value":[]}`, "GET /v1.0/servicePrincipals"},
+		{"rest --url /subscriptions/{subscriptionId}/x?api-version=1 --method post --body {} --headers A=b", `{}`, "POST /subscriptions/" + subID + "/x?api-version=1 {}"},
+		{"rest -u /v1.0/me", `{}`, "GET /v1.0/me"},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			f, p := signedIn(t)
+			method, rest, _ := strings.Cut(c.sent, " ")
+			path, _, _ := strings.Cut(rest, " ")
+			path, _, _ = strings.Cut(path, "?")
+			f.routes[method+" "+path] = c.answer
+			f.log = nil
+			p.must(strings.Fields(c.command)...)
+			if len(f.log) != 1 || strings.TrimSpace(f.log[0]) != c.sent {
+				t.Errorf("sent %q\nwant %q", f.log, c.sent)
+			}
+		})
+	}
+}
+
+func TestShow_NotFoundIsThree(t *testing.T) {
+	_, p := signedIn(t)
+	p.fails(3, []string{"(ResourceNotFound)"}, "group", "show", "-n", "nowhere")
+	p.fails(3, []string{"(ResourceNotFound)"}, "vm", "show", "-g", "RG", "-n", "nowhere")
+	p.fails(1, []string{"(ResourceNotFound)"}, "vm", "start", "-g", "RG", "-n", "nowhere")
+}
+
+func TestRest_TokenStaysOnTheServer(t *testing.T) {
+	_, p := signedIn(t)
+	p.fails(1, []string{"no token is sent there"}, "rest", "--url", "https://evil.test/x")
+	f, p := signedIn(t)
+	f.routes["GET /subscriptions/"+subID+"/resourceGroups"] = `{"value":[],"nextLink":"https://evil.test/more"}`
+	p.fails(1, []string{"no token is sent there"}, "group", "list")
+	f.routes["POST "+vmPath+"/start"] = "202 async:https://evil.test/op {}"
+	p.fails(1, []string{"no token is sent there"}, "vm", "start", "-g", "RG", "-n", "myVM")
+}
+
+func TestOperation_FailureIsTold(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["GET "+vmPath] = `{"id":"` + vmPath + `","location":"l"}`
+	f.routes["PUT "+vmPath+"/extensions/AADSSHLoginForLinux"] = "201 async:~/op {}"
+	f.routes["GET /op"] = `{"status":"Failed","error":{"code":"VMExtensionProvisioningError","message":"exit code 22: a system-assigned managed identity is required"}}`
+	p.fails(1, []string{"ERROR: (VMExtensionProvisioningError) exit code 22"}, "vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux",
+		"--resource-group", "RG", "--vm-name", "myVM", "--version", "1.0")
+}
+
+func TestExtensionSet_AsAz(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["GET "+vmPath] = `{"id":"` + vmPath + `","location":"southcentralus"}`
+	types := "/subscriptions/" + subID + "/providers/Microsoft.Compute/locations/southcentralus/publishers/Microsoft.Azure.ActiveDirectory/artifacttypes/vmextension/types"
+	f.routes["GET "+types+"/AADSSHLoginForLinux/versions"] = `[{"name":"1.0.9.1"},{"name":"1.0.1588.3"}]`
+	id := vmPath + "/extensions/AADSSHLoginForLinux"
+	f.routes["PUT "+id] = "201 async:~/op {}"
+	f.routes["GET /op"] = `{"status":"Succeeded"}`
+	f.routes["GET "+id] = `{"id":"` + id + `","name":"AADSSHLoginForLinux","type":"Microsoft.Compute/virtualMachines/extensions","properties":{"provisioningState":"Succeeded","type":"AADSSHLoginForLinux"}}`
+	out := p.must("vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", "RG", "--vm-name", "myVM",
+		"--query", "[provisioningState, typePropertiesType, resourceGroup]", "-o", "json")
+	if strings.Join(strings.Fields(out), "") != `["Succeeded","AADSSHLoginForLinux","RG"]` {
+		t.Errorf("out %s", out)
+	}
+	want := `"properties":{"autoUpgradeMinorVersion":true,"publisher":"Microsoft.Azure.ActiveDirectory","type":"AADSSHLoginForLinux","typeHandlerVersion":"1.0"}`
+	if all := strings.Join(f.log, "\n"); !strings.Contains(all, want) {
+		t.Errorf("sent %s", all)
+	}
+}
+
+func TestVMCreate_Article(t *testing.T) {
+	f, p := signedIn(t)
+	net := rg + "/providers/Microsoft.Network/"
+	f.routes["GET "+rg] = `{"location":"southcentralus"}`
+	for _, path := range []string{net + "virtualNetworks/myVMVNET", net + "networkSecurityGroups/myVMNSG", net + "publicIPAddresses/myVMPublicIP", net + "networkInterfaces/myVMVMNic"} {
+		f.routes["PUT "+path] = "201 {}"
+	}
+	f.routes["PUT "+vmPath] = "201 async:~/op {}"
+	f.routes["GET /op"] = `{"status":"Succeeded"}`
+	f.routes["GET "+vmPath] = `{"id":"` + vmPath + `","name":"myVM","location":"southcentralus","identity":{"type":"SystemAssigned","principalId":"` + appID + `"},"properties":{
+		"networkProfile":{"networkInterfaces":[{"id":"` + net + `networkInterfaces/myVMVMNic"}]},"instanceView":{"statuses":[{"code":"PowerState/running","displayStatus":"VM running"}]}}}`
+	f.routes["GET "+net+"networkInterfaces/myVMVMNic"] = `{"properties":{"macAddress":"00-0D","ipConfigurations":[{"properties":{"privateIPAddress":"10.77.0.2","publicIPAddress":{"id":"` + net + `publicIPAddresses/myVMPublicIP"}}}]}}`
+	f.routes["GET "+net+"publicIPAddresses/myVMPublicIP"] = `{"properties":{"ipAddress":"127.77.0.2"}}`
+	out := p.must("vm", "create", "--resource-group", "RG", "--name", "myVM", "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--generate-ssh-keys",
+		"--query", "[publicIpAddress,privateIpAddress,powerState,identity.systemAssignedIdentity,resourceGroup]", "-o", "tsv")
+	if strings.Join(strings.Fields(out), " ") != "127.77.0.2 10.77.0.2 VM running "+appID+" RG" {
+		t.Errorf("out %q", out)
+	}
+	key := filepath.Join(p.dir, ".ssh", "id_ed25519")
+	before, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, _ := os.Stat(key); info.Mode().Perm() != 0o600 {
+		t.Errorf("key mode %v", info.Mode())
+	}
+	if _, err := ssh.ParsePrivateKey(before); err != nil {
+		t.Error(err)
+	}
+	all := strings.Join(f.log, "\n")
+	for _, want := range []string{`"identity":{"type":"SystemAssigned"}`, `"adminUsername":"azureuser"`, `"offer":"UbuntuServer"`, `"disablePasswordAuthentication":true`, `"path":"/home/azureuser/.ssh/authorized_keys"`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("not sent: %s\n%s", want, all)
+		}
+	}
+	p.must("vm", "create", "-g", "RG", "-n", "myVM", "--image", "UbuntuLTS", "--admin-username", "azureuser", "--generate-ssh-keys")
+	if after, _ := os.ReadFile(key); string(after) != string(before) {
+		t.Error("the key was replaced")
+	}
+	p.fails(2, []string{"--image"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "nonsense", "--admin-username", "x")
+	p.fails(2, []string{"cannot be root"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "UbuntuLTS", "--admin-username", "root")
+}
+
+func TestRoleAssignment_Article(t *testing.T) {
+	f, p := signedIn(t)
+	definition := "/subscriptions/" + subID + "/providers/Microsoft.Authorization/roleDefinitions/1c0163c0-47e6-4577-8991-ea5c82e286e4"
+	f.routes["GET /v1.0/users"] = `{"value":[{"id":"` + aliceID + `"}]}`
+	f.routes["GET "+rg+"/providers/Microsoft.Authorization/roleDefinitions"] = `{"value":[{"id":"` + definition + `","name":"1c0163c0-47e6-4577-8991-ea5c82e286e4","properties":{"roleName":"Virtual Machine Administrator Login"}}]}`
+	name := "77777777-7777-4777-8777-777777777777"
+	assignment := `{"id":"` + rg + `/a","name":"` + name + `","properties":{"principalId":"` + aliceID + `","roleDefinitionId":"` + definition + `","scope":"` + rg + `"}}`
+	put := "PUT " + rg + "/providers/Microsoft.Authorization/roleAssignments/" + name
+	f.routes[put] = "201 " + assignment
+	create := []string{"role", "assignment", "create", "--role", "Virtual Machine Administrator Login", "--assignee", alice, "--scope", rg, "--name", name, "--query", "id", "-o", "tsv"}
+	if out := p.must(create...); out != rg+"/a\n" {
+		t.Errorf("out %q", out)
+	}
+	if want := `{"properties":{"principalId":"` + aliceID + `","principalType":"User","roleDefinitionId":"` + definition + `"}}`; !strings.HasSuffix(f.log[len(f.log)-1], want) {
+		t.Errorf("sent %s", f.log[len(f.log)-1])
+	}
+	list := "GET " + rg + "/providers/Microsoft.Authorization/roleAssignments"
+	f.routes[list] = `{"value":[` + assignment + `]}`
+	f.routes[put] = `409 {"error":{"code":"RoleAssignmentExists","message":"The role assignment already exists."}}`
+	if out := p.must(create...); out != rg+"/a\n" {
+		t.Errorf("existing: %q", out)
+	}
+	f.routes["POST /v1.0/directoryObjects/getByIds"] = `{"value":[{"@odata.type":"#microsoft.graph.user","id":"` + aliceID + `","userPrincipalName":"` + alice + `"}]}`
+	out := p.must("role", "assignment", "list", "--scope", rg, "-o", "table")
+	if !strings.Contains(out, alice) || !strings.Contains(out, "Virtual Machine Administrator Login") {
+		t.Errorf("table\n%s", out)
+	}
+	f.routes["DELETE "+rg+"/a"] = "204 "
+	p.fails(1, []string{"is not a Resource Manager id"}, "role", "assignment", "delete", "--ids", "nonsense")
+	p.fails(1, []string{"No matched assignments"}, "role", "assignment", "delete", "--role", "Owner", "--scope", rg)
+	f.routes["GET /v1.0/users"], f.routes["GET /v1.0/servicePrincipals"] = `{"value":[]}`, `{"value":[]}`
+	p.fails(1, []string{"Cannot find user or service principal"}, "role", "assignment", "create", "--role", "Owner", "--assignee", "nobody@contoso.test", "--scope", rg)
+	p.fails(2, []string{"must be a GUID"}, "role", "assignment", "create", "--role", "Owner", "--assignee-object-id", "x", "--scope", rg)
+	p.fails(2, []string{"--assignee-principal-type"}, "role", "assignment", "create", "--role", "Owner", "--assignee-object-id", aliceID, "--assignee-principal-type", "Robot", "--scope", rg)
+}
+
+func TestCreateForRBACAndReset(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["POST /v1.0/applications"] = `201 {"id":"app-object","appId":"` + appID + `"}`
+	f.routes["POST /v1.0/servicePrincipals"] = `201 {"id":"` + aliceID + `"}`
+	f.routes["POST /v1.0/applications/app-object/addPassword"] = `{"secretText":"S1","keyId":"new"}`
+	out := p.must("ad", "sp", "create-for-rbac", "--name", "deployer", "--query", "[appId, password, tenant]", "-o", "tsv")
+	if strings.Join(strings.Fields(out), " ") != appID+" S1 "+tenantID {
+		t.Errorf("out %q", out)
+	}
+	f.routes["GET /v1.0/servicePrincipals"] = `{"value":[{"id":"sp-object","appId":"` + appID + `"}]}`
+	f.routes["GET /v1.0/applications"] = `{"value":[{"id":"app-object","appId":"` + appID + `","passwordCredentials":[{"keyId":"old"}]}]}`
+	f.routes["POST /v1.0/applications/app-object/removePassword"] = "204 "
+	f.log = nil
+	if out := p.must("ad", "sp", "credential", "reset", "--id", appID, "--query", "password", "-o", "tsv"); out != "S1\n" {
+		t.Errorf("reset %q", out)
+	}
+	if last := f.log[len(f.log)-1]; !strings.HasSuffix(last, `removePassword {"keyId":"old"}`) {
+		t.Errorf("last call %s", last)
+	}
+	p.fails(2, []string{"--role and --scopes"}, "ad", "sp", "create-for-rbac", "--role", "Owner")
+}
+
+func TestGroupMembers(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["GET /v1.0/groups"] = `{"value":[{"id":"` + appID + `","displayName":"G"}]}`
+	f.routes["POST /v1.0/groups/"+appID+"/members/$ref"] = "204 "
+	f.routes["DELETE /v1.0/groups/"+appID+"/members/"+aliceID+"/$ref"] = "204 "
+	f.routes["GET /v1.0/groups/"+appID+"/members"] = `{"value":[{"id":"` + aliceID + `"}]}`
+	p.must("ad", "group", "member", "add", "--group", "G", "--member-id", aliceID)
+	if last := f.log[len(f.log)-1]; !strings.HasSuffix(last, `{"@odata.id":"`+f.web.URL+`/v1.0/directoryObjects/`+aliceID+`"}`) {
+		t.Errorf("sent %s", last)
+	}
+	p.must("ad", "group", "member", "remove", "-g", "G", "--member-id", aliceID)
+	if out := p.must("ad", "group", "member", "check", "-g", "G", "--member-id", aliceID, "--query", "value"); out != "true\n" {
+		t.Errorf("check %q", out)
+	}
+	p.fails(2, []string{"--member-id"}, "ad", "group", "member", "add", "--group", "G", "--member-id", "bob")
+	f.routes["GET /v1.0/groups"] = `{"value":[{"id":"1"},{"id":"2"}]}`
+	p.fails(1, []string{"2 objects are named 'G'"}, "ad", "group", "delete", "-g", "G")
+	f.routes["GET /v1.0/groups"] = `{"value":[]}`
+	p.fails(3, []string{"does not exist"}, "ad", "group", "show", "-g", "G")
+}
+
+func TestToken_RenewedOnceAndCached(t *testing.T) {
+	f, p := signedIn(t)
+	p.must("account", "get-access-token")
+	if len(f.forms) != 1 {
+		t.Errorf("a cached token was not used: %v", f.forms)
+	}
+	p.must("account", "get-access-token", "--resource-type", "ms-graph")
+	form := f.forms[len(f.forms)-1]
+	if form.Get("grant_type") != "refresh_token" || form.Get("refresh_token") != "refresh-1" || form.Get("scope") != f.web.URL+"/graph/.default offline_access openid profile" {
+		t.Errorf("form %v", form)
+	}
+	f.tokenErr["refresh_token"] = `{"error":"invalid_grant","error_description":"AADSTS700082: The refresh token has expired.","error_codes":[700082]}`
+	p.now = p.now.Add(2 * 3600e9)
+	f.date = p.now
+	p.fails(1, []string{"AADSTS700082", "sally login"}, "group", "list")
+}
