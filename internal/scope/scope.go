@@ -18,6 +18,7 @@ const (
 	subscriptions    = "subscriptions"
 	resourceGroups   = "resourceGroups"
 	managementPrefix = "/providers/Microsoft.Management/managementGroups/"
+	managementKey    = "/providers/microsoft.management/managementgroups/" // the same as a key
 	maxLength        = 2048
 )
 
@@ -190,7 +191,7 @@ func (id ID) Type() string {
 // else the resource group, else the subscription. What encloses a subscription
 // or a management group is data, see Tree. ok is false there and at the root.
 func (id ID) Parent() (ID, bool) {
-	if strings.HasPrefix(id.key, strings.ToLower(managementPrefix)) && strings.Count(id.key, "/") == 4 {
+	if strings.HasPrefix(id.key, managementKey) && strings.Count(id.key, "/") == 4 {
 		return ID{}, false
 	}
 	n := strings.Count(id.key, "/")
