@@ -74,6 +74,7 @@ func newFake(t *testing.T) *fake {
 	f.web = httptest.NewTLSServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.web.Close)
 	f.routes["GET /subscriptions"] = `{"value":[{"id":"/subscriptions/` + subID + `","subscriptionId":"` + subID + `","tenantId":"` + tenantID + `","displayName":"Pay","state":"Enabled"}]}`
+	f.routes["GET /aliases.json"] = `{"outputs":{"aliases":{"value":{"Linux":{"UbuntuLTS":{"publisher":"Canonical","offer":"UbuntuServer","sku":"18.04-LTS","version":"latest","architecture":"x64"}},"Windows":{}}}}}`
 	return f
 }
 
@@ -150,7 +151,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") == "" && r.URL.Path != "/sallyport/v1/password" {
+	if r.Header.Get("Authorization") == "" && r.URL.Path != "/sallyport/v1/password" && r.URL.Path != "/aliases.json" {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}

@@ -23,7 +23,7 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("resource", "Resources of any type."),
 		group("role", "Roles.", group("assignment", "Role assignments."), group("definition", "Role definitions.")),
 		group("ssh", "SSH with certificates."),
-		group("vm", "Virtual machines.", group("identity", "The managed identity of a VM."),
+		group("vm", "Virtual machines.", group("identity", "The managed identity of a VM."), group("image", "Images of VMs."),
 			group("extension", "Extensions of a VM.", group("image", "Extensions that can be installed."))),
 	)
 	for _, v := range verbs() {
@@ -44,7 +44,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
 		"group exists": a.groupExists(),
 		"vm create":    a.vmCreate(), "vm show": a.vmShow(), "vm list": a.vmList(), "vm list-ip-addresses": a.vmAddresses(),
-		"vm identity assign": a.identityAssign(), "vm identity remove": a.identityRemove(),
+		"vm image list": a.imageList(), "vm identity assign": a.identityAssign(), "vm identity remove": a.identityRemove(),
 		"vm extension set": a.extensionSet(), "vm extension image list": a.extensionImages(),
 		"role assignment create": a.assignmentCreate(), "role assignment list": a.assignmentList(), "role assignment delete": a.assignmentDelete(),
 		"role definition list": a.definitionList(),

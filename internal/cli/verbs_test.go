@@ -3,10 +3,14 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/cli/client"
+	"sallyport/internal/route"
 )
 
 const rg = "/subscriptions/" + subID + "/resourceGroups/RG"
@@ -243,4 +247,56 @@ func TestToken_RenewedOnceAndCached(t *testing.T) {
 	p.now = p.now.Add(2 * 3600e9)
 	f.date = p.now
 	p.fails(1, []string{"AADSTS700082", "sally login"}, "group", "list")
+}
+
+// TestVerbs_AreRoutes: every row, and every path that a Go file calls, is an
+// operation of the server.
+func TestVerbs_AreRoutes(t *testing.T) {
+	var calls [][2]string
+	for _, v := range verbs() {
+		prefix := ""
+		if v.surface == client.Graph {
+			prefix = "/v1.0"
+		}
+		whole := prefix + v.url + v.suffix
+		calls = append(calls, [2]string{v.method, strings.NewReplacer("[", "", "]", "").Replace(whole)})
+		if before, rest, ok := strings.Cut(whole, "["); ok {
+			_, after, _ := strings.Cut(rest, "]")
+			calls = append(calls, [2]string{v.method, before + after})
+		}
+	}
+	for _, c := range []string{
+		"GET /subscriptions", "HEAD " + groupURL, "POST /sallyport/v1/password", "GET /.well-known/sallyport/manifest", "GET /organizations/v2.0/.well-known/openid-configuration",
+		"PUT " + machineURL, "PATCH " + machineURL, "GET " + machineURL + accessMember, "PUT " + extensionURL, "POST /providers/Sallyport.Access/verifyAudit",
+		"GET " + rg + definitionsURL, "PUT " + rg + assignmentsURL + "/x", "DELETE " + rg + assignmentsURL + "/x", "PUT " + rg + "/providers/Microsoft.Network/networkInterfaces/x",
+		"GET /v1.0/groups/x/members", "POST /v1.0/groups/x/members/$ref", "DELETE /v1.0/groups/x/members/y/$ref", "POST /v1.0/directoryObjects/getByIds", "POST /v1.0/applications",
+		"POST /v1.0/applications/x/addPassword", "POST /v1.0/applications/x/removePassword", "DELETE /v1.0/servicePrincipals/x", "POST /v1.0/servicePrincipals/x/addPassword",
+	} {
+		method, path, _ := strings.Cut(c, " ")
+		calls = append(calls, [2]string{method, path})
+	}
+	for _, c := range calls {
+		if !slices.ContainsFunc(route.All(), func(r route.Row) bool { return r.Method == c[0] && matches(r.Pattern, c[1]) }) {
+			t.Errorf("the server has no operation %s %s", c[0], c[1])
+		}
+	}
+}
+
+// matches compares a pattern with a path; {x} is one segment, {x...} several.
+func matches(pattern, path string) bool {
+	p, s := strings.Split(pattern, "/"), strings.Split(path, "/")
+	for i, want := range p {
+		if strings.HasSuffix(want, "...}") {
+			for n := i + 1; n <= len(s); n++ {
+				if matches(strings.Join(p[i+1:], "/"), strings.Join(s[n:], "/")) {
+					return true
+				}
+			}
+			return false
+		}
+		if i >= len(s) || !strings.HasPrefix(want, "{") && !strings.EqualFold(want, s[i]) {
+			return false
+		}
+	}
+	return len(p) == len(s)
 }

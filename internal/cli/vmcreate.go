@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,27 +16,71 @@ import (
 
 const defaultSize = "Standard_DS1_v2"
 
-// images are az's aliases of Linux images: publisher, offer, sku.
-func images() map[string]string {
-	return map[string]string{
-		"UbuntuLTS": "Canonical:UbuntuServer:18.04-LTS", "Ubuntu2204": "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2",
-		"Debian": "Debian:debian-10:10", "Debian11": "Debian:debian-11:11-gen2", "Debian12": "Debian:debian-12:12-gen2",
-		"CentOS": "OpenLogic:CentOS:7.5", "RHEL": "RedHat:RHEL:7-LVM", "SLES": "SUSE:sles-15-sp3:gen2", "openSUSE-Leap": "SUSE:openSUSE-leap-15-4:gen2",
-	}
+// image is an alias of the server's alias document.
+type image struct {
+	Alias     string `json:"urnAlias"`
+	Publisher string `json:"publisher"`
+	Offer     string `json:"offer"`
+	SKU       string `json:"sku"`
+	Version   string `json:"version"`
 }
 
-func imageReference(name string) (map[string]any, error) {
-	urn := name
-	for alias, value := range images() {
-		if strings.EqualFold(alias, name) {
-			urn = value + ":latest"
+// images reads the alias document, by name.
+func images(ctx context.Context, s *client.Session) ([]image, error) {
+	var doc struct {
+		Outputs struct {
+			Aliases struct {
+				Value map[string]map[string]image `json:"value"`
+			} `json:"aliases"`
+		} `json:"outputs"`
+	}
+	if err := do(ctx, s, client.Call{Surface: client.Anonymous, Method: http.MethodGet, Path: "/aliases.json"}, &doc); err != nil {
+		return nil, err
+	}
+	list := []image{}
+	for alias, one := range doc.Outputs.Aliases.Value["Linux"] {
+		one.Alias = alias
+		list = append(list, one)
+	}
+	slices.SortFunc(list, func(a, b image) int { return strings.Compare(a.Alias, b.Alias) })
+	return list, nil
+}
+
+func imageReference(ctx context.Context, s *client.Session, name string) (map[string]any, error) {
+	if parts := strings.Split(name, ":"); len(parts) == 4 {
+		return map[string]any{"publisher": parts[0], "offer": parts[1], "sku": parts[2], "version": parts[3]}, nil
+	}
+	list, err := images(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	known := []string{}
+	for _, i := range list {
+		if strings.EqualFold(i.Alias, name) {
+			return map[string]any{"publisher": i.Publisher, "offer": i.Offer, "sku": i.SKU, "version": i.Version}, nil
 		}
+		known = append(known, i.Alias)
 	}
-	parts := strings.Split(urn, ":")
-	if len(parts) != 4 {
-		return nil, usageError{"argument --image: '" + name + "' is neither PUBLISHER:OFFER:SKU:VERSION nor an alias such as UbuntuLTS or Debian12"}
-	}
-	return map[string]any{"publisher": parts[0], "offer": parts[1], "sku": parts[2], "version": parts[3]}, nil
+	return nil, usageError{"argument --image: '" + name + "' is neither PUBLISHER:OFFER:SKU:VERSION nor one of the aliases " + strings.Join(known, ", ")}
+}
+
+func (a *app) imageList() *cobra.Command {
+	return leafFor("list", "List images that a VM can be made from.", []flag{{name: "all", kind: 'b', usage: "Accepted for az's sake"}}, func(ctx context.Context, _ values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		list, err := images(ctx, s)
+		if err != nil {
+			return err
+		}
+		out := []any{}
+		for _, i := range list {
+			out = append(out, map[string]any{"urnAlias": i.Alias, "publisher": i.Publisher, "offer": i.Offer, "sku": i.SKU, "version": i.Version,
+				"urn": strings.Join([]string{i.Publisher, i.Offer, i.SKU, i.Version}, ":")})
+		}
+		return a.print(out, columns("UrnAlias=urnAlias", "Publisher=publisher", "Offer=offer", "Sku=sku", "Version=version", "Urn=urn")...)
+	})
 }
 
 func (a *app) vmCreate() *cobra.Command {
@@ -126,7 +171,7 @@ func (a *app) planVM(ctx context.Context, s *client.Session, in values) (plan, e
 	if (in.text("role") != "" || in.text("scope") != "") && !in.given("assign-identity") {
 		return plan{}, usageError{"usage error: --role and --scope need --assign-identity"}
 	}
-	image, err := imageReference(in.text("image"))
+	image, err := imageReference(ctx, s, in.text("image"))
 	if err != nil {
 		return plan{}, err
 	}
