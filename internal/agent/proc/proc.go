@@ -48,8 +48,12 @@ func (p Process) Has(uid uint32) bool {
 // Root reports whether every uid of the process is 0.
 func (p Process) Root() bool { return p.UIDs == [4]uint32{} }
 
-// SSHD reports whether the process runs OpenSSH's server. Only of a process
-// whose uids are all 0 does that mean anything.
+// Privileged reports whether the process belongs to root although it may act as
+// somebody else for a moment, as sshd does while it reads what a command says.
+func (p Process) Privileged() bool { return p.UIDs[0] == 0 && p.UIDs[2] == 0 }
+
+// SSHD reports whether the process runs OpenSSH's server. Only of a
+// privileged process does that mean anything.
 func (p Process) SSHD() bool {
 	if p.Exe == "" {
 		return p.Comm == "sshd" || p.Comm == "sshd-session"

@@ -144,8 +144,8 @@ func (h hostState) renew() time.Time {
 	return h.validAfter.Add(h.validBefore.Sub(h.validAfter) / 2)
 }
 
-// reloadHost makes sshd read a renewed certificate. When the wiring has just
-// been applied, sshd has read it already; a second time does no harm.
+// reloadHost makes sshd read a renewed certificate where it is wired and has not
+// been made to read everything just now.
 func (s *Service) reloadHost(ctx context.Context, wired bool) {
 	s.mu.Lock()
 	fresh := s.host.fresh

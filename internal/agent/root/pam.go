@@ -101,7 +101,7 @@ func (s *Service) connection(peer shim.Peer, login string) *grants.Connection {
 		return nil
 	}
 	r, ok := s.conns.take(p)
-	if !ok || r.login != login || !p.Root() || !p.SSHD() {
+	if !ok || r.login != login || !p.Privileged() || !p.SSHD() {
 		return nil
 	}
 	_, elapsed := s.cfg.Boot()

@@ -103,6 +103,7 @@ func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 		next.err = fault.New(fault.Precondition, "IdentityRequired", "the extension needs the machine's system-assigned managed identity").
 			WithRemedy("Run: sally vm identity assign, then set the extension again.")
 	case last.err == nil && wired && last.key == next.key && last.mark == next.mark:
+		s.reloadHost(ctx, true)
 		return next
 	default:
 		next.err = s.cfg.Wiring.Apply(ctx, want)
@@ -110,8 +111,10 @@ func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 	if next.err != nil {
 		s.cfg.Log("configuration: %v", next.err)
 	}
+	before := next.mark
 	next.mark = s.cfg.Wiring.Mark()
-	s.reloadHost(ctx, v.doc.LoginEnabled && next.err == nil)
+	// A change of files made sshd read everything anew already.
+	s.reloadHost(ctx, v.doc.LoginEnabled && next.err == nil && before == next.mark)
 	return next
 }
 

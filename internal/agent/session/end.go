@@ -67,7 +67,7 @@ func (e *Ender) End(ctx context.Context, uid uint32, message string) (int, error
 // everything below. The sshd processes that carry the session stay.
 func (e *Ender) EndElevated(ctx context.Context, uid uint32, message string) (int, error) {
 	return e.end(ctx, message, func(p proc.Process) bool {
-		return p.LoginUID == uid && p.UIDs != [4]uint32{uid, uid, uid, uid} && !(p.SSHD() && p.Root())
+		return p.LoginUID == uid && p.UIDs != [4]uint32{uid, uid, uid, uid} && !(p.SSHD() && p.Privileged())
 	})
 }
 

@@ -62,6 +62,7 @@ func options(helper string) []string {
 		"AuthorizedPrincipalsCommandUser " + helperUser,
 		"AuthorizedPrincipalsFile none",
 		"AuthorizedKeysCommand none",
+		"AuthorizedKeysCommandUser " + helperUser,
 		"AuthorizedKeysFile none",
 		"AuthenticationMethods publickey",
 		"PubkeyAuthentication yes",
