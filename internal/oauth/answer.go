@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"sallyport/internal/audit"
@@ -166,6 +167,7 @@ func methods(n session) []string {
 	for name := range n.factors {
 		out = append(out, name)
 	}
+	slices.Sort(out)
 	if len(out) > 1 {
 		out = append(out, "mfa")
 	}

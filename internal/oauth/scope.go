@@ -103,6 +103,9 @@ func (s *Service) parseScope(text, client string) (Scope, error) {
 		if r == NoResource {
 			return Scope{}, unknownResource(audience)
 		}
+		if r != SSH && sshLike(w) {
+			return Scope{}, unknownResource(w)
+		}
 		if sc.Resource != NoResource && (sc.Resource != r || sc.Audience != audience) {
 			return Scope{}, refuse("invalid_scope", 28000, "The scope names more than one resource. Ask for one resource at a time.")
 		}

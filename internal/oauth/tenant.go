@@ -84,3 +84,6 @@ func (s *Service) Discovery(a Authority) Discovery {
 		Claims: []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "preferred_username", "name", "tid", "oid", "ver"},
 	}
 }
+
+// TenantID returns the tenant's id.
+func (s *Service) TenantID() string { return s.cfg.Directory.Tenant().ID }

@@ -99,7 +99,7 @@ func TestIssue_UserAndHost(t *testing.T) {
 	}
 }
 
-func TestIssue_SerialsAndNoncesDiffer(t *testing.T) {
+func TestClause_C3_SerialsAndNoncesDiffer(t *testing.T) {
 	i, r := newIssuer(t, nil), userRequest(t)
 	seen := map[uint64]bool{}
 	for range 100 {
@@ -111,7 +111,7 @@ func TestIssue_SerialsAndNoncesDiffer(t *testing.T) {
 	}
 }
 
-func TestIssue_EveryKeyTypeThatSSHKeygenMakes(t *testing.T) {
+func TestClause_C1_EveryKeyTypeThatSSHKeygenMakes(t *testing.T) {
 	i := newIssuer(t, nil)
 	var keys []ssh.PublicKey
 	add := func(pub any, err error) {
@@ -202,7 +202,7 @@ func TestNew_OneKeyForBothTypesIsRefused(t *testing.T) {
 	}
 }
 
-func TestIssue_ForbiddenSubjects(t *testing.T) {
+func TestClause_C12_ForbiddenSubjects(t *testing.T) {
 	hostPub, _ := newKey(t)
 	i := newIssuer(t, hostKeys{ssh.FingerprintSHA256(hostPub): true})
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
@@ -245,7 +245,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("no randomness") }
 
-func TestToken_IsUsedOnce(t *testing.T) {
+func TestClause_C13_OnlyLintedBytesAreSignedOnce(t *testing.T) {
 	i, r := newIssuer(t, nil), userRequest(t)
 	tbs, signer, err := i.prepare(r)
 	if err != nil {

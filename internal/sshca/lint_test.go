@@ -201,3 +201,29 @@ func FuzzParsePlain(f *testing.F) {
 	f.Add(build(f, i, hostRequest(f), nil))
 	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = parsePlain(b) })
 }
+
+// TestClause_C6_CVE_2024_7594_EmptyPrincipals: a certificate without principals
+// was valid for everybody.
+func TestClause_C6_CVE_2024_7594_EmptyPrincipals(t *testing.T) {
+	i := newIssuer(t, nil)
+	for _, p := range [][]string{nil, {}, {""}} {
+		r := userRequest(t)
+		r.Principals = p
+		if c, err := i.Issue(r); err == nil {
+			t.Errorf("%q: issued %v", p, c.ValidPrincipals)
+		}
+	}
+}
+
+// TestClause_C6_CVE_2026_71543_NamesThatWiden: names that a reader could take for
+// a pattern or for several names.
+func TestClause_C6_CVE_2026_71543_NamesThatWiden(t *testing.T) {
+	i := newIssuer(t, nil)
+	for _, name := range []string{"*@contoso.test", "a+b@contoso.test", "a/b@contoso.test", "a,root@contoso.test", "a?@contoso.test", "a b@contoso.test", "a\nroot@contoso.test", "a:b@contoso.test", "!a@contoso.test"} {
+		r := userRequest(t)
+		r.Principals = []string{name, oid}
+		if _, err := i.Issue(r); err == nil {
+			t.Errorf("issued for %q", name)
+		}
+	}
+}

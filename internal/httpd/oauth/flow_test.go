@@ -93,7 +93,7 @@ func authorizePath(pairs ...string) string {
 	return "/adfs/oauth2/authorize?" + q.Encode()
 }
 
-func hidden(t *testing.T, text, name string) string {
+func hidden(t testing.TB, text, name string) string {
 	t.Helper()
 	m := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(text)
 	if m == nil {
@@ -354,7 +354,7 @@ func TestCode_BoundAndUsedOnce(t *testing.T) {
 	}
 }
 
-func TestCertificate_SaysWhatTheProfileSays(t *testing.T) {
+func TestClause_I1_ContentOfAUserCertificate(t *testing.T) {
 	w := newWorld(t)
 	refresh := w.login(armScope).str("refresh_token")
 	signedIn := w.now()
@@ -399,8 +399,8 @@ func TestCertificate_SaysWhatTheProfileSays(t *testing.T) {
 	}
 }
 
-// TestCertificate_Refusals: each rule, one request that breaks it.
-func TestCertificate_Refusals(t *testing.T) {
+// TestClause_I6_Refusals: each rule, one request that breaks it.
+func TestClause_I6_Refusals(t *testing.T) {
 	w := newWorld(t)
 	refresh := w.login(armScope).str("refresh_token")
 	app, err := w.people.CreateApplication(t.Context(), w.admin, directory.NewApplication{DisplayName: "other", Public: true})
@@ -450,7 +450,7 @@ func TestCertificate_Refusals(t *testing.T) {
 	}
 }
 
-func TestCertificate_NoBearerForSSHOnAnyGrant(t *testing.T) {
+func TestClause_I2_NoBearerForTheSSHResource(t *testing.T) {
 	w := newWorld(t)
 	id, secret := w.application()
 	if a := w.post("/adfs/oauth2/token", values("client_id", id, "client_secret", secret, "grant_type", "client_credentials", "scope", "https://pas.windows.net/CheckMyAccess/Linux/.default")); a.status == 200 {
@@ -496,7 +496,7 @@ func TestCertificate_EveryGrant(t *testing.T) {
 	}
 }
 
-func TestCertificate_NeverPastTheSession(t *testing.T) {
+func TestClause_I3_NeverPastTheSession(t *testing.T) {
 	w := newWorld(t)
 	refresh := w.login(armScope).str("refresh_token")
 	w.pass(14*24*time.Hour - 20*time.Minute)
@@ -517,7 +517,9 @@ func TestCertificate_NeverPastTheSession(t *testing.T) {
 	}
 }
 
-func TestRedemption_ReEvaluatesTheAccount(t *testing.T) {
+// TestClause_I4_CVE_2026_3009_EverythingIsJudgedAgain: what was disabled, revoked or
+// deleted while a sign-in was under way gets nothing more (also CVE-2021-41230).
+func TestClause_I4_CVE_2026_3009_EverythingIsJudgedAgain(t *testing.T) {
 	off := false
 	cases := map[string]struct {
 		act  func(*world) error
@@ -552,7 +554,7 @@ func TestRedemption_ReEvaluatesTheAccount(t *testing.T) {
 	}
 }
 
-func TestPolicy_MissingControlIsNamed(t *testing.T) {
+func TestClause_I5_PolicyDecides(t *testing.T) {
 	policy := func(c conditional.Control) []conditional.Policy {
 		return []conditional.Policy{{ID: "p1", DisplayName: "Admins", State: conditional.Enabled, GrantControls: &conditional.GrantControls{Operator: "OR", BuiltInControls: []conditional.Control{c}},
 			Conditions: conditional.Conditions{Users: conditional.Users{IncludeUsers: []string{conditional.All}}, Applications: conditional.Applications{IncludeApplications: []string{directory.LinuxSignIn}}}}}
@@ -820,7 +822,9 @@ func TestClient_Assertions(t *testing.T) {
 	}
 }
 
-func TestDevice_Flow(t *testing.T) {
+// TestDevice_CVE_2026_33757_PersonConfirms: a device is signed in only after the
+// person saw who asks, for which code, and said yes.
+func TestDevice_CVE_2026_33757_PersonConfirms(t *testing.T) {
 	w := newWorld(t)
 	begin := func() answer {
 		return w.post("/adfs/oauth2/devicecode", values("client_id", directory.AzureCLI, "scope", armScope))
@@ -983,5 +987,42 @@ func TestDiscovery_KeysManifestAndTenants(t *testing.T) {
 		if a := w.get(w.client(), "/common/userrealm/"+upn); a.str("account_type") != "Managed" {
 			t.Error(a.text)
 		}
+	}
+}
+
+func TestClause_I7_NoRecordNoCertificate(t *testing.T) {
+	w := newWorld(t)
+	form := certForm(t, w.login(armScope).str("refresh_token"))
+	w.broken.Store(true)
+	if a := w.post("/adfs/oauth2/token", form); a.status < 500 || a.str("access_token") != "" {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+	w.broken.Store(false)
+	if a := w.post("/adfs/oauth2/token", form); a.status != 200 || len(w.events("certificate.issue", audit.Success)) != 1 {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+}
+
+// TestToken_CVE_2025_44005_UnknownIsRefused: a grant, token type or client that
+// no code names leads to a refusal, never to an answer.
+func TestToken_CVE_2025_44005_UnknownIsRefused(t *testing.T) {
+	w := newWorld(t)
+	refresh := w.login(armScope).str("refresh_token")
+	for _, pairs := range [][]string{{"grant_type", "REFRESH_TOKEN"}, {"grant_type", "implicit"}, {"token_type", "SSH-CERT"}, {"client_id", "00000000-0000-0000-0000-000000000000"}} {
+		if a := w.post("/adfs/oauth2/token", with(certForm(t, refresh), pairs...)); a.status != 400 || a.str("access_token") != "" {
+			t.Errorf("%v: %d %s", pairs, a.status, a.text)
+		}
+	}
+}
+
+func TestBrowser_HintOfAnotherAccountAsks(t *testing.T) {
+	w := newWorld(t)
+	c := w.browser()
+	w.signIn(c, authorizePath())
+	if a := w.get(c, authorizePath("login_hint", "ALICE@contoso.test")); !strings.HasPrefix(a.header.Get("Location"), "http://localhost:8400") {
+		t.Error("asked although the right account is signed in")
+	}
+	if a := w.get(c, authorizePath("login_hint", "bob@contoso.test")); !strings.HasPrefix(a.header.Get("Location"), "/signin") {
+		t.Error("one account's session answered for another")
 	}
 }

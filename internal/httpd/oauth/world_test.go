@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
+	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	edge "sallyport/internal/httpd/oauth"
 	pages "sallyport/internal/httpd/signin"
@@ -42,7 +44,7 @@ const (
 
 // world is a whole directory on a store of its own, behind TLS.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	mu       sync.Mutex
 	at       time.Time
 	store    *store.Store
@@ -57,6 +59,7 @@ type world struct {
 	alice    directory.User
 	server   *httptest.Server
 	admin    audit.By
+	broken   atomic.Bool // the store takes no writes
 }
 
 func (w *world) now() time.Time {
@@ -91,6 +94,9 @@ func (w *world) SignedManifest(context.Context) (protocol.SignedManifest, error)
 // write runs a domain's transaction and lets the index see its effects.
 func write[T any](w *world) func(context.Context, func(T) error) error {
 	return func(ctx context.Context, f func(T) error) error {
+		if w.broken.Load() {
+			return fault.New(fault.Unavailable, "StoreUnavailable", "the server could not store the change")
+		}
 		before := w.store.Position()
 		err := w.store.Write(ctx, func(tx *store.Tx) error { return f(any(tx).(T)) })
 		if err == nil && w.store.Position() != before {
@@ -106,7 +112,7 @@ func read[T any](w *world) func(context.Context, func(T) error) error {
 	}
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, at: time.Date(2026, 11, 22, 12, 0, 0, 123000, time.UTC)}
 	must := func(err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"sallyport/internal/fault"
@@ -41,7 +42,7 @@ func (h *Handler) authorize(c *httpd.Call) error {
 	if err != nil {
 		return h.back(c, req, oauth.RedirectError(err, c.By))
 	}
-	session, _, err := h.current(c)
+	session, user, err := h.current(c)
 	if err != nil {
 		return err
 	}
@@ -50,6 +51,9 @@ func (h *Handler) authorize(c *httpd.Call) error {
 		step, _, _ = h.cfg.SignIn.Proven(proof, request(c.R.URL.Path, q), session.ID, c.By.At)
 	}
 	need := h.cfg.OAuth.Needs(req, session, step, c.By.At)
+	if need == oauth.Nothing && step == "" && req.LoginHint != "" && !strings.EqualFold(req.LoginHint, user.UPN) {
+		need = oauth.Choose // another account than the client means
+	}
 	switch {
 	case need == oauth.Nothing:
 		return h.grant(c, req, *session)

@@ -1,5 +1,3 @@
-// Package keystoretest is the conformance suite that every key back end passes.
-// It is imported by tests alone.
 package keystoretest
 
 import (

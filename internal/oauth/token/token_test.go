@@ -35,7 +35,9 @@ func want() Expect {
 	return Expect{Issuers: []string{"i"}, Audiences: []string{"a"}, Tenant: "t", At: at()}
 }
 
-func TestVerify_Table(t *testing.T) {
+// TestVerify_CVE_2024_5798_EveryClaimIsChecked: audience, expiry and the rest,
+// each with a token that breaks it.
+func TestVerify_CVE_2024_5798_EveryClaimIsChecked(t *testing.T) {
 	keys := newKeys(t)
 	cases := map[string]func(*Claims, *Expect){
 		"good":                func(*Claims, *Expect) {},

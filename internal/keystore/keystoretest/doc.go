@@ -1,0 +1,3 @@
+// Package keystoretest owns the conformance suite that every key back end
+// passes. It refuses use outside tests: it is imported by tests alone.
+package keystoretest
