@@ -73,7 +73,7 @@ func (e *Engine) remove(tx Tx, by audit.By, t *Type, r *Resource) error {
 		return e.erase(tx, r.ID)
 	}
 	r.want(Deleting, tx.Now())
-	r.touch(tx.Now())
+	r.Touch(tx.Now())
 	if err := tx.PutResource(*r); err != nil {
 		return err
 	}

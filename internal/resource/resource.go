@@ -72,17 +72,18 @@ func (r *Resource) want(state string, now time.Time) {
 }
 
 // Want asks for a new revision of a resource, "Updating" unless it is on its
-// way in or out already. The caller stores it.
+// way in or out already, and gives it a new ETag. The caller stores it.
 func (r *Resource) Want(now time.Time) {
 	state := Updating
 	if r.State == Creating || r.State == Deleting {
 		state = r.State
 	}
 	r.want(state, now)
+	r.Touch(now)
 }
 
-// touch gives the resource a new ETag: the incarnation and a counter in it.
-func (r *Resource) touch(now time.Time) {
+// Touch gives the resource a new ETag: its incarnation and a counter in it.
+func (r *Resource) Touch(now time.Time) {
 	var born, n int64
 	if _, err := fmt.Sscanf(r.ETag, `W/"%x-%x"`, &born, &n); err != nil {
 		born, n = now.UnixMicro(), 0

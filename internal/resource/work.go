@@ -189,7 +189,7 @@ func (e *Engine) outcome(tx Tx, seen Resource, r *Resource, p Progress) error {
 	if !changed {
 		return nil
 	}
-	r.touch(tx.Now())
+	r.Touch(tx.Now())
 	if err := tx.PutResource(*r); err != nil {
 		return err
 	}
@@ -217,6 +217,6 @@ func Modify(tx Tx, id scope.ID, f func(*Resource) error) error {
 	if Same(before.Private, r.Private) && Same(before.Properties, r.Properties) {
 		return nil
 	}
-	r.touch(tx.Now())
+	r.Touch(tx.Now())
 	return tx.PutResource(r)
 }

@@ -88,7 +88,10 @@ func (e *Engine) deniedInside(ctx context.Context, by audit.By, err error) error
 	if !errors.As(err, &l) {
 		return err
 	}
-	return e.Authorize(ctx, by, l.link.Action, l.link.ID)
+	if err := e.Authorize(ctx, by, l.link.Action, l.link.ID); err != nil {
+		return err
+	}
+	return Denied(by, l.link.Action, l.link.ID) // granted since: the write did not happen all the same
 }
 
 // linkDenied carries the link that the caller may not use out of a transaction.
@@ -140,7 +143,7 @@ func (w *writing) run() error {
 			return err
 		}
 	}
-	w.next.touch(now)
+	w.next.Touch(now)
 	if err := w.tx.PutResource(w.next); err != nil {
 		return err
 	}
@@ -353,7 +356,6 @@ func (e *Engine) Act(ctx context.Context, by audit.By, id scope.ID, verb string)
 		if err := act(&r); err != nil {
 			return err
 		}
-		r.touch(tx.Now())
 		if err := tx.PutResource(r); err != nil {
 			return err
 		}

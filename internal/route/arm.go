@@ -5,6 +5,8 @@ const (
 	armGroup        = armSubscription + "/resourceGroups/{group}"
 	armLocation     = armSubscription + "/providers/Microsoft.Compute/locations/{location}"
 
+	armManagementGroup = "/providers/Microsoft.Management/managementGroups/{name}"
+
 	whyListed  = "each item is shown only to a caller who may read it; the engine filters"
 	whyCatalog = "a catalogue that is the same for everybody"
 	whyTicket  = "the engine shows a ticket to who started it and to readers of its resource"
@@ -27,7 +29,10 @@ func armRows() []Row {
 		armRow("resourceGroups.list", "GET", armSubscription+"/resourceGroups", "", whyListed),
 		armRow("resourceGroups.head", "HEAD", armGroup, "Microsoft.Resources/resourceGroups/read", ""),
 		armRow("managementGroups.list", "GET", "/providers/Microsoft.Management/managementGroups", "", whyListed),
-		armRow("managementGroups.get", "GET", "/providers/Microsoft.Management/managementGroups/{name}", "Microsoft.Management/managementGroups/read", ""),
+		armRow("managementGroups.put", "PUT", armManagementGroup, "Microsoft.Management/managementGroups/write", ""),
+		armRow("managementGroups.delete", "DELETE", armManagementGroup, "Microsoft.Management/managementGroups/delete", ""),
+		armRow("managementGroups.addSubscription", "PUT", armManagementGroup+"/subscriptions/{subscription}", "Microsoft.Management/managementGroups/subscriptions/write", ""),
+		armRow("managementGroups.get", "GET", armManagementGroup, "Microsoft.Management/managementGroups/read", ""),
 	}
 	rows = append(rows, armItem("resourceGroups", "Microsoft.Resources/resourceGroups", armGroup)...)
 	for _, kind := range []string{"virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces"} {

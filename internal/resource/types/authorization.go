@@ -53,7 +53,6 @@ type Roles interface {
 type Authorization struct {
 	Engine *resource.Engine
 	Write  func(context.Context, func(AuthorizationTx) error) error
-	Read   func(context.Context, func(AuthorizationTx) error) error
 	Roles  Roles
 	People Principals
 }

@@ -294,6 +294,59 @@ func TestDefinitions_FilterAsAzDoes(t *testing.T) {
 	}
 }
 
+func TestManagementGroups_InheritanceFollowsMoves(t *testing.T) {
+	w := newWorld(t)
+	ctx, root := t.Context(), "/providers/Microsoft.Management/managementGroups/"
+	put := func(by audit.By, name, parent string) error {
+		_, err := w.accounts.PutManagementGroup(ctx, by, id(root+name), []byte(`{"properties":{"displayName":"`+name+`","details":{"parent":{"id":"`+root+parent+`"}}}}`))
+		return err
+	}
+	w.must(put(as(admin), "corp", tenantID))
+	w.must(put(as(admin), "team", "corp"))
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	w.mustGrant(alice, rbac.Reader, root+"team")
+	reads := func() bool { _, err := w.engine.Get(ctx, as(alice), id(rg), false); return err == nil }
+	if reads() {
+		t.Fatal("a role reached a subscription outside its management group")
+	}
+	if err := w.accounts.MoveSubscription(ctx, as(alice), id(root+"team"), id(sub)); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a reader moved it: %v", err)
+	}
+	w.must(w.accounts.MoveSubscription(ctx, as(admin), id(root+"team"), id(sub)))
+	if !reads() {
+		t.Error("the role does not reach the subscription")
+	}
+	if err := put(as(admin), "corp", "team"); code(err) != "InvalidManagementGroup" {
+		t.Errorf("a circle: %v", err)
+	}
+	if err := put(as(admin), "x", "none"); code(err) != "AuthorizationFailed" {
+		t.Errorf("a parent that does not exist: %v", err)
+	}
+	if err := put(as(alice), "mine", "team"); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a reader made one: %v", err)
+	}
+	if err := w.accounts.DeleteManagementGroup(ctx, as(admin), id(root+"team")); code(err) != "ManagementGroupNotEmpty" {
+		t.Errorf("not empty: %v", err)
+	}
+	// Contributor there may write groups, and still not bring his roles anywhere.
+	w.mustGrant(crew, rbac.Contributor, root+tenantID)
+	by := as(crew)
+	if err := put(by, "team", tenantID); !fault.Is(err, fault.Forbidden) || !strings.Contains(err.Error(), "roleAssignments/write") {
+		t.Errorf("a contributor moved one: %v", err)
+	}
+	if err := w.accounts.MoveSubscription(ctx, by, id(root+"corp"), id(sub)); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a contributor moved the subscription: %v", err)
+	}
+	w.must(w.accounts.MoveSubscription(ctx, as(admin), id(root+tenantID), id(sub)))
+	w.must(w.accounts.DeleteManagementGroup(ctx, as(admin), id(root+"team")))
+	if reads() || len(w.rights.Assignments(rbac.Filter{Principals: []string{alice}})) != 0 {
+		t.Error("a role outlived its management group")
+	}
+	if err := w.accounts.DeleteManagementGroup(ctx, as(admin), id(root+tenantID)); code(err) != "InvalidManagementGroup" {
+		t.Errorf("the root: %v", err)
+	}
+}
+
 func TestBootstrap_OnceOnly(t *testing.T) {
 	w := newWorld(t)
 	err := w.write(t.Context(), func(tx *store.Tx) error { return types.Bootstrap(tx, audit.By{}, types.Setup{TenantID: tenantID}) })

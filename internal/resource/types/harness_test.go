@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,7 +123,8 @@ func (people) GroupsOf(id string) []string {
 // world is a server without its edges.
 type world struct {
 	t        *testing.T
-	now      time.Time
+	ahead    atomic.Int64 // nanoseconds since the beginning of the test's time
+	mu       sync.Mutex
 	store    *store.Store
 	rights   *rbac.Index
 	tree     *resource.Tree
@@ -136,11 +138,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), tree: resource.NewTree(), machines: types.NewMachines(),
+	w := &world{t: t, tree: resource.NewTree(), machines: types.NewMachines(),
 		lab: &lab{power: map[string]string{}, agents: map[string]types.AgentState{}}}
 	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Writer: "w", Now: func() time.Time {
-		w.now = w.now.Add(time.Microsecond)
-		return w.now
+		w.advance(time.Microsecond)
+		return w.now()
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +163,13 @@ func newWorld(t *testing.T) *world {
 		Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
 			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}
-	w.accounts = types.Accounts{Engine: w.engine, Tenant: people{}.Tenant}
+	w.accounts = types.Accounts{Engine: w.engine, Tenant: people{}.Tenant,
+		Write: func(ctx context.Context, f func(types.AccountsTx) error) error {
+			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
+		},
+		Read: func(ctx context.Context, f func(types.AccountsTx) error) error {
+			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
+		}}
 	w.must(w.write(t.Context(), func(tx *store.Tx) error {
 		return types.Bootstrap(tx, audit.By{Type: audit.Task}, types.Setup{TenantID: tenantID, AdministratorID: admin, SubscriptionID: subID, SubscriptionName: "Main",
 			Assignments: [2]string{"00000000-0000-4000-8000-0000000000f1", "00000000-0000-4000-8000-0000000000f2"}})
@@ -169,9 +177,18 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+func (w *world) now() time.Time {
+	return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).Add(time.Duration(w.ahead.Load()))
+}
+
+func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
+
 // write also follows the feed, as the server's does before it answers.
 func (w *world) write(ctx context.Context, f func(*store.Tx) error) error {
 	err := w.store.Write(ctx, f)
+	ctx = context.WithoutCancel(ctx) // what was committed is followed
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	changes, feedErr := w.store.Changes(ctx, w.position, 1000)
 	w.must(feedErr)
 	for _, c := range changes {
@@ -238,7 +255,7 @@ func (w *world) mustGrant(principal, role, at string) string {
 // or the given time has passed.
 func (w *world) settle(limit time.Duration) {
 	w.t.Helper()
-	for end := w.now.Add(limit); w.now.Before(end); {
+	for end := w.now().Add(limit); w.now().Before(end); {
 		w.follow()
 		worked, next, err := w.engine.Step(w.t.Context())
 		w.must(err)
@@ -254,7 +271,7 @@ func (w *world) settle(limit time.Duration) {
 		if !behind {
 			return
 		}
-		w.now = w.now.Add(next)
+		w.advance(next)
 	}
 }
 
@@ -267,7 +284,7 @@ func (w *world) follow() {
 		if !ok || power != types.Running || w.lab.mute {
 			continue
 		}
-		w.lab.agents[machine] = types.AgentState{LastSeen: w.now, Version: "1", OS: "Debian 12", Reached: want.Revision, Provisioned: "Succeeded"}
+		w.lab.agents[machine] = types.AgentState{LastSeen: w.now(), Version: "1", OS: "Debian 12", Reached: want.Revision, Provisioned: "Succeeded"}
 	}
 }
 

@@ -1,7 +1,10 @@
 package types_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -303,7 +306,7 @@ func TestExtension_AgentFailsOrStaysAway(t *testing.T) {
 	}
 	r = w.mustPut(extID, extBody)
 	want := w.want()
-	w.lab.agents[want.MachineID] = types.AgentState{LastSeen: w.now, Reached: want.Revision, Provisioned: "Failed", ExitCode: 5, Message: "the name service module is missing"}
+	w.lab.agents[want.MachineID] = types.AgentState{LastSeen: w.now(), Reached: want.Revision, Provisioned: "Failed", ExitCode: 5, Message: "the name service module is missing"}
 	w.settle(time.Minute)
 	if s := w.status(r.Operation); s.Status != resource.Failed || !strings.Contains(s.Error.Message, "exit code 5") {
 		t.Fatalf("failed: %+v", s)
@@ -423,9 +426,50 @@ func TestWorker_LeaseIsHeldByOneAndEndsByItself(t *testing.T) {
 	if !lease() || lease() {
 		t.Fatal("not exactly one worker got it")
 	}
-	w.now = w.now.Add(2 * time.Minute) // the first worker was killed
+	w.advance(2 * time.Minute) // the first worker was killed
 	if !lease() {
 		t.Fatal("a dead worker keeps its lease")
+	}
+}
+
+// Several workers beside each other, while requests come in.
+func TestWorker_ManyAtOnce(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.engine.Run(ctx, 4, func(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+			d = min(d, time.Millisecond) // as the server waits, but shorter
+			select {
+			case <-ctx.Done():
+			case <-wake:
+			case <-time.After(d):
+				w.advance(d)
+			}
+			w.follow()
+		}, func(err error) { t.Error(err) })
+	}()
+	var ops []*resource.Operation
+	for i := range 8 {
+		name := fmt.Sprintf("vm%d", i)
+		nic := rg + "/providers/Microsoft.Network/networkInterfaces/" + name
+		w.mustPut(nic, `{"location":"southcentralus","properties":{"ipConfigurations":[{"name":"a"}]}}`)
+		r := w.mustPut(rg+"/providers/Microsoft.Compute/virtualMachines/"+name, strings.Replace(vmBody(key(t)), nicID, nic, 1))
+		ops = append(ops, r.Operation)
+	}
+	for _, op := range ops {
+		for w.status(op).Status == resource.InProgress {
+			runtime.Gosched()
+		}
+		if s := w.status(op); s.Status != resource.Succeeded {
+			t.Errorf("%+v %+v", s, s.Error)
+		}
+	}
+	stop()
+	<-done
+	if w.lab.ensured != 8 {
+		t.Errorf("%d machines were made of 8", w.lab.ensured)
 	}
 }
 

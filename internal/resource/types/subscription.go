@@ -30,6 +30,8 @@ func managementGroupType() resource.Type {
 // and management groups, in shapes of their own.
 type Accounts struct {
 	Engine *resource.Engine
+	Write  func(context.Context, func(AccountsTx) error) error
+	Read   func(context.Context, func(AccountsTx) error) error
 	Tenant func() directory.Tenant
 }
 
