@@ -14,7 +14,7 @@ import (
 
 // cli is how long the program takes for a command that asks nobody.
 func (b *bench) cli(ctx context.Context) ([]Row, error) {
-	w, err := b.need(ctx)
+	w, err := b.served(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +99,11 @@ func (b *bench) memory(ctx context.Context) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := []Row{{Name: "server memory, idle", Measured: w.idle.String(), Bar: "<= 60 MiB", Verdict: atMost(w.idle.rss, 60),
-		Note: fmt.Sprintf("resident; proportional %.1f MiB; %s with one machine after its first login", w.idle.pss, after)}}
+	rows := []Row{
+		{Name: "server memory, after its start", Measured: w.idle.String(), Bar: "<= 60 MiB", Verdict: atMost(w.idle.rss, 60), Note: fmt.Sprintf("resident; proportional %.1f MiB", w.idle.pss)},
+		{Name: "server memory, idle after sign-ins", Measured: after.String(), Bar: "<= 60 MiB", Verdict: atMost(after.rss, 60),
+			Note: fmt.Sprintf("resident, %.0f s after the last sign-in, with one machine; proportional %.1f MiB; a sign-in holds 64 MiB for argon2id, and the runtime gives it back in its own time", time.Since(w.signedIn).Seconds(), after.pss)},
+	}
 	agents, err := w.agents()
 	if err != nil {
 		return rows, err
@@ -119,6 +122,37 @@ func (b *bench) memory(ctx context.Context) ([]Row, error) {
 		Note: "proportional: the two processes share the program's pages; " + strings.Join(each, ", ")}), nil
 }
 
+// ticksPerSecond is the unit of /proc/PID/stat on Linux, see proc(5).
+const ticksPerSecond = 100
+
+// ticksOf is the processor time of a process, user and system.
+func ticksOf(pid int) (int, error) {
+	fields, err := statOf(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.Atoi(fields[12])
+	return user + system, err
+}
+
+// statOf is the fields of a stat file behind the program's name, which may hold
+// anything: the first one is the state, number 3 in proc(5).
+func statOf(path string) ([]string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("%s cannot be read", path)
+	}
+	return fields, nil
+}
+
 // agents finds the agent's two processes among the descendants of our lab.
 func (w *world) agents() (map[string]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -127,12 +161,11 @@ func (w *world) agents() (map[string]int, error) {
 	}
 	parents := map[int]int{}
 	for _, path := range stats {
-		data, err := os.ReadFile(path)
+		fields, err := statOf(path)
 		if err != nil {
 			continue // it has ended
 		}
 		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 		parents[pid], _ = strconv.Atoi(fields[1])
 	}
 	found := map[string]int{}

@@ -38,28 +38,38 @@ type world struct {
 	url             string
 	port            int
 	server, lab     *exec.Cmd
+	failed          error // why there is no world
+	machineFailed   error // why there is no machine in it
 
 	ip         string        // where plain ssh reaches the machine
 	firstLogin time.Duration // from the running server and lab to the first login
+	signedIn   time.Time     // when somebody last gave a password
 	idle       memory        // of the server before anybody asked it anything
 }
 
-// need makes the world on first use.
+// served makes the world on first use; its server and its signed-in
+// administrator are there even where the machine is not.
+func (b *bench) served(ctx context.Context) (*world, error) {
+	if b.world == nil {
+		b.world = &world{dir: b.path("world"), top: b.top, cache: b.cache}
+		b.world.failed = b.world.make(ctx)
+	}
+	return b.world, b.world.failed
+}
+
+// need is served with the machine.
 func (b *bench) need(ctx context.Context) (*world, error) {
-	if b.world != nil {
-		if b.world.ip == "" {
-			return nil, errors.New("the machine could not be made; see the first failure")
-		}
-		return b.world, nil
+	w, err := b.served(ctx)
+	if err == nil && w.machineFailed != nil {
+		return nil, fmt.Errorf("the machine could not be made: %w", w.machineFailed)
 	}
-	b.world = &world{dir: b.path("world"), top: b.top, cache: b.cache}
-	if err := os.Mkdir(b.world.dir, 0o711); err != nil {
-		return nil, err
-	}
-	return b.world, b.world.make(ctx)
+	return w, err
 }
 
 func (w *world) make(ctx context.Context) error {
+	if err := os.Mkdir(w.dir, 0o711); err != nil {
+		return err
+	}
 	if err := w.startServer(ctx); err != nil {
 		return err
 	}
@@ -74,12 +84,13 @@ func (w *world) make(ctx context.Context) error {
 	if err := w.people(); err != nil {
 		return err
 	}
-	if err := w.machine(); err != nil {
-		return err
-	}
+	w.signedIn = time.Now()
+	w.machineFailed = w.machine()
 	w.firstLogin = time.Since(begin)
-	w.ip, err = w.run("vm", "show", "-d", "-g", group, "-n", machine, "--query", "publicIps", "-o", "tsv")
-	return err
+	if w.machineFailed == nil {
+		w.ip, w.machineFailed = w.run("vm", "show", "-d", "-g", group, "-n", machine, "--query", "publicIps", "-o", "tsv")
+	}
+	return nil
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -111,7 +122,7 @@ func (w *world) startServer(ctx context.Context) error {
 		return err
 	}
 	return until(ctx, 20*time.Second, func() error {
-		_, err := w.run("cloud", "check", "--server", w.address)
+		_, err := w.trust()
 		return err
 	})
 }
