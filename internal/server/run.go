@@ -173,7 +173,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, URL: d.manifest.URL}).Mount(mux)
 	httpmachine.New(httpmachine.Config{Machines: d.machines}).Mount(mux)
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
-		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Read: reads[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
+		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
 	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log})
 }

@@ -24,7 +24,8 @@ func TestCLI_WrongPasswordAndLockout(t *testing.T) {
 	for range 12 {
 		p.fails(t, []string{"AADSTS50"}, "login", "--server", theWorld.address, "-u", p.name, "-p", "wrong-password-1")
 	}
-	p.fails(t, []string{"AADSTS50053"}, "login", "--server", theWorld.address, "-u", p.name, "-p", p.password)
+	// Locked says what wrong says: three answers would tell which names exist.
+	p.fails(t, []string{"AADSTS50126", "locked"}, "login", "--server", theWorld.address, "-u", p.name, "-p", p.password)
 	p.fails(t, []string{"AADSTS50126"}, "login", "--server", theWorld.address, "-u", "no-such-person@"+domain, "-p", "wrong-password-1")
 }
 

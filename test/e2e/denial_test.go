@@ -175,7 +175,7 @@ func TestDenial_AgentStoppedAndKilled(t *testing.T) {
 	allowedSoon(t, p, m)
 	key := certificate(t, p)
 	// Stopped: connections are accepted and never answered.
-	m.mustRoot(t, "pkill -STOP -f 'sally agent root'")
+	m.mustRoot(t, "pkill -STOP -f '[s]ally agent root'")
 	began := time.Now()
 	r := m.ssh(p.name, key.options(), "true")
 	refused(t, r)
@@ -186,13 +186,13 @@ func TestDenial_AgentStoppedAndKilled(t *testing.T) {
 	if r := m.ssh("azureuser", []string{"-i", m.key}, "sudo", "-n", "whoami"); strings.TrimSpace(r.out) != "root" || time.Since(began) > 3*time.Second {
 		t.Errorf("azureuser with the agent stopped (%s): %s", time.Since(began), r)
 	}
-	m.mustRoot(t, "pkill -CONT -f 'sally agent root'")
+	m.mustRoot(t, "pkill -CONT -f '[s]ally agent root'")
 	allowedSoon(t, p, m)
 	// A session that is open meets a dead agent at sudo and gets a sentence.
 	m.mustRoot(t, "mv /run/sallyport/pam.sock /run/sallyport/pam.sock.away")
 	refused(t, m.ssh(p.name, key.options(), "true"), "login service on this machine is not available")
 	m.mustRoot(t, "mv /run/sallyport/pam.sock.away /run/sallyport/pam.sock")
-	m.mustRoot(t, "pkill -KILL -f 'sally agent root'")
+	m.mustRoot(t, "pkill -KILL -f '[s]ally agent root'")
 	if r := m.ssh("azureuser", []string{"-i", m.key}, "true"); r.code != 0 {
 		t.Errorf("azureuser with the agent killed: %s", r)
 	}

@@ -85,7 +85,7 @@ func run(m *testing.M) int {
 }
 
 func newWorld() (*world, error) {
-	dir, err := os.MkdirTemp("/var/tmp", "sallyport-e2e-")
+	dir, err := os.MkdirTemp("/var/tmp", "sallyport-test-")
 	if err != nil {
 		return nil, err
 	}
