@@ -249,6 +249,23 @@ func TestBrowser_PagesAreStrict(t *testing.T) {
 	if strings.Contains(a.text, "<script") || a.header.Get("Referrer-Policy") != "no-referrer" {
 		t.Error("script or referrer")
 	}
+	named := func(text, element, csp string) {
+		t.Helper()
+		m := regexp.MustCompile(`(?s)<` + element + `>(.*)</` + element + `>`).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no %s", element)
+		}
+		sum := sha256.Sum256([]byte(m[1]))
+		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(csp, want) {
+			t.Errorf("the policy %q does not name the page's own %s", csp, element)
+		}
+	}
+	named(a.text, "style", csp)
+	signedIn := w.browser()
+	w.signIn(signedIn, authorizePath())
+	post := w.get(signedIn, authorizePath("response_mode", "form_post"))
+	named(post.text, "style", post.header.Get("Content-Security-Policy"))
+	named(post.text, "script", post.header.Get("Content-Security-Policy"))
 	for _, cookie := range c.Jar.Cookies(mustURL(t, w.server.URL)) {
 		if !strings.HasPrefix(cookie.Name, "__Host-") {
 			t.Errorf("cookie %s", cookie.Name)
