@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"sallyport/internal/fault"
@@ -135,4 +136,14 @@ func imageVersion(c *httpd.Call) error {
 	out := listing(c, path, im.Version)
 	out["properties"] = map[string]any{"osDiskImage": map[string]any{"operatingSystem": "Linux", "sizeInGb": 30}, "dataDiskImages": []any{}, "plan": nil, "hyperVGeneration": "V1", "architecture": "x64", "features": []any{}}
 	return c.JSON(http.StatusOK, out)
+}
+
+// sortedBy orders maps by a text field.
+func sortedBy(list []map[string]any, field string) []map[string]any {
+	slices.SortFunc(list, func(a, b map[string]any) int {
+		x, _ := a[field].(string)
+		y, _ := b[field].(string)
+		return strings.Compare(x, y)
+	})
+	return list
 }
