@@ -1,16 +1,20 @@
 package cli
 
 import (
+	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,6 +160,67 @@ func TestTrust_OlderManifestIsRefused(t *testing.T) {
 	p.must("login", "--server", f.address(), "-u", alice, "-p", "x")
 	f.version = 4
 	p.fails(1, []string{"older than one already seen"}, "login", "-u", alice, "-p", "x")
+}
+
+// otherCertificate gives the server a TLS certificate that nobody knows yet.
+func (f *fake) otherCertificate(t *testing.T) []byte {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: clock().Add(-time.Hour), NotAfter: clock().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.web.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	f.web.CloseClientConnections()
+	return der
+}
+
+func TestTrust_TLSFollowsTheManifest(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["GET /subscriptions/"+subID+"/resourceGroups"] = `{"value":[]}`
+	old := f.web.Certificate().Raw
+	fresh := f.otherCertificate(t)
+	// Somebody in between has no certificate that the signed list names.
+	f.roots, f.log = [][]byte{old}, nil
+	p.fails(1, []string{"does not come from the pinned server", "Nothing was sent"}, "group", "list")
+	if len(f.log) != 0 {
+		t.Errorf("sent: %v", f.log)
+	}
+	f.roots, f.version = [][]byte{fresh}, 2
+	p.must("group", "list")
+	p.must("group", "list")
+}
+
+func TestToken_TwoProcessesRenewOnce(t *testing.T) {
+	f, p := signedIn(t)
+	p.now = p.now.Add(2 * time.Hour)
+	f.date = p.now
+	p.wait = func(ctx context.Context, d time.Duration) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(d / 20):
+			return nil
+		}
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		q := *p
+		wg.Go(func() {
+			if r := q.run("account", "get-access-token"); r.code != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	wg.Wait()
+	if len(f.forms) != 2 {
+		t.Errorf("%d token requests, want the sign-in and one renewal", len(f.forms))
+	}
 }
 
 func TestTrust_UnreachableAndClock(t *testing.T) {

@@ -56,6 +56,7 @@ type fake struct {
 	changeCA func(*ssh.Certificate)
 	issued   int
 	polls    int
+	roots    [][]byte   // of the manifest; nil: the TLS certificate's
 	code     url.Values // the authorize request
 }
 
@@ -104,6 +105,9 @@ func (f *fake) signed() protocol.SignedManifest {
 	m := protocol.Manifest{Tenant: tenantID, Domains: []string{"contoso.test"}, URL: f.web.URL, Epoch: 1, Version: f.version, IssuedAt: clock(),
 		Keys:     []protocol.Key{publicKey(f.t, protocol.UserCA, f.userCA), publicKey(f.t, protocol.HostCA, f.hostCA)},
 		TLSRoots: [][]byte{f.web.Certificate().Raw}}
+	if f.roots != nil {
+		m.TLSRoots = f.roots
+	}
 	payload, err := json.Marshal(m)
 	if err != nil {
 		f.t.Fatal(err)
@@ -253,6 +257,7 @@ type person struct {
 	runs     [][]string
 	exit     int
 	during   func(args []string)
+	wait     func(context.Context, time.Duration) error
 }
 
 func newPerson(t *testing.T) *person {
@@ -285,6 +290,9 @@ func (p *person) run(args ...string) outcome {
 			}
 			return p.exit, nil
 		},
+	}
+	if p.wait != nil {
+		config.Wait = p.wait
 	}
 	code := Main(p.t.Context(), config, args)
 	return outcome{code, out.String(), errs.String()}

@@ -204,6 +204,10 @@ func options(t target, l login) ([][2]string, error) {
 	if l.identity != "" {
 		list = append(list, [2]string{"IdentitiesOnly", "yes"})
 	}
+	if l.cert != nil {
+		// Nobody types a directory password into a machine.
+		list = append(list, [2]string{"PasswordAuthentication", "no"}, [2]string{"KbdInteractiveAuthentication", "no"})
+	}
 	if l.knownHosts != "" {
 		path, err := sshPath(l.knownHosts)
 		if err != nil {

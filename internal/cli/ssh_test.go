@@ -63,7 +63,7 @@ func TestSSHVM_Arguments(t *testing.T) {
 	}
 	p.must("ssh", "vm", "-n", "myVM", "-g", "RG", "--", "-A", "-o", "PubkeyAcceptedKeyTypes= +ssh-rsa-cert-v01@openssh.com", "id")
 	argv := p.runs[0]
-	for name, want := range map[string]string{"User": alice, "IdentitiesOnly": "yes", "HostKeyAlias": principal, "StrictHostKeyChecking": "yes", "AddKeysToAgent": "no", "GlobalKnownHostsFile": "/dev/null", "Port": ""} {
+	for name, want := range map[string]string{"User": alice, "IdentitiesOnly": "yes", "HostKeyAlias": principal, "StrictHostKeyChecking": "yes", "AddKeysToAgent": "no", "PasswordAuthentication": "no", "GlobalKnownHostsFile": "/dev/null", "Port": ""} {
 		if got := option(argv, name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -289,6 +289,8 @@ func TestSSHConfig_Golden(t *testing.T) {
     CertificateFile ` + keys + `/ssh-cert.pub
     IdentityFile ` + keys + `/id_ed25519
     IdentitiesOnly yes
+    PasswordAuthentication no
+    KbdInteractiveAuthentication no
     HostKeyAlias ` + principal + `
     UserKnownHostsFile ` + keys + `/known_hosts
     GlobalKnownHostsFile /dev/null

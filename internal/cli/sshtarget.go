@@ -201,6 +201,9 @@ func (t target) ready(local bool) error {
 	}
 	p := t.known.Properties
 	at := " -g " + t.id.ResourceGroupName() + " -n " + t.id.Name()
+	if strings.EqualFold(p.State, "absent") {
+		return fault.New(fault.Conflict, "MachineAbsent", "%s has no machine behind it yet, or its creation failed.", t.id.Name()).WithRemedy("Run: sally vm show -d%s", at)
+	}
 	if s := strings.ToLower(p.State); s != "" && !strings.Contains(s, "running") {
 		return fault.New(fault.Conflict, "MachineStopped", "%s is %s.", t.id.Name(), s).WithRemedy("Run: sally vm start%s", at)
 	}
