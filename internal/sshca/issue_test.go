@@ -182,12 +182,12 @@ func TestNew_CVE_2025_49825_CertificateAsAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plainAuthority(cert) == nil {
-		t.Fatal("a certificate passed as authority")
+	if err := plainAuthority(cert); err == nil || !strings.Contains(err.Error(), "a certificate cannot be") {
+		t.Fatalf("a certificate as authority: %v", err)
 	}
 	r := userRequest(t)
 	r.PublicKey = cert
-	if _, err := i.Issue(r); !fault.Is(err, fault.Invalid) {
+	if _, err := i.Issue(r); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "itself a certificate") {
 		t.Fatalf("a certificate was certified: %v", err)
 	}
 }

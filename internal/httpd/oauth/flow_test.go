@@ -457,6 +457,9 @@ func TestClause_I6_Refusals(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.status, a.text)
 		}
 	}
+	if a := w.post("/adfs/oauth2/token", with(certForm(t, refresh), "client_id", directory.SallyCLI)); a.code() != 700003 {
+		t.Errorf("another client's refresh token: %s", a.text)
+	}
 	// A client that is not pre-authorized, with a sign-in of its own.
 	own := w.post("/adfs/oauth2/token", values("client_id", app.AppID, "grant_type", "password", "username", "alice@contoso.test", "password", password, "scope", armScope))
 	if a := w.post("/adfs/oauth2/token", with(certForm(t, own.str("refresh_token")), "client_id", app.AppID)); a.code() != 65002 {
