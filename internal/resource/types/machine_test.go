@@ -415,20 +415,35 @@ func TestEngine_MissingParentsHaveTheirOwnCodes(t *testing.T) {
 func TestWorker_LeaseIsHeldByOneAndEndsByItself(t *testing.T) {
 	w := newWorld(t)
 	w.mustPut(rg, `{"location":"southcentralus"}`)
-	lease := func() (ok bool) {
+	lease := func() (until time.Time, ok bool) {
 		w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 			var err error
-			_, ok, err = tx.LeaseResource(tx.Now().Add(time.Minute))
+			until = tx.Now().Add(time.Minute)
+			_, ok, err = tx.LeaseResource(until)
 			return err
 		}))
-		return ok
+		return until, ok
 	}
-	if !lease() || lease() {
+	first, ok := lease()
+	if _, again := lease(); !ok || again {
 		t.Fatal("not exactly one worker got it")
 	}
-	w.advance(2 * time.Minute) // the first worker was killed
-	if !lease() {
+	w.advance(2 * time.Minute) // the first worker was killed, or is late
+	second, ok := lease()
+	if !ok {
 		t.Fatal("a dead worker keeps its lease")
+	}
+	for _, end := range []struct {
+		lease time.Time
+		held  bool
+	}{{first, false}, {second, true}, {second, false}} {
+		w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+			held, err := tx.SettleResource(id(rg).Key(), end.lease, tx.Now())
+			if held != end.held {
+				t.Errorf("a lease until %s was held: %v", end.lease, held)
+			}
+			return err
+		}))
 	}
 }
 
