@@ -133,6 +133,20 @@ func TestRunProgram_ExitCodes(t *testing.T) {
 	}
 }
 
+// TestRunProgram_PassesSignalsOn: ended from outside, the program ends too and
+// the caller gets to clean up.
+func TestRunProgram_PassesSignalsOn(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program itself tells its parent, this process, to end; then it waits.
+	code, err := (Config{}).runProgram(context.Background(), sh, []string{"-c", "kill -TERM $PPID; exec sleep 60"})
+	if err != nil || code != 143 {
+		t.Errorf("%d %v", code, err)
+	}
+}
+
 // TestEveryCommand has a sentence, a path of its own and clear flags.
 func TestEveryCommand(t *testing.T) {
 	root := Command(Config{})

@@ -34,13 +34,18 @@ func (c Config) runProgram(_ context.Context, path string, args []string) (int, 
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
+	var ended syscall.Signal
 	for {
 		select {
 		case s := <-signals:
 			if s == syscall.SIGTERM || s == syscall.SIGHUP {
 				_ = cmd.Process.Signal(s)
+				ended, _ = s.(syscall.Signal)
 			}
 		case err := <-done:
+			if ended != 0 {
+				return 128 + int(ended), nil
+			}
 			return exitCode(err)
 		}
 	}
