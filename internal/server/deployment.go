@@ -212,7 +212,7 @@ func (d *deployment) connectMachines(issuer *sshca.Issuer) error {
 		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{issuer}, HashKey: d.keys.Hash("machine", ""), Rand: d.cfg.Rand, Now: d.cfg.Now})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand})
-	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant}
+	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
 	return err
 }
 
