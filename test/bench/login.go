@@ -73,10 +73,10 @@ func (w *world) certificate() error {
 
 // ssh is the arguments of plain OpenSSH, the same for everybody.
 func (w *world) ssh(login string, args ...string) []string {
-	base := []string{"-F", "none", "-p", "22", "-l", login, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "ConnectTimeout=10",
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"}
+	base := []string{"-F", "none", "-p", strconv.Itoa(w.host.Port), "-l", login, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "ConnectTimeout=10",
+		"-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=" + w.host.Principal, "-o", "UserKnownHostsFile=" + w.path("known_hosts"), "-o", "GlobalKnownHostsFile=/dev/null"}
 	options, command := args[:len(args)-1], args[len(args)-1]
-	return append(append(append(base, options...), w.ip), command)
+	return append(append(append(base, options...), w.host.Address), command)
 }
 
 // root runs a script as root on the machine, with what it reads.
@@ -86,6 +86,10 @@ func (w *world) root(script string, input *os.File) (string, error) {
 	return output(cmd)
 }
 
+// decisionPause is the milliseconds between two checks: nobody calls sudo back to
+// back, and the agent reports each decision to the server after it.
+const decisionPause = 20
+
 // decisionScript times PAM's account phase of sudo for our administrator, with
 // the machine's own files and with the same files less our line.
 const decisionScript = `set -eu
@@ -94,7 +98,7 @@ cp -a /etc/pam.d with && cp -a with without
 sed -i /pam_sallyport/d without/*
 grep -q pam_sallyport with/sudo
 cat >account && chmod 0700 account
-exec ./account sudo %s %d /root/bench/with /root/bench/without`
+exec ./account sudo %s %d %d /root/bench/with /root/bench/without`
 
 // decision is what our PAM account line adds.
 func (b *bench) decision(ctx context.Context) ([]Row, error) {
@@ -111,7 +115,7 @@ func (b *bench) decision(ctx context.Context) ([]Row, error) {
 		return nil, err
 	}
 	defer f.Close()
-	out, err := w.root(fmt.Sprintf(decisionScript, upn, 300), f)
+	out, err := w.root(fmt.Sprintf(decisionScript, upn, 300, decisionPause), f)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +136,6 @@ func (b *bench) decision(ctx context.Context) ([]Row, error) {
 	}
 	added := median(start["with"]) - median(start["without"])
 	return []Row{{Name: "PAM account decision, added", Measured: fmt.Sprintf("%.3f ms", added), Beside: fmt.Sprintf("%.3f ms without our line", median(start["without"])), Bar: "<= 0.3 ms", Verdict: atMost(added, 0.3),
-		Note: fmt.Sprintf("service sudo on the machine, real agent, %d processes each, interleaved; pam_start and pam_acct_mgmt; a second check on the same handle adds %.3f ms",
-			len(start["with"]), median(again["with"])-median(again["without"]))}}, nil
+		Note: fmt.Sprintf("service sudo on the machine, real agent, %d processes each, interleaved, %d ms apart; pam_start and pam_acct_mgmt; a second check on the same handle adds %.3f ms",
+			len(start["with"]), decisionPause, median(again["with"])-median(again["without"]))}}, nil
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/internal/machine/protocol"
 )
 
@@ -41,7 +43,7 @@ type world struct {
 	failed          error // why there is no world
 	machineFailed   error // why there is no machine in it
 
-	ip         string        // where plain ssh reaches the machine
+	host       host          // where plain ssh reaches the machine
 	firstLogin time.Duration // from the running server and lab to the first login
 	signedIn   time.Time     // when somebody last gave a password
 	idle       memory        // of the server before anybody asked it anything
@@ -88,7 +90,7 @@ func (w *world) make(ctx context.Context) error {
 	w.machineFailed = w.machine()
 	w.firstLogin = time.Since(begin)
 	if w.machineFailed == nil {
-		w.ip, w.machineFailed = w.run("vm", "show", "-d", "-g", group, "-n", machine, "--query", "publicIps", "-o", "tsv")
+		w.machineFailed = w.find()
 	}
 	return nil
 }
@@ -201,26 +203,63 @@ func (w *world) close() {
 	stop(w.server)
 }
 
-// trust is the TLS configuration that the manifest gives, checked by the
-// thumbprint in the server's address as every client does.
-func (w *world) trust() (*tls.Config, error) {
+// host is where the machine's sshd answers and the name in its host certificate.
+// Another lab on this computer may have the same address with another port.
+type host struct {
+	Address   string `json:"loopbackAddress"`
+	Port      int    `json:"sshPort"`
+	Principal string `json:"hostPrincipal"`
+}
+
+// find learns it and writes the file that lets ssh accept this machine only.
+func (w *world) find() error {
+	out, err := w.run("machine", "show", "-g", group, "-n", machine, "--query", "properties", "-o", "json")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), &w.host); err != nil {
+		return err
+	}
+	manifest, err := w.manifest()
+	if err != nil {
+		return err
+	}
+	var lines strings.Builder
+	for _, public := range manifest.For(protocol.HostCA) {
+		key, err := ssh.NewPublicKey(public)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&lines, "@cert-authority %s %s", w.host.Principal, ssh.MarshalAuthorizedKey(key))
+	}
+	return os.WriteFile(w.path("known_hosts"), []byte(lines.String()), 0o600)
+}
+
+// manifest is the server's list of keys, checked by the thumbprint in its
+// address as every client does.
+func (w *world) manifest() (protocol.Manifest, error) {
 	pin := w.address[strings.LastIndexByte(w.address, '#')+1:]
 	// Nothing is sent before the manifest is checked, and it carries its own signature.
 	unchecked := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	answer, err := unchecked.Get(w.url + "/.well-known/sallyport/manifest")
 	if err != nil {
-		return nil, err
+		return protocol.Manifest{}, err
 	}
 	defer answer.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	if err != nil {
-		return nil, err
+		return protocol.Manifest{}, err
 	}
 	var signed protocol.SignedManifest
 	if err := json.Unmarshal(data, &signed); err != nil {
-		return nil, err
+		return protocol.Manifest{}, err
 	}
-	manifest, err := signed.Open(pin)
+	return signed.Open(pin)
+}
+
+// trust is the TLS configuration that the manifest gives.
+func (w *world) trust() (*tls.Config, error) {
+	manifest, err := w.manifest()
 	if err != nil {
 		return nil, err
 	}

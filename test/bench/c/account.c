@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Times PAM's account decision, in a new process each time as sshd and sudo do.
- *   account SERVICE USER COUNT FOLDER...      FOLDER: a copy of /etc/pam.d
- * Round by round, each folder once; prints "FOLDER CODE START ACCOUNT": PAM's
+ *   account SERVICE USER COUNT PAUSE FOLDER...    FOLDER: a copy of /etc/pam.d
+ * Round by round, each folder once, with PAUSE milliseconds before each; prints "FOLDER CODE START ACCOUNT": PAM's
  * code, nanoseconds of pam_start with pam_acct_mgmt, and of a second
  * pam_acct_mgmt on the same handle. */
 #include <security/pam_appl.h>
@@ -81,17 +81,21 @@ static int round_of(const char *service, const char *user, const char *folder)
 
 int main(int argc, char **argv)
 {
+	struct timespec pause = {0, 0};
 	long count, i;
 	int f;
 
-	if (argc < 5) {
-		fprintf(stderr, "usage: account SERVICE USER COUNT FOLDER...\n");
+	if (argc < 6) {
+		fprintf(stderr, "usage: account SERVICE USER COUNT PAUSE FOLDER...\n");
 		return 2;
 	}
 	count = strtol(argv[3], NULL, 10);
+	pause.tv_nsec = strtol(argv[4], NULL, 10) % 1000 * 1000000L;
 	for (i = 0; i < count; i++)
-		for (f = 4; f < argc; f++)
+		for (f = 5; f < argc; f++) {
+			(void)nanosleep(&pause, NULL);
 			if (round_of(argv[1], argv[2], argv[f]) != 0)
 				return 1;
+		}
 	return 0;
 }
