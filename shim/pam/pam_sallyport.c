@@ -181,9 +181,11 @@ static int decide(pam_handle_t *pamh, int flags, int argc, const char **argv, co
 	return PAM_PERM_DENIED;
 }
 
+/* sudo passes PAM_SILENT always; the sentence is the reason of a refusal and is
+ * said all the same. */
 EXPORT int pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
-	int saved = errno, rc = decide(pamh, flags, argc, argv, "account");
+	int saved = errno, rc = decide(pamh, flags & ~(int)PAM_SILENT, argc, argv, "account");
 
 	errno = saved;
 	return rc;

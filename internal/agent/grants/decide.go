@@ -148,8 +148,8 @@ func elevation(in Input) (string, string) {
 	if in.Way != Elevate || in.Person.Access == protocol.Admin {
 		return "", ""
 	}
-	return "not-administrator", fmt.Sprintf("Sallyport: %s needs the role 'Virtual Machine Administrator Login'; %s has 'Virtual Machine User Login' on this machine. "+
-		"Ask an owner of it to run: sally role assignment create --role \"Virtual Machine Administrator Login\" --assignee %s --scope %s", in.Service, in.Login, in.Login, in.State.ResourceID)
+	return "not-administrator", fmt.Sprintf("Sallyport: sudo needs the role 'Virtual Machine Administrator Login'; %s has 'Virtual Machine User Login' on this machine. "+
+		"Ask an owner of it to run: sally role assignment create --role \"Virtual Machine Administrator Login\" --assignee %s --scope %s", in.Login, in.Login, in.State.ResourceID)
 }
 
 // target turns a resource id into the options that name it on the command line.

@@ -20,7 +20,6 @@ const (
 // Input is everything that a decision follows from.
 type Input struct {
 	Way           Way
-	Service       string // PAM service, for the sentence
 	Login         string // login name
 	CorrelationID string // a GUID made for this decision
 	Now           time.Time

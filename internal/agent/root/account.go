@@ -30,7 +30,7 @@ type account struct {
 // administratorName is useradd(8)'s portable alphabet.
 const administratorName = `^[a-z_][a-z0-9_-]{0,31}$`
 
-const administratorSudo = "/etc/sudoers.d/90-sallyport-administrator"
+const administratorSudo = "/etc/sudoers.d/90-vm-administrator"
 
 // administrator makes the local account that the machine's owner asked for
 // (osProfile in Azure): with its keys and sudo without a password. It is made

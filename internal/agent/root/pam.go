@@ -70,7 +70,7 @@ func (s *Service) input(peer shim.Peer, r shim.PAMRequest) (grants.Input, error)
 	if err != nil {
 		return grants.Input{}, err
 	}
-	in := grants.Input{Way: wayOf(r.Service), Service: r.Service, Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
+	in := grants.Input{Way: wayOf(r.Service), Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
 	if in.Way == grants.SSH {
 		in.Connection = s.connection(peer, r.User)
 	}

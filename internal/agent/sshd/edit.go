@@ -204,8 +204,7 @@ func editNSS(text string) string {
 	var b strings.Builder
 	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
-		db, _, _ := strings.Cut(line, ":")
-		if db = strings.TrimSpace(db); db == "passwd" || db == "group" || db == "initgroups" {
+		if db := database(line); db != "" {
 			seen[db] = true
 			line = addSource(line)
 		}
@@ -217,6 +216,16 @@ func editNSS(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// database names the database that a line of nsswitch.conf(5) is about, if it
+// is one that we serve.
+func database(line string) string {
+	db, _, ok := strings.Cut(line, ":")
+	if db = strings.TrimSpace(db); ok && (db == "passwd" || db == "group" || db == "initgroups") {
+		return db
+	}
+	return ""
 }
 
 // addSource inserts our module behind "files" or "compat" and the action that
@@ -246,8 +255,7 @@ func addSource(line string) string {
 func stripNSS(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(strip(text)) {
-		db, _, _ := strings.Cut(line, ":")
-		if db = strings.TrimSpace(db); db == "passwd" || db == "group" || db == "initgroups" {
+		if db := database(line); db != "" {
 			line = dropSource(line)
 		}
 		b.WriteString(line)

@@ -1,0 +1,202 @@
+package session
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/proc"
+)
+
+const (
+	aliceUID = 1879048200
+	bobUID   = 1879048201
+)
+
+// kernel is a process table and the signals that change it.
+type kernel struct {
+	list     []proc.Process
+	stubborn map[int]bool // survives HUP
+	sent     map[int][]unix.Signal
+	spawn    func(k *kernel, round int)
+	scans    int
+}
+
+func (k *kernel) All() ([]proc.Process, error) {
+	k.scans++
+	if k.spawn != nil {
+		k.spawn(k, k.scans)
+	}
+	return slices.Clone(k.list), nil
+}
+
+func (k *kernel) Read(pid int) (proc.Process, error) {
+	for _, p := range k.list {
+		if p.PID == pid {
+			return p, nil
+		}
+	}
+	return proc.Process{}, os.ErrNotExist
+}
+
+func (k *kernel) Signal(pid int, sig unix.Signal, same func() bool) error {
+	if !same() {
+		return nil
+	}
+	k.sent[pid] = append(k.sent[pid], sig)
+	if sig == unix.SIGKILL || !k.stubborn[pid] {
+		k.list = slices.DeleteFunc(k.list, func(p proc.Process) bool { return p.PID == pid })
+	}
+	return nil
+}
+
+func uids(u uint32) [4]uint32 { return [4]uint32{u, u, u, u} }
+
+func process(pid int, uid, login uint32, title string) proc.Process {
+	return proc.Process{PID: pid, PPID: 1, Session: pid, Start: uint64(pid), State: 'S', UIDs: uids(uid), LoginUID: login, Title: title, Comm: "x", Exe: "/bin/x"}
+}
+
+func sshdProcess(pid int, uid, login uint32, title string) proc.Process {
+	p := process(pid, uid, login, title)
+	p.Comm, p.Exe = "sshd", "/usr/sbin/sshd"
+	return p
+}
+
+func world(t *testing.T) (*kernel, *Ender, string) {
+	t.Helper()
+	run := t.TempDir()
+	k := &kernel{sent: map[int][]unix.Signal{}, stubborn: map[int]bool{}}
+	k.list = []proc.Process{
+		process(1, 0, proc.NoLogin, "init"),
+		process(50, 0, aliceUID, "sally agent root"), // restarted by an administrator: ourselves
+		sshdProcess(60, 0, aliceUID, "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"),
+		sshdProcess(100, 0, aliceUID, "sshd: alice [priv]"),
+		sshdProcess(101, aliceUID, aliceUID, "sshd: alice@pts/0"),
+		process(102, aliceUID, aliceUID, "-bash"),
+		process(103, 0, aliceUID, "sudo sleep"),
+		process(104, bobUID, aliceUID, "sleep as bob"),
+		process(105, aliceUID, proc.NoLogin, "daemonised, loginuid lost"),
+		process(106, 0, aliceUID, "nginx: master process"),
+		process(107, 0, aliceUID, "sh left behind as root"),
+		process(200, bobUID, bobUID, "-bash of bob"),
+		process(300, 0, proc.NoLogin, "cron"),
+		process(301, 1000, 1000, "local person"),
+	}
+	zombie := process(108, aliceUID, aliceUID, "")
+	zombie.State = 'Z'
+	k.list = append(k.list, zombie)
+	if err := os.MkdirAll(filepath.Join(run, "nginx"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(run, "nginx", "nginx.pid"), []byte("106\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e := New(Config{Processes: k, Signaller: k, Daemons: run, Terminals: t.TempDir(), Wait: func(context.Context, time.Duration) {}, Self: 50})
+	return k, e, run
+}
+
+func left(k *kernel) []int {
+	var pids []int
+	for _, p := range k.list {
+		pids = append(pids, p.PID)
+	}
+	return pids
+}
+
+func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
+	k, e, _ := world(t)
+	k.stubborn[107] = true
+	n, err := e.End(context.Background(), aliceUID, "bye")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{1, 50, 60, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
+		t.Fatalf("left %v, want %v", left(k), want)
+	}
+	if n != 7 {
+		t.Fatalf("met %d processes", n)
+	}
+	if !slices.Equal(k.sent[107], []unix.Signal{unix.SIGHUP, unix.SIGKILL}) {
+		t.Fatalf("signals %v", k.sent[107])
+	}
+}
+
+func TestEndElevated_LeavesTheSession(t *testing.T) {
+	k, e, _ := world(t)
+	if _, err := e.EndElevated(context.Background(), aliceUID, "bye"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{1, 50, 60, 100, 101, 102, 105, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
+		t.Fatalf("left %v, want %v", left(k), want)
+	}
+}
+
+func TestEnd_ProcessesThatAppearMeanwhile(t *testing.T) {
+	k, e, _ := world(t)
+	k.spawn = func(k *kernel, round int) {
+		if round < 10 {
+			k.list = append(k.list, process(1000+round, aliceUID, aliceUID, "fork"))
+		}
+	}
+	if _, err := e.End(context.Background(), aliceUID, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range k.list {
+		if p.Has(aliceUID) && p.State != 'Z' {
+			t.Fatalf("process %d is left", p.PID)
+		}
+	}
+}
+
+func TestEnd_ForkBombIsReported(t *testing.T) {
+	k, e, _ := world(t)
+	k.spawn = func(k *kernel, round int) { k.list = append(k.list, process(1000+round, aliceUID, aliceUID, "fork")) }
+	if _, err := e.End(context.Background(), aliceUID, ""); err == nil {
+		t.Fatal("no error although processes are left")
+	}
+}
+
+// TestEnd_UsedAgainProcessIDIsNotSignalled: the process that was seen has ended
+// and its id is somebody else's.
+func TestEnd_UsedAgainProcessIDIsNotSignalled(t *testing.T) {
+	k, e, _ := world(t)
+	seen, _ := k.Read(102)
+	for i := range k.list {
+		if k.list[i].PID == 102 {
+			k.list[i] = process(102, bobUID, bobUID, "bob's")
+			k.list[i].Start = 999
+		}
+	}
+	if err := e.signal(seen, unix.SIGKILL, func(proc.Process) bool { return true }); err != nil || k.sent[102] != nil {
+		t.Fatalf("%v %v", err, k.sent[102])
+	}
+}
+
+func TestPresent_ListsWhoIsHere(t *testing.T) {
+	_, e, _ := world(t)
+	got, err := e.Present(aliceUID, bobUID)
+	if err != nil || !slices.Equal(got, []uint32{aliceUID, bobUID}) {
+		t.Fatalf("%v %v", got, err)
+	}
+}
+
+func TestPidfd_SignalsARealProcess(t *testing.T) {
+	p, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (Pidfd{}).Signal(p.Pid, unix.SIGKILL, func() bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Pidfd{}).Signal(p.Pid, unix.SIGKILL, func() bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := p.Wait(); err != nil || st.Success() {
+		t.Fatalf("%v %v", st, err)
+	}
+}
