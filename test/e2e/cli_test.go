@@ -116,7 +116,7 @@ func TestSSH_AgentForwardingNeverCarriesOurKey(t *testing.T) {
 	if out, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	cmd := p.command("ssh", "vm", "--ip", m.host, "--", "-A", "ssh-add -L; ls -la /tmp ~")
+	cmd := p.command("ssh", "vm", "--ip", m.host, "--port", m.port, "--", "-A", "ssh-add -L; ls -la /tmp ~")
 	cmd.Env = append(cmd.Env, "SSH_AUTH_SOCK="+sock)
 	r := capture(cmd)
 	if r.code != 0 || strings.Count(r.out, "ssh-ed25519 ") != 1 || strings.Contains(r.out, "cert-v01") {

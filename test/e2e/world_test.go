@@ -410,7 +410,7 @@ func bareMachine(t *testing.T, name string) *vm {
 	m.id = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "id", "-o", "tsv")
 	m.machineID = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "vmId", "-o", "tsv")
 	m.host = a.must(t, "vm", "show", "-d", "-g", group, "-n", name, "--query", "publicIps", "-o", "tsv")
-	m.port = "22"
+	m.port = a.must(t, "machine", "show", "-g", group, "-n", name, "--query", "properties.sshPort", "-o", "tsv")
 	return m
 }
 
@@ -451,7 +451,7 @@ func (p *person) ssh(m *vm, command ...string) result {
 
 // sshIP is `sally ssh vm --ip`, for a person who may not read the machine.
 func (p *person) sshIP(m *vm, command ...string) result {
-	return p.run(append([]string{"ssh", "vm", "--ip", m.host, "--"}, command...)...)
+	return p.run(append([]string{"ssh", "vm", "--ip", m.host, "--port", m.port, "--"}, command...)...)
 }
 
 // refused asserts that a login fails with a sentence.
