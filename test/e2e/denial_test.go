@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,9 +211,17 @@ func TestDenial_AdministratorBecomesUser(t *testing.T) {
 	if err := until(limitGrant, func() error { return wants(m.ssh(p.name, key.options(), "sudo", "-n", "whoami"), "root") }); err != nil {
 		t.Fatal(err)
 	}
-	script := `sudo -n whoami; while [ ! -e ~/go ]; do sleep 0.1; done; for c in "sudo -n true" "sudo -n -i true" "sudo -n -s true"; do $c && echo "OPEN $c"; done; echo end`
+	script := `sudo -n whoami; touch ~/began; while [ ! -e ~/go ]; do sleep 0.1; done; for c in "sudo -n true" "sudo -n -i true" "sudo -n -s true"; do $c && echo "OPEN $c"; done; echo end`
 	done := make(chan result, 1)
 	go func() { done <- m.ssh(p.name, key.options(), script) }()
+	if err := until(limitGrant, func() error {
+		if r := m.ssh(p.name, key.options(), "test", "-e", "began"); r.code != 0 {
+			return fmt.Errorf("the session has not begun: %s", r)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	admin(t).must(t, "role", "assignment", "delete", "--ids", id)
 	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "sudo", "-n", "true") }, roleAdmin)
 	if r := m.ssh(p.name, key.options(), "touch", "go"); r.code != 0 {
@@ -248,7 +257,8 @@ func TestDenial_NoExtension(t *testing.T) {
 
 func TestDenial_ExtensionRemovedRestoresTheMachine(t *testing.T) {
 	m := bareMachine(t, "undoVM")
-	content := `cd /etc && find ssh pam.d nsswitch.conf sudoers sudoers.d -type f ! -name 'ssh_host_*' | LC_ALL=C sort | xargs stat -c '%n %a %U %G %s' && find ssh pam.d nsswitch.conf sudoers sudoers.d -type f | LC_ALL=C sort | xargs sha256sum`
+	// The host certificate is the agent's own file, with and without the extension.
+	content := `cd /etc && find ssh pam.d nsswitch.conf sudoers sudoers.d -type f ! -name sallyport_host_key-cert.pub | LC_ALL=C sort > /tmp/files && xargs stat -c '%n %a %U %G %s' < /tmp/files && xargs sha256sum < /tmp/files`
 	before := m.mustRoot(t, content)
 	set := []string{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "-g", group, "--vm-name", m.name}
 	remove := []string{"vm", "extension", "delete", "-g", group, "--vm-name", m.name, "--name", "AADSSHLoginForLinux"}
@@ -262,10 +272,24 @@ func TestDenial_ExtensionRemovedRestoresTheMachine(t *testing.T) {
 		allowedSoon(t, p, m)
 		admin(t).must(t, remove...)
 		if after := m.mustRoot(t, content); after != before {
-			t.Fatalf("something is left or lost:\n%s\n--- before:\n%s", after, before)
+			t.Fatalf("something is left or lost: %s", difference(before, after))
 		}
 		refused(t, p.sshIP(m, "true"))
 	}
+}
+
+// difference lists the lines that only one of the texts has.
+func difference(before, after string) string {
+	var out []string
+	for _, pair := range [][3]string{{"- ", before, after}, {"+ ", after, before}} {
+		other := strings.Split(pair[2], "\n")
+		for line := range strings.SplitSeq(pair[1], "\n") {
+			if !slices.Contains(other, line) {
+				out = append(out, pair[0]+line)
+			}
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 // identity is a key with a certificate, for plain ssh.

@@ -234,9 +234,6 @@ func (w *Wiring) takeOut(ctx context.Context, j journal) error {
 			return err
 		}
 	}
-	if err := w.remove(HostCertificatePath); err != nil {
-		return err
-	}
 	if err := w.cfg.Reload(ctx); err != nil {
 		return fmt.Errorf("reload sshd after the removal: %w", err)
 	}
