@@ -144,10 +144,14 @@ func (s *Service) certificate(v view, r shim.PrincipalsRequest, objectID string)
 	if strconv.FormatUint(cert.Serial, 10) != r.Serial || cert.KeyId != r.KeyID {
 		return none, errors.New("sshd's words and the certificate differ")
 	}
-	// CheckCert does not look at who signed; that is the next line's.
+	// CheckCert does not look at who signed; that comes below.
 	check := ssh.CertChecker{Clock: s.cfg.Now, SupportedCriticalOptions: []string{"force-command", "verify-required"}}
 	if err := check.CheckCert(objectID, cert); err != nil {
 		return none, err
+	}
+	// To CheckCert an empty list means everybody (CVE-2024-7594).
+	if !slices.Contains(cert.ValidPrincipals, objectID) {
+		return none, errors.New("does not name the object id")
 	}
 	if !slices.ContainsFunc(v.userCAs, func(ca ssh.PublicKey) bool { return bytes.Equal(ca.Marshal(), cert.SignatureKey.Marshal()) }) {
 		return none, errors.New("signed by a key that is not a user CA of this deployment")

@@ -1,0 +1,243 @@
+package root
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/agent/shim"
+	"sallyport/internal/machine/protocol"
+)
+
+func TestLogin_AllowedAndWrittenDown(t *testing.T) {
+	r := newRig(t)
+	if a := r.login(alice, aliceID); a.Allow {
+		t.Fatal("allowed before the first snapshot")
+	}
+	r.mustDeliver(nil)
+	if a := r.login(alice, aliceID); !a.Allow {
+		t.Fatal(a.Text)
+	}
+	if got := r.reasons(); !slices.Contains(got, "login.allow granted") {
+		t.Fatalf("%v", got)
+	}
+	if e, ok := r.names.Owner(alice); !ok || e.ObjectID != aliceID {
+		t.Fatalf("the name was not kept: %+v", e)
+	}
+}
+
+func TestPAM_RulesOfTheConnectionRecord(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	monitor, helper := r.connect(100)
+	request := func() shim.PrincipalsRequest { return r.certificate(alice, aliceID, nil) }
+	ask := func() bool { _, ok := r.Principals(context.Background(), helper, request()); return ok }
+
+	if r.account("sshd", alice, monitor).Allow {
+		t.Error("allowed without a record")
+	}
+	if !ask() || !r.account("sshd", alice, monitor).Allow {
+		t.Error("refused with a record")
+	}
+	if r.account("sshd", alice, monitor).Allow {
+		t.Error("a record was used twice")
+	}
+	ask()
+	r.elapsed += 31 * time.Second
+	if r.account("sshd", alice, monitor).Allow {
+		t.Error("an old record was used")
+	}
+	ask()
+	p := r.processes[100]
+	p.Start++
+	r.processes[100] = p
+	if r.account("sshd", alice, monitor).Allow {
+		t.Error("another process with the same id used the record")
+	}
+	ask()
+	if r.account("sshd", bob, monitor).Allow {
+		t.Error("a record of alice opened bob's account (CVE-2024-9313)")
+	}
+	ask()
+	p.UIDs = [4]uint32{1000, 1000, 1000, 1000}
+	r.processes[100] = p
+	if r.account("sshd", alice, monitor).Allow {
+		t.Error("a process that is not root's used the record")
+	}
+	if ask() {
+		t.Error("a helper whose parent is not root's sshd was answered")
+	}
+}
+
+// TestPAM_LastCertificateCounts: a stronger certificate is offered first, a
+// weaker one signs; the weaker one decides.
+func TestPAM_LastCertificateCounts(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].Factors = []string{"otp"} })
+	monitor, helper := r.connect(100)
+	strong := r.certificate(alice, aliceID, func(c *ssh.Certificate) { c.Extensions[extFactors] = "otp:1,pwd:1" })
+	weak := r.certificate(alice, aliceID, nil)
+	for _, c := range []shim.PrincipalsRequest{strong, weak} {
+		if _, ok := r.Principals(context.Background(), helper, c); !ok {
+			t.Fatal("no principal")
+		}
+	}
+	if a := r.account("sshd", alice, monitor); a.Allow || !strings.Contains(a.Text, "otp") {
+		t.Fatalf("%+v", a)
+	}
+	_, _ = r.Principals(context.Background(), helper, strong)
+	if a := r.account("sshd", alice, monitor); !a.Allow {
+		t.Fatal(a.Text)
+	}
+}
+
+func TestPrincipals_RefusesForgeries(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	_, helper := r.connect(100)
+	for name, change := range map[string]func(*ssh.Certificate){
+		"host CA":              func(c *ssh.Certificate) { c.SignatureKey = c.Key },
+		"host certificate":     func(c *ssh.Certificate) { c.CertType = ssh.HostCert },
+		"expired":              func(c *ssh.Certificate) { c.ValidBefore = uint64(r.now.Add(-time.Second).Unix()) },
+		"not yet valid":        func(c *ssh.Certificate) { c.ValidAfter = uint64(r.now.Add(time.Minute).Unix()) },
+		"other object":         func(c *ssh.Certificate) { c.ValidPrincipals = []string{alice, bobID} },
+		"no principals":        func(c *ssh.Certificate) { c.ValidPrincipals = nil }, // CVE-2024-7594
+		"star":                 func(c *ssh.Certificate) { c.ValidPrincipals = []string{"*"} },
+		"comma list":           func(c *ssh.Certificate) { c.ValidPrincipals = []string{alice + "," + aliceID} },
+		"other tenant":         func(c *ssh.Certificate) { c.Extensions[extTenant] = bobID }, // CVE-2026-31957
+		"no tenant":            func(c *ssh.Certificate) { delete(c.Extensions, extTenant) },
+		"option of the future": func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{"only-on-mondays@sallyport": ""} },
+	} {
+		if id, ok := r.Principals(context.Background(), helper, r.certificate(alice, aliceID, change)); ok {
+			t.Errorf("%s: answered %s", name, id)
+		}
+	}
+	q := r.certificate(alice, aliceID, nil)
+	for name, change := range map[string]func(*shim.PrincipalsRequest){
+		"other serial": func(q *shim.PrincipalsRequest) { q.Serial = "99" },
+		"other key id": func(q *shim.PrincipalsRequest) { q.KeyID = "x" },
+		"no base64":    func(q *shim.PrincipalsRequest) { q.Certificate = "!" },
+		"plain key": func(q *shim.PrincipalsRequest) {
+			q.Certificate = "AAAAC3NzaC1lZDI1NTE5AAAAIGPk3kTtPqXMDzrhFl/dXSwPFTnCDFzSqE2hA9OVVZNS"
+		},
+		"unknown user": func(q *shim.PrincipalsRequest) { q.User = "root" },
+	} {
+		bad := q
+		change(&bad)
+		if id, ok := r.Principals(context.Background(), helper, bad); ok {
+			t.Errorf("%s: answered %s", name, id)
+		}
+	}
+}
+
+func TestPAM_ServicesAndWhatTheyNeed(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	for _, c := range []struct {
+		service, login string
+		allow          bool
+	}{
+		{"sudo", alice, false}, {"sudo-i", alice, false}, {"sudo", bob, true}, {"sudo-i", bob, true}, {"su", alice, true}, {"cron", alice, true}, {"login", bob, true},
+		{"polkit-1", bob, false}, {"sshd-other", bob, false}, {"sshd", bob, false}, {"su", "nobody@corp.example", false},
+	} {
+		if a := r.account(c.service, c.login, shim.Peer{PID: 1}); a.Allow != c.allow {
+			t.Errorf("%s as %s: %+v", c.service, c.login, a)
+		}
+	}
+}
+
+func TestPAM_SessionsAreNeverStopped(t *testing.T) {
+	r := newRig(t)
+	for _, phase := range []shim.Phase{shim.PhaseOpen, shim.PhaseClose} {
+		if a := r.PAM(context.Background(), shim.Peer{}, shim.PAMRequest{Phase: phase, Service: "sshd", User: alice, RHost: "10.0.0.1"}); !a.Allow {
+			t.Error(phase)
+		}
+	}
+}
+
+// TestPAM_DeletedAndMadeAgain: the new object has the name and a good
+// certificate, and gets neither the old home nor a login until root decides.
+func TestPAM_DeletedAndMadeAgain(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	if a := r.login(alice, aliceID); !a.Allow {
+		t.Fatal(a.Text)
+	}
+	r.mustDeliver(func(d *protocol.SnapshotDocument) {
+		d.Principals[0].ObjectID, d.Principals[0].UID = alice2ID, aliceUID+50
+	})
+	monitor, helper := r.connect(100)
+	if _, ok := r.Principals(context.Background(), helper, r.certificate(alice, aliceID, nil)); ok {
+		t.Fatal("the old certificate names the account")
+	}
+	_ = monitor
+	a := r.login(alice, alice2ID)
+	if a.Allow || !strings.Contains(a.Text, "sally agent home archive "+alice) {
+		t.Fatalf("%+v", a)
+	}
+	if homes := r.homes(); len(homes) != 1 || homes[0].ObjectID != aliceID || homes[0].Claimant != alice2ID {
+		t.Fatalf("%+v", homes)
+	}
+	if err := os.Mkdir(r.root+"/home/"+alice, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	to, err := r.archive(alice)
+	if err != nil || !strings.HasPrefix(to, "/home/"+alice+".archived-") {
+		t.Fatal(to, err)
+	}
+	if a := r.login(alice, alice2ID); !a.Allow {
+		t.Fatal(a.Text)
+	}
+	if _, err := r.archive(alice); err == nil {
+		t.Fatal("archived the home of its owner")
+	}
+	if _, err := r.archive("nobody@corp.example"); err == nil {
+		t.Fatal("archived for nobody")
+	}
+}
+
+func TestPAM_HomeOfAnother(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	if err := os.Mkdir(r.root+"/home/"+alice, 0o755); err != nil { // belongs to who runs the test
+		t.Fatal(err)
+	}
+	if a := r.login(alice, aliceID); a.Allow || !strings.Contains(a.Text, "home folder") {
+		t.Fatalf("%+v", a)
+	}
+	_ = os.Remove(r.root + "/home/" + alice)
+	if err := os.Symlink("/etc", r.root+"/home/"+alice); err != nil {
+		t.Fatal(err)
+	}
+	if a := r.login(alice, aliceID); a.Allow {
+		t.Fatal("a link passed for a home")
+	}
+}
+
+// TestPAM_LocalNameIsRefused: a directory user named like a local one.
+func TestPAM_LocalNameIsRefused(t *testing.T) {
+	r := newRig(t)
+	const name = "local@corp.example"
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].LoginName = name })
+	if a := r.login(name, aliceID); a.Allow || !strings.Contains(a.Text, "local user") {
+		t.Fatalf("%+v", a)
+	}
+	db, err := shim.ReadNSS(r.root + nssPath)
+	if err != nil || slices.ContainsFunc(db.Users, func(u shim.User) bool { return u.Name == name }) {
+		t.Fatalf("%v %+v", err, db.Users)
+	}
+}
+
+func TestPAM_NoRandomnessNoLogin(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.cfg.Rand = strings.NewReader("")
+	if a := r.account("su", alice, shim.Peer{}); a.Allow || !strings.Contains(a.Text, "cannot decide now") {
+		t.Fatalf("%+v", a)
+	}
+}
