@@ -61,7 +61,7 @@ func main() {
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
 	flag.StringVar(&only, "only", "", "comma-separated: names rbac first login decision cli memory certificates")
-	flag.IntVar(&o.rounds, "rounds", 40, "rounds of interleaved logins")
+	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
 	flag.Parse()
 	if only != "" {

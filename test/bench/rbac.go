@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
+	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"sallyport/internal/rbac"
@@ -110,6 +114,34 @@ func (b *bench) rbac(ctx context.Context) ([]Row, error) {
 	median, p99 := median(us), quantile(us, 0.99)
 	index, a = nil, nil
 	debug.FreeOSMemory()
+	mean, err := b.rbacBenchmark(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return []Row{{Name: "RBAC check, 1,000,000 assignments", Measured: fmt.Sprintf("%.2f us", median), Bar: "<= 2 us", Verdict: atMost(median, 2),
-		Note: fmt.Sprintf("median of %d checks, each timed; p99 %.2f us; %d assignments, 8 random principals at a random machine, 4 levels; %d were allowed", rbacChecks, p99, held, allowed)}}, ctx.Err()
+		Note: fmt.Sprintf("median of %d checks, each timed; p99 %.2f us; %d assignments, 8 random principals at a random machine, 4 levels; %d were allowed", rbacChecks, p99, held, allowed)},
+		{Name: "the same, go test -bench ./internal/rbac", Measured: fmt.Sprintf("%.2f us", mean), Bar: "<= 2 us", Verdict: atMost(mean, 2),
+			Note: "median of five runs of 1,000,000 checks, each run's mean; a smaller circle of questions"}}, ctx.Err()
+}
+
+// rbacBenchmark runs the package's own benchmark.
+func (b *bench) rbacBenchmark(ctx context.Context) (float64, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkCheck_Million$", "-benchtime", "1000000x", "-count", "5", "./internal/rbac")
+	cmd.Dir = b.top
+	out, err := output(cmd)
+	if err != nil {
+		return 0, err
+	}
+	var us []float64
+	for _, m := range regexp.MustCompile(`BenchmarkCheck_Million/\S+\s+\d+\s+([0-9.]+) ns/op`).FindAllStringSubmatch(out, -1) {
+		ns, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			return 0, err
+		}
+		us = append(us, ns/1000)
+	}
+	if len(us) == 0 {
+		return 0, errors.New("the benchmark of internal/rbac printed no result")
+	}
+	return median(us), nil
 }

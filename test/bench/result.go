@@ -67,7 +67,7 @@ func spread(values []float64, format string) string {
 func (r Row) cells() []string {
 	ratio := ""
 	if r.Ratio != 0 {
-		ratio = fmt.Sprintf("%.3g", r.Ratio)
+		ratio = fmt.Sprintf("%.3f", r.Ratio)
 	}
 	return []string{r.Name, r.Measured, r.Beside, ratio, r.Bar, r.Verdict}
 }
