@@ -62,6 +62,9 @@ func (r result) String() string {
 
 // TestMain builds the world once and takes it down whatever happens.
 func TestMain(m *testing.M) {
+	if os.Getenv(browserMode) != "" {
+		os.Exit(asBrowser())
+	}
 	os.Exit(run(m))
 }
 
@@ -317,14 +320,16 @@ func (p *person) run(args ...string) result {
 	return capture(p.command(args...))
 }
 
-func capture(cmd *exec.Cmd) result {
+func capture(cmd *exec.Cmd) result { return captureFor(cmd, 2*time.Minute) }
+
+func captureFor(cmd *exec.Cmd, limit time.Duration) result {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		return result{err: err.Error(), code: 127}
 	}
-	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	timer.Stop()
 	code := 0
