@@ -109,14 +109,19 @@ func copyHalf(to, from net.Conn) {
 	}
 }
 
-// listenLoopback listens for a machine's sshd on its loopback address of this
-// computer: port 22, or the next free one from 2222 where something that
-// listens on every address holds 22.
-func listenLoopback(ctx context.Context, address string) (net.Listener, int, error) {
+// sshPorts is where this computer reaches a machine's sshd: port 22, or the
+// next free one from 2222 where something that listens on every address holds 22.
+func sshPorts() []int {
 	ports := []int{22}
 	for port := 2222; port < 2222+64; port++ {
 		ports = append(ports, port)
 	}
+	return ports
+}
+
+// listenLoopback listens for a machine's sshd on its loopback address of this
+// computer, on the first of the ports that is free.
+func listenLoopback(ctx context.Context, address string, ports []int) (net.Listener, int, error) {
 	for _, port := range ports {
 		var l net.ListenConfig
 		listener, err := l.Listen(ctx, "tcp4", fmt.Sprintf("%s:%d", address, port))
@@ -127,5 +132,5 @@ func listenLoopback(ctx context.Context, address string) (net.Listener, int, err
 			return nil, 0, err
 		}
 	}
-	return nil, 0, fmt.Errorf("%s: port 22 and ports 2222 to %d are taken", address, 2222+63)
+	return nil, 0, fmt.Errorf("%s: all of the ports %v are taken", address, ports)
 }

@@ -102,17 +102,22 @@ func TestForwarder_UnreachableClosesTheCaller(t *testing.T) {
 }
 
 func TestListenLoopback_TakenPortGivesAnother(t *testing.T) {
-	first, port, err := listenLoopback(t.Context(), "127.77.254.9")
+	const address = "127.0.0.1"
+	first, taken, err := listenLoopback(t.Context(), address, []int{0})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = first.Close() }()
-	second, other, err := listenLoopback(t.Context(), "127.77.254.9")
-	if err != nil {
-		t.Fatal(err)
+	port := first.Addr().(*net.TCPAddr).Port
+	second, got, err := listenLoopback(t.Context(), address, []int{port, taken})
+	if err != nil || got != taken {
+		t.Fatalf("port %d %v, want the one after the taken one", got, err)
 	}
 	defer func() { _ = second.Close() }()
-	if other == port || other < 2222 {
-		t.Errorf("ports %d and %d", port, other)
+	if _, _, err := listenLoopback(t.Context(), address, []int{port}); err == nil {
+		t.Error("all taken: accepted")
+	}
+	if ports := sshPorts(); ports[0] != 22 || ports[1] != 2222 {
+		t.Errorf("sshd is not reached on port 22 first: %v", ports)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,6 +37,8 @@ type Config struct {
 type Lab struct {
 	cfg      Config
 	lower    []string
+	octet    int       // third byte of machines' loopback addresses
+	claim    io.Closer // keeps it ours
 	fabric   *fabric
 	launcher *launcher
 	server   *forwarder
@@ -60,11 +63,15 @@ func Open(ctx context.Context, cfg Config) (*Lab, error) {
 	if l.state, err = openState(cfg.StateDir); err != nil {
 		return nil, err
 	}
-	if l.fabric, err = newFabric(ctx); err != nil {
+	if l.claim, err = claimOctet(l.state, reserveOctet(ctx)); err != nil {
 		return nil, errors.Join(err, l.state.close())
 	}
+	l.octet = l.state.octet
+	if l.fabric, err = newFabric(ctx); err != nil {
+		return nil, errors.Join(err, l.claim.Close(), l.state.close())
+	}
 	if err := l.openServer(ctx); err != nil {
-		return nil, errors.Join(err, l.fabric.close(), l.state.close())
+		return nil, errors.Join(err, l.fabric.close(), l.claim.Close(), l.state.close())
 	}
 	l.each(func(r record) {
 		if !r.Run {
@@ -86,7 +93,7 @@ func (l *Lab) Close() error {
 	if l.server != nil {
 		l.server.close()
 	}
-	return errors.Join(l.fabric.close(), l.state.close())
+	return errors.Join(l.fabric.close(), l.claim.Close(), l.state.close())
 }
 
 // each runs do for all machines, a few at a time.
@@ -162,7 +169,7 @@ func (l *Lab) describe(r record) labwire.Machine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p := l.running[r.ID]; p != nil && p.alive() {
-		m.State, m.Loopback, m.SSHPort = labwire.StateRunning, r.loopback(), p.sshPort
+		m.State, m.Loopback, m.SSHPort = labwire.StateRunning, r.loopback(l.octet), p.sshPort
 	}
 	return m
 }
@@ -264,7 +271,7 @@ func (l *Lab) run(ctx context.Context, r record) (labwire.Machine, error) {
 	l.running[r.ID] = p
 	l.mu.Unlock()
 	go l.watch(p, r)
-	l.cfg.Log.Info("machine started", "machine", r.ID, "name", r.Name, "address", r.address(), "ssh", fmt.Sprintf("%s:%d", r.loopback(), p.sshPort))
+	l.cfg.Log.Info("machine started", "machine", r.ID, "name", r.Name, "address", r.address(), "ssh", fmt.Sprintf("%s:%d", r.loopback(l.octet), p.sshPort))
 	return l.describe(r), nil
 }
 

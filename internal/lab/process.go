@@ -22,7 +22,7 @@ import (
 // Times of a machine's process.
 const (
 	bootTime = 10 * time.Second // for the stage to become init
-	sshTime  = 2 * time.Second  // from then on, for sshd to listen
+	sshTime  = 10 * time.Second // from then on, for sshd to listen, on a busy computer
 	stopTime = 5 * time.Second  // for init to end before it is killed
 )
 
@@ -52,6 +52,7 @@ func (l *launcher) start(cmd *exec.Cmd) error {
 // process is a running machine.
 type process struct {
 	cmd     *exec.Cmd
+	ready   time.Time     // when init took over
 	gone    chan struct{} // closed when every process of the machine has ended
 	ssh     *forwarder
 	sshPort int
@@ -141,22 +142,25 @@ func notStarted(cause error) error {
 
 // openSSH opens the machine's loopback address for its sshd.
 func (l *Lab) openSSH(ctx context.Context, p *process, r record) error {
-	listener, port, err := listenLoopback(ctx, r.loopback())
+	listener, port, err := listenLoopback(ctx, r.loopback(l.octet), sshPorts())
 	if err != nil {
 		return err
 	}
 	p.sshPort = port
-	p.ssh = forward(listener, func(ctx context.Context) (net.Conn, error) { return l.dialSSH(ctx, r) })
+	p.ready = time.Now()
+	p.ssh = forward(listener, func(ctx context.Context) (net.Conn, error) { return l.dialSSH(ctx, r, p.ready) })
 	return nil
 }
 
-// dialSSH connects to a machine's sshd. Start returns when init runs, so a
+// dialSSH connects to a machine's sshd. Start returns when init is ready, so a
 // refused connection may mean that sshd is on its way: it is asked again for
-// as long as a boot takes.
-func (l *Lab) dialSSH(ctx context.Context, r record) (net.Conn, error) {
+// as long as a boot takes, and not any longer.
+func (l *Lab) dialSSH(ctx context.Context, r record, ready time.Time) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, sshTime)
+	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(sshTime); ; {
+	for deadline := ready.Add(sshTime); ; {
 		conn, err := l.fabric.dial(ctx, r.address()+":22")
 		if !errors.Is(err, unix.ECONNREFUSED) || time.Now().After(deadline) {
 			return conn, err

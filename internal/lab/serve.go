@@ -202,9 +202,13 @@ func (l *Lab) proxy(ctx context.Context, conn *net.UnixConn, id string) {
 		l.refuse(conn, err)
 		return
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	far, err := l.dialSSH(dialCtx, r)
+	l.mu.Lock()
+	p := l.running[id]
+	l.mu.Unlock()
+	if p == nil {
+		p = &process{}
+	}
+	far, err := l.dialSSH(ctx, r, p.ready)
 	if err != nil {
 		l.refuse(conn, fault.Wrap(err, fault.Unavailable, "MachineUnreachable", "the machine %s does not answer", r.Name).WithRemedy("start it first"))
 		return

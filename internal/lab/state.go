@@ -36,14 +36,23 @@ type record struct {
 	Booted bool `json:"booted"`
 }
 
-func (r record) address() string  { return fmt.Sprintf("10.77.0.%d", r.Host) }
-func (r record) loopback() string { return fmt.Sprintf("127.77.0.%d", r.Host) }
+func (r record) address() string { return fmt.Sprintf("10.77.0.%d", r.Host) }
+
+// loopback is the machine's address on this computer, in its lab's octet.
+func (r record) loopback(octet int) string { return fmt.Sprintf("127.77.%d.%d", octet, r.Host) }
+
+// stored is the content of state.json.
+type stored struct {
+	Octet    int      `json:"octet"`
+	Machines []record `json:"machines"`
+}
 
 // state is the lab's file state.json and the directory around it. It is not
 // safe for concurrent use; Lab's lock covers it.
 type state struct {
 	dir     string
 	lock    *os.File
+	octet   int // of all loopback addresses; noOctet until claimOctet
 	records map[string]record
 }
 
@@ -59,7 +68,7 @@ func openState(dir string) (*state, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fault.Wrap(err, fault.Conflict, "LabRunning", "another lab uses the state directory %s", dir).WithRemedy("stop it, or give --state another directory"), lock.Close())
 	}
-	s := &state{dir: dir, lock: lock, records: map[string]record{}}
+	s := &state{dir: dir, lock: lock, octet: noOctet, records: map[string]record{}}
 	err = s.load()
 	if err == nil {
 		err = s.sweep() // only with the records known
@@ -104,11 +113,15 @@ func (s *state) load() error {
 	if err != nil {
 		return err
 	}
-	var list []record
-	if err := json.Unmarshal(raw, &list); err != nil {
+	content := stored{Octet: noOctet}
+	if err := json.Unmarshal(raw, &content); err != nil {
 		return fmt.Errorf("%s: %w", s.file(), err)
 	}
-	for _, r := range list {
+	if content.Octet < 0 || content.Octet >= octets {
+		return fmt.Errorf("%s: the octet is damaged", s.file())
+	}
+	s.octet = content.Octet
+	for _, r := range content.Machines {
 		if !labwire.ValidMachineID(r.ID) || !labwire.ValidName(r.Name) || r.Host < firstHost || r.Host > lastHost {
 			return fmt.Errorf("%s: machine %q is damaged", s.file(), r.ID)
 		}
@@ -183,7 +196,7 @@ func (s *state) list() []record {
 }
 
 func (s *state) save() error {
-	raw, err := json.MarshalIndent(s.list(), "", "  ")
+	raw, err := json.MarshalIndent(stored{Octet: s.octet, Machines: s.list()}, "", "  ")
 	if err != nil {
 		return err
 	}

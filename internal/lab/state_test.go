@@ -26,6 +26,7 @@ func openTest(t *testing.T, dir string) *state {
 func TestState_SurvivesReopening(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	s := openTest(t, dir)
+	s.octet = 200
 	want := record{ID: idOf(1), Name: "web-1", Host: 7, Lower: []string{"/a", "/b"}, Run: true, Booted: true}
 	if err := s.put(want); err != nil {
 		t.Fatal(err)
@@ -42,8 +43,8 @@ func TestState_SurvivesReopening(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openTest(t, dir)
-	if got := s.records[idOf(1)]; fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("got %v", got)
+	if got := s.records[idOf(1)]; fmt.Sprint(got) != fmt.Sprint(want) || s.octet != 200 {
+		t.Errorf("got %v, octet %d", got, s.octet)
 	}
 	left, err := os.ReadDir(filepath.Join(dir, "machines"))
 	if err != nil || len(left) != 1 || left[0].Name() != idOf(1) {
@@ -57,9 +58,11 @@ func TestState_SurvivesReopening(t *testing.T) {
 func TestState_DamagedFileIsRefusedAndKeepsMachines(t *testing.T) {
 	for name, content := range map[string]string{
 		"not json":     "{",
-		"path as id":   `[{"id":"../../x","name":"a","host":2}]`,
-		"bad name":     `[{"id":"` + idOf(1) + `","name":"A b","host":2}]`,
-		"bridge's own": `[{"id":"` + idOf(1) + `","name":"a","host":1}]`,
+		"no octet":     `{"machines":[]}`,
+		"bad octet":    `{"octet":256,"machines":[]}`,
+		"path as id":   `{"octet":7,"machines":[{"id":"../../x","name":"a","host":2}]}`,
+		"bad name":     `{"octet":7,"machines":[{"id":"` + idOf(1) + `","name":"A b","host":2}]}`,
+		"bridge's own": `{"octet":7,"machines":[{"id":"` + idOf(1) + `","name":"a","host":1}]}`,
 	} {
 		dir := filepath.Join(t.TempDir(), "lab")
 		if err := os.MkdirAll(filepath.Join(dir, "machines", idOf(1)), 0o700); err != nil {

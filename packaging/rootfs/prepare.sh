@@ -15,7 +15,7 @@ set -eu
 
 suite=bookworm
 packages=openssh-server,openssh-client,sudo,libpam-modules,libpam-runtime,login,passwd,procps,iproute2,netcat-openbsd,pamtester,strace,ca-certificates,rsync
-mirror=${SALLY_MIRROR:-http://deb.debian.org/debian}
+mirror=${SALLY_MIRROR:-} # empty: mmdebstrap's own choice
 
 fail() { echo "prepare.sh: $*" >&2; exit 1; }
 
@@ -76,7 +76,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
 	--skip=download/empty --skip=essential/unlink \
 	--customize-hook="find \"\$1/var/cache/apt/archives\" -name '*.deb' -exec cp -nt '$cache/apt/archives' {} +" \
 	--customize-hook="sh '$tmp/finish' \"\$1\"" \
-	"$suite" "$tree" "$mirror" >&2 || fail "mmdebstrap could not make the tree; its messages are above"
+	"$suite" "$tree" ${mirror:+"$mirror"} >&2 || fail "mmdebstrap could not make the tree; its messages are above"
 
 echo "$hash" >"$tree/etc/sallyport-rootfs"
 chmod 0755 "$tree"

@@ -112,12 +112,30 @@ func (in *initProcess) prepare(ctx context.Context) {
 		in.say("init: %v", err)
 	}
 	for _, kind := range []string{"ed25519", "ecdsa"} {
-		path := "/etc/ssh/ssh_host_" + kind + "_key"
-		if _, err := os.Lstat(path); err == nil {
-			continue
+		if err := in.hostKey(ctx, kind); err != nil {
+			in.say("host-key-%s: %v", kind, err)
 		}
-		in.run(ctx, unit{name: "host-key-" + kind, user: "root", argv: []string{"/usr/bin/ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", path}})
 	}
+}
+
+// hostKey makes one host key where there is none. The private key gets its
+// name last, so that a machine which is stopped meanwhile makes a whole one at
+// its next start.
+func (in *initProcess) hostKey(ctx context.Context, kind string) error {
+	path := "/etc/ssh/ssh_host_" + kind + "_key"
+	if st, err := os.Lstat(path); err == nil && st.Size() > 0 {
+		return nil
+	}
+	made := path + ".new"
+	for _, old := range []string{made, made + ".pub"} { // of such a stop; ssh-keygen would ask
+		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if status := in.run(ctx, unit{name: "host-key-" + kind, user: "root", argv: []string{"/usr/bin/ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", made}}); status != 0 {
+		return errors.New("ssh-keygen did not make it")
+	}
+	return errors.Join(os.Rename(made+".pub", path+".pub"), os.Rename(made, path))
 }
 
 func (in *initProcess) startUnits(ctx context.Context) {
