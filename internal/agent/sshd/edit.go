@@ -228,6 +228,9 @@ func database(line string) string {
 	return ""
 }
 
+// nssSpace is what separates the sources of a line of nsswitch.conf(5).
+const nssSpace = " \t\n\v\f\r"
+
 // addSource inserts our module behind "files" or "compat" and the action that
 // may follow it, else at the end.
 func addSource(line string) string {
@@ -235,20 +238,34 @@ func addSource(line string) string {
 	if i := strings.IndexByte(line, '#'); i >= 0 {
 		body, comment = line[:i], line[i:]
 	}
-	fields := strings.Fields(body)
-	at := len(strings.TrimRight(body, " \t\n"))
-	for i, f := range fields {
-		if f != "files" && f != "compat" {
-			continue
+	at := len(strings.TrimRight(body, nssSpace))
+	for from := strings.IndexByte(body, ':') + 1; from < at; {
+		n := strings.IndexAny(body[from:at], nssSpace)
+		if n < 0 {
+			n = at - from
 		}
-		last := f
-		if i+1 < len(fields) && strings.HasPrefix(fields[i+1], "[") {
-			last = fields[i+1]
+		if word := body[from : from+n]; word == "files" || word == "compat" {
+			at = behindAction(body[:at], from+n)
+			break
 		}
-		at = strings.Index(body, last) + len(last)
-		break
+		from += n + 1
 	}
 	return body[:at] + " " + nssName + body[at:] + comment
+}
+
+// behindAction returns where the source that ends at `from` ends with the
+// action in brackets that may follow it. An action that is not closed, or that
+// the next source touches, sends us to the end of the line.
+func behindAction(body string, from int) int {
+	rest := strings.TrimLeft(body[from:], nssSpace)
+	if !strings.HasPrefix(rest, "[") {
+		return from
+	}
+	closed := strings.IndexByte(rest, ']') + 1
+	if closed == 0 || closed < len(rest) && !strings.ContainsRune(nssSpace, rune(rest[closed])) {
+		return len(body)
+	}
+	return len(body) - len(rest) + closed
 }
 
 // stripNSS takes our module out again.
@@ -275,7 +292,7 @@ func dropSource(line string) string {
 		}
 		i += from
 		after := i + 1 + len(nssName)
-		if after == len(body) || strings.ContainsRune(" \t\n", rune(body[after])) {
+		if after == len(body) || strings.ContainsRune(nssSpace, rune(body[after])) {
 			body = body[:i] + body[after:]
 			continue
 		}

@@ -411,6 +411,26 @@ func TestEditNSS_RoundTrip(t *testing.T) {
 	}
 }
 
+func TestAddSource_Place(t *testing.T) {
+	for line, want := range map[string]string{
+		"passwd: files systemd\n":              "passwd: files sallyport systemd\n",
+		"passwd:files systemd # files\n":       "passwd:files sallyport systemd # files\n",
+		"passwd: myfiles files ldap\n":         "passwd: myfiles files sallyport ldap\n",
+		"group: compat [NOTFOUND=return] ldap": "group: compat [NOTFOUND=return] sallyport ldap",
+		"group: files [ !UNAVAIL=return ]\n":   "group: files [ !UNAVAIL=return ] sallyport\n",
+		"group: files [x]ldap\n":               "group: files [x]ldap sallyport\n",
+		"group: ldap\r\n":                      "group: ldap sallyport\r\n",
+		"group:\n":                             "group: sallyport\n",
+	} {
+		if got := addSource(line); got != want {
+			t.Errorf("%q became %q, not %q", line, got, want)
+		}
+		if got := dropSource(want); got != line {
+			t.Errorf("%q came back as %q, not %q", want, got, line)
+		}
+	}
+}
+
 func TestIncluded_OnlyBeforeAMatch(t *testing.T) {
 	for text, want := range map[string]bool{
 		mainConfig: true, "Include sshd_config.d/*.conf\n": true, "Match all\nInclude /etc/ssh/sshd_config.d/*.conf\n": false, "#Include /etc/ssh/sshd_config.d/*.conf\n": false, "": false,
