@@ -94,17 +94,18 @@ func validSegment(s string) bool {
 	return true
 }
 
-// canonical checks the shape and rewrites keywords in place.
+// canonical checks the shape and rewrites keywords in place. No name is
+// "providers": an id that holds it as a name could be read as another id.
 func canonical(p []string) bool {
 	i := 0
 	if strings.EqualFold(p[0], subscriptions) {
-		if len(p) < 2 {
+		if len(p) < 2 || strings.EqualFold(p[1], providers) {
 			return false
 		}
 		p[0] = subscriptions
 		i = 2
 		if len(p) > 2 && strings.EqualFold(p[2], resourceGroups) {
-			if len(p) < 4 {
+			if len(p) < 4 || strings.EqualFold(p[3], providers) {
 				return false
 			}
 			p[2] = resourceGroups
@@ -116,9 +117,15 @@ func canonical(p []string) bool {
 			return false
 		}
 		p[i] = providers
+		if strings.EqualFold(p[i+1], providers) {
+			return false
+		}
 		i += 2 // providers, namespace
 		n := 0
 		for i+1 < len(p) && !strings.EqualFold(p[i], providers) {
+			if strings.EqualFold(p[i+1], providers) {
+				return false
+			}
 			i += 2
 			n++
 		}

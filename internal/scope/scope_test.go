@@ -40,6 +40,20 @@ func TestParse_Refuses(t *testing.T) {
 	}
 }
 
+// A name "providers" would make one id readable as another: the child of a
+// machine of that name looked like a resource of another type.
+func TestParse_NoNameIsProviders(t *testing.T) {
+	const rg = "/subscriptions/s/resourceGroups/rg"
+	for _, s := range []string{
+		"/subscriptions/providers", "/subscriptions/s/resourceGroups/providers", "/subscriptions/s/resourceGroups/PROVIDERS/providers/A.B/c/d",
+		rg + "/providers/A.B/c/providers", rg + "/providers/A.B/c/Providers/d/e", rg + "/providers/A.B/c/d/e/providers", rg + "/providers/providers/c/d",
+	} {
+		if id, err := Parse(s); err == nil {
+			t.Errorf("%q was accepted as %q of type %q", s, id, id.Type())
+		}
+	}
+}
+
 type tree map[string]ID
 
 func (t tree) Above(id ID) (ID, bool) { up, ok := t[id.Key()]; return up, ok }
