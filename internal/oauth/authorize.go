@@ -198,6 +198,12 @@ func (req Authorize) Origin() string {
 	return u.Scheme + "://" + u.Host
 }
 
+// Foreign reports whether somebody registered the client in this directory. A
+// signed-in browser answers such a client only when the person says so on a page
+// that names it and where the answer goes: there is no consent to look up, and
+// a link would do otherwise.
+func (req Authorize) Foreign() bool { return !req.Client.BuiltIn }
+
 // Need says what a person must do before the request can be answered.
 type Need uint8
 
@@ -218,7 +224,7 @@ func (s *Service) Needs(req Authorize, session *signin.Session, step signin.Step
 		return SignIn
 	case req.MaxAge >= 0 && at.Sub(session.SignedInAt) > req.MaxAge && step != signin.StepPassword:
 		return SignIn
-	case req.Prompt == "select_account" && step == "":
+	case (req.Prompt == "select_account" || req.Foreign()) && step == "":
 		return Choose
 	}
 	d := s.evaluate(session.UserID, req.Scope, session.SignedInAt, session.Factors, at)
@@ -287,7 +293,10 @@ func RedirectError(err error, by audit.By) url.Values {
 }
 
 // Denied is the answer when a person or prompt=none does not let the request go on.
-func Denied(prompt string) error {
+func Denied(prompt string, need Need) error {
+	if prompt == "none" && need == Choose {
+		return refuse("interaction_required", 65001, "The user has not confirmed the application, or means another account. Send the request without prompt=none.")
+	}
 	if prompt == "none" {
 		e := refuse("login_required", 50058, "A silent sign-in request was sent but no user is signed in.")
 		return e

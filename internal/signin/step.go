@@ -31,12 +31,15 @@ const (
 // Flow is the request that a sign-in serves: where to go back to, and what the
 // page needs. It travels sealed through the browser.
 type Flow struct {
-	Return string    `json:"r"` // path and query on this server
-	Origin string    `json:"o"` // origin that the browser will be sent on to, for the page's policy
-	Client string    `json:"c"` // the client's display name
-	Hint   string    `json:"h"` // name to fill in
-	Pick   bool      `json:"p"` // offer the account that is signed in
-	Ends   time.Time `json:"e"`
+	Return string `json:"r"` // path and query on this server
+	Origin string `json:"o"` // origin that the browser will be sent on to, for the page's policy
+	Client string `json:"c"` // the client's display name
+	Hint   string `json:"h"` // name to fill in
+	Pick   bool   `json:"p"` // offer the account that is signed in
+	// Foreign says that somebody registered the client in this directory, and so
+	// that the page must say where the answer goes.
+	Foreign bool      `json:"f,omitempty"`
+	Ends    time.Time `json:"e"`
 }
 
 // Seal makes the flow's text, good for an hour.

@@ -58,9 +58,9 @@ func (h *Handler) authorize(c *httpd.Call) error {
 	case need == oauth.Nothing:
 		return h.grant(c, req, *session)
 	case req.Prompt == "none":
-		return h.back(c, req, oauth.RedirectError(oauth.Denied("none"), c.By))
+		return h.back(c, req, oauth.RedirectError(oauth.Denied("none", need), c.By))
 	}
-	flow := signin.Flow{Return: c.R.URL.Path + "?" + q.Encode(), Origin: req.Origin(), Client: req.Client.DisplayName, Hint: req.LoginHint, Pick: need == oauth.Choose}
+	flow := signin.Flow{Return: c.R.URL.Path + "?" + q.Encode(), Origin: req.Origin(), Client: req.Client.DisplayName, Hint: req.LoginHint, Pick: need == oauth.Choose, Foreign: req.Foreign()}
 	return h.toSignIn(c, flow)
 }
 

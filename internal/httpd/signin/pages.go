@@ -28,7 +28,7 @@ type page struct {
 	User    string
 	Hint    string
 	Code    string
-	Address string
+	Address string // where a device asked from, or where the answer for a foreign client goes
 	Action  string
 	Fields  []field
 	Style   template.CSS

@@ -30,6 +30,9 @@ func (h *Handler) render(c *httpd.Call, status int, f signin.Flow, text string, 
 		return err
 	}
 	p.Flow, p.CSRF, p.Client = text, token, f.Client
+	if f.Foreign {
+		p.Address = f.Origin
+	}
 	if p.Hint == "" {
 		p.Hint = f.Hint
 	}
