@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -135,7 +136,7 @@ func checkReport(r protocol.Report) error {
 }
 
 func checkEvent(e protocol.MachineEvent) error {
-	if !protocol.IsGUID(e.ID) || !protocol.IsGUID(e.CorrelationID) || e.ObjectID != "" && !protocol.IsGUID(e.ObjectID) {
+	if !guid.Valid(e.ID) || !guid.Valid(e.CorrelationID) || e.ObjectID != "" && !guid.Valid(e.ObjectID) {
 		return errReport("an event's ids are not GUIDs")
 	}
 	if e.Type == "" || len(e.Type) > maxEventKey || strings.Trim(e.Type, "abcdefghijklmnopqrstuvwxyz.ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {

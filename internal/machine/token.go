@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/scope"
 )
@@ -24,7 +25,7 @@ const tokenLife = time.Hour
 // one hour, as the given machine. Whoever calls has checked the right to do so.
 // A token for a machine that has joined before lets a new key take its place.
 func (s *Service) MintJoinToken(ctx context.Context, by audit.By, machineID string, resource scope.ID) (string, error) {
-	if !protocol.IsGUID(machineID) || resource.IsZero() {
+	if !guid.Valid(machineID) || resource.IsZero() {
 		return "", fault.New(fault.Invalid, "InvalidMachine", "a join token names one machine: its id and its resource id")
 	}
 	secret := make([]byte, 32)

@@ -1,9 +1,3 @@
-// Package pin owns what a machine was told when it joined: who it is and whom it
-// trusts. The file is written once by `sally agent join` as root and read by
-// both parts of the agent; the pin in it is the root of every later check.
-//
-// It refuses: a file that anybody but its owner could have written, and a
-// manifest that the pinned key has not signed.
 package pin
 
 import (
@@ -20,6 +14,7 @@ import (
 
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -51,7 +46,7 @@ func (m Machine) check() error {
 	if err := CheckAddress(m.Address); err != nil {
 		return err
 	}
-	if m.ManifestPin == "" || m.KeyThumbprint == "" || m.ResourceID == "" || !protocol.IsGUID(m.Tenant) || !protocol.IsGUID(m.MachineID) {
+	if m.ManifestPin == "" || m.KeyThumbprint == "" || m.ResourceID == "" || !guid.Valid(m.Tenant) || !guid.Valid(m.MachineID) {
 		return errors.New("a pin or an id is missing")
 	}
 	return nil

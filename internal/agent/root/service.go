@@ -2,8 +2,6 @@ package root
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"path/filepath"
 	"sync"
@@ -16,6 +14,7 @@ import (
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/sshd"
+	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -157,16 +156,7 @@ func (s *Service) now() view {
 	return s.view
 }
 
-// guid makes a random GUID (RFC 9562 version 4).
-func (s *Service) guid() (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
-		return "", fmt.Errorf("correlation id: %w", err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	t := hex.EncodeToString(b[:])
-	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:], nil
-}
+func (s *Service) guid() (string, error) { return guid.New(s.cfg.Rand) }
 
 // sshKeys parses the manifest's keys of one purpose as SSH keys.
 func sshKeys(m protocol.Manifest, p protocol.Purpose) []ssh.PublicKey {

@@ -12,6 +12,8 @@ const (
 	GIDUsers    uint32 = 2147483640
 	GIDAdmins   uint32 = 2147483641
 	GIDIdentity uint32 = 2147483642
+
+	"sallyport/internal/guid"
 )
 
 // Names of the role groups: who may log in, who may sudo, who may ask the
@@ -38,7 +40,7 @@ const (
 // means something else to getopt, to compat NSS and to sudo. The C parts apply
 // the same rule; the vectors in shim/test hold both to it.
 func Ours(name string, domains []string) bool {
-	if IsGUID(name) {
+	if guid.Valid(name) {
 		return true
 	}
 	domain, ok := upnDomain(name)
@@ -51,25 +53,6 @@ func Ours(name string, domains []string) bool {
 		}
 	}
 	return false
-}
-
-// IsGUID reports whether s is 36 characters, 8-4-4-4-12 lower-case hexadecimal
-// digits.
-func IsGUID(s string) bool {
-	if len(s) != guidLen {
-		return false
-	}
-	for i := range len(s) {
-		switch {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if s[i] != '-' {
-				return false
-			}
-		case !(s[i] >= '0' && s[i] <= '9' || s[i] >= 'a' && s[i] <= 'f'):
-			return false
-		}
-	}
-	return true
 }
 
 // upnDomain returns the domain of a name of the shape local@domain.
@@ -92,7 +75,7 @@ func upnDomain(name string) (string, bool) {
 // shaped reports whether name could be ours under some domain.
 func shaped(name string) bool {
 	_, ok := upnDomain(name)
-	return ok || IsGUID(name)
+	return ok || guid.Valid(name)
 }
 
 func isAlnum(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }

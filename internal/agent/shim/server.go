@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 // Peer is the process at the other end of a connection, as the kernel says
@@ -74,7 +75,7 @@ func ServePrincipals(ctx context.Context, listener *net.UnixListener, config Con
 		if !ok {
 			return reply(conn, frame{kind: typePrincipalsNone}, limitPrincipals)
 		}
-		if !IsGUID(id) {
+		if !guid.Valid(id) {
 			return fault.New(fault.Internal, "PrincipalNotAnObjectId", "the principal to answer with is not an object id")
 		}
 		return reply(conn, frame{kind: typePrincipalsOne, fields: []string{id}}, limitPrincipals)

@@ -50,21 +50,3 @@ func (s SignedManifest) Pin() (string, error) {
 	}
 	return Thumbprint(pub)
 }
-
-// IsGUID reports whether s is 8-4-4-4-12 lower-case hexadecimal digits.
-func IsGUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			if c != '-' {
-				return false
-			}
-		} else if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
