@@ -3,6 +3,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Kind says what went wrong. The zero value is Internal, so that an error
@@ -90,7 +91,19 @@ func (e *Error) Public() string {
 	if e.Remedy == "" {
 		return e.Text
 	}
-	return e.Text + " " + e.Remedy
+	return e.Text + joint(e.Text, e.Remedy) + e.Remedy
+}
+
+// joint is what stands between text and remedy, so that two sentences do not
+// run into each other.
+func joint(text, remedy string) string {
+	switch {
+	case text == "" || strings.ContainsRune(".!?:;,", rune(text[len(text)-1])):
+		return " "
+	case remedy[0] >= 'A' && remedy[0] <= 'Z':
+		return ". "
+	}
+	return "; "
 }
 
 // As returns the first *Error in err's chain, or an Internal one that hides err.

@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,8 +147,11 @@ func fromFault(f *fault.Error) *OAuthError {
 	return o
 }
 
+// style is inline, and the policy names its hash, so that nothing is loaded.
+const style = `body{margin:0;background:#f3f4f6;color:#1f2937;font:16px/1.5 system-ui,sans-serif}main{max-width:32rem;margin:10vh auto;padding:2rem;background:#fff;border-radius:12px}h1{margin:0 0 .5rem;font-size:1.5rem}p:last-child{color:#4b5563;font-size:.8rem}@media(prefers-color-scheme:dark){body{background:#111827;color:#e5e7eb}main{background:#1f2937}p:last-child{color:#9ca3af}}`
+
 var page = template.Must(template.New("error").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Sallyport: {{.Title}}</title></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Sallyport: {{.Title}}</title><style>{{.Style}}</style></head>
 <body><main><h1>{{.Title}}</h1><p>{{.Text}}</p><p>Correlation id: <code>{{.ID}}</code></p></main></body></html>
 `))
 
@@ -154,7 +159,8 @@ func (s *Server) renderPage(c *Call, f *fault.Error) {
 	status := Status(f)
 	h := c.W.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	sum := sha256.Sum256([]byte(style))
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	c.W.WriteHeader(status)
-	_ = page.Execute(c.W, map[string]string{"Title": http.StatusText(status), "Text": f.Public(), "ID": c.By.CorrelationID})
+	_ = page.Execute(c.W, map[string]any{"Title": http.StatusText(status), "Text": f.Public(), "ID": c.By.CorrelationID, "Style": template.CSS(style)})
 }

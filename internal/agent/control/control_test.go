@@ -110,7 +110,7 @@ func TestServe_AnswersAndHidesPrivateErrors(t *testing.T) {
 		t.Fatalf("%+v %v", a, err)
 	}
 	_, err = c.Ask(context.Background(), Request{Op: OpHomes})
-	if f := fault.As(err); f.Code != "NoGood" || f.Kind != fault.Conflict || f.Public() != "not now Wait." {
+	if f := fault.As(err); f.Code != "NoGood" || f.Kind != fault.Conflict || f.Public() != "not now. Wait." {
 		t.Fatalf("%v", err)
 	}
 	if _, err = c.Ask(context.Background(), Request{Op: OpHostProof}); err == nil || strings.Contains(err.Error(), "private") {
