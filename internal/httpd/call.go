@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
@@ -58,8 +59,26 @@ func (c *Call) NoContent(status int) error {
 // Body reads the request's body, at most 4 MiB.
 func (c *Call) Body() ([]byte, error) { return c.read(maxBody) }
 
+// waitForBody gives the request's body that long to arrive; 0 means for ever. A
+// caller that sends a byte a minute must not hold a connection, whether or not
+// anybody reads what it sends. A writer without deadlines (a test's) says so
+// with an error, which changes nothing.
+func (c *Call) waitForBody(d time.Duration) {
+	if c.R.Body == nil || c.R.Body == http.NoBody {
+		return
+	}
+	var until time.Time
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(c.W).SetReadDeadline(until)
+}
+
 func (c *Call) read(limit int64) ([]byte, error) {
 	b, err := io.ReadAll(http.MaxBytesReader(c.W, c.R.Body, limit))
+	if err == nil {
+		c.waitForBody(0) // all of it is here; the answer may take its time
+	}
 	var big *http.MaxBytesError
 	if errors.As(err, &big) {
 		return nil, fault.Wrap(err, fault.Invalid, "RequestTooLarge", "the request's body is larger than %d bytes", limit)

@@ -3,7 +3,6 @@ package httpd
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/route"
 )
@@ -38,7 +38,11 @@ type Config struct {
 	Now           func() time.Time
 	Rand          io.Reader
 	Log           *slog.Logger
+	BodyTime      time.Duration // within which a request's body must arrive; 0 means 30 s
 }
+
+// bodyTime is enough for 4 MiB over a slow line.
+const bodyTime = 30 * time.Second
 
 // Server is an http.Handler over all rows.
 type Server struct {
@@ -58,6 +62,9 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("routes: row %s names limiter %q, which does not exist", row.ID, row.Limiter)
 		}
 	}
+	if cfg.BodyTime == 0 {
+		cfg.BodyTime = bodyTime
+	}
 	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits)}, nil
 }
 
@@ -66,6 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := s.cfg.Now()
 	answer := &recorder{ResponseWriter: w}
 	c := &Call{W: answer, R: r}
+	c.waitForBody(s.cfg.BodyTime)
 	c.By = audit.By{Address: address(r), CorrelationID: s.correlationID(), ClientRequestID: clientRequestID(r), At: started.UTC().Truncate(time.Microsecond)}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -178,9 +186,7 @@ func (s *Server) correlationID() string {
 	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
 		_, _ = rand.Read(b[:])
 	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	t := hex.EncodeToString(b[:])
-	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
+	return guid.Of(b)
 }
 
 // log writes the one line of a request: no query, no header, no body.

@@ -1,0 +1,85 @@
+package httpd
+
+import (
+	"bufio"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/internal/route"
+)
+
+// A body that does not arrive is given up, and the connection with it. A long
+// poll after a body that did arrive is not bounded by that.
+func TestBody_SlowSenderIsCutOff(t *testing.T) {
+	m := NewMux()
+	m.Handle("x", func(c *Call) error {
+		if _, err := c.Body(); err != nil {
+			return err
+		}
+		<-c.R.Context().Done() // as a long poll waits
+		return nil
+	})
+	m.Handle("y", func(c *Call) error {
+		b, err := c.Body()
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(300 * time.Millisecond) // longer than a body may take
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return c.JSON(200, string(b))
+		case <-c.R.Context().Done():
+			return c.R.Context().Err()
+		}
+	})
+	rows := []route.Row{{ID: "x", Method: "POST", Pattern: "/x", Door: route.Public, Surface: route.Agent}, {ID: "y", Method: "POST", Pattern: "/y", Door: route.Public, Surface: route.Agent}}
+	s, err := New(Config{Rows: rows, Mux: m, Authenticator: doors{}, Limits: limits(), Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), BodyTime: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, two := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(s)
+		server.EnableHTTP2 = two
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		res, err := server.Client().Post(server.URL+"/y", "application/json", strings.NewReader(`"z"`))
+		if err != nil || res.StatusCode != http.StatusOK || (res.ProtoMajor == 2) != two {
+			t.Fatalf("a quick body with a slow answer: %v %v", res, err)
+		}
+		_ = res.Body.Close()
+		body, hold := io.Pipe()
+		res, err = server.Client().Post(server.URL+"/x", "application/json", body)
+		if err == nil && res.StatusCode < 400 {
+			t.Fatalf("HTTP/%d: a body that never came was answered with %d", res.ProtoMajor, res.StatusCode)
+		}
+		_ = hold.Close()
+	}
+	server := httptest.NewTLSServer(s)
+	t.Cleanup(server.Close)
+	// A body that nobody reads holds nothing either.
+	for path, want := range map[string]int{"/x": http.StatusBadRequest, "/unknown": http.StatusNotFound} {
+		c, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test's own server
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nab", path)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || res.StatusCode != want {
+			t.Fatalf("%s: %v %v", path, res, err)
+		}
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			t.Fatalf("%s: the connection stayed open: %v", path, err)
+		}
+	}
+}
