@@ -2,7 +2,9 @@ package server
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -35,11 +37,15 @@ func initCommand() *cobra.Command {
 			if cfg.Passphrase, err = passphrase(passphraseFile); err != nil {
 				return err
 			}
-			d, err := Init(cmd.Context(), cfg)
+			files, err := reserve(passwordFile, addressFile)
 			if err != nil {
 				return err
 			}
-			return report(cmd, d, passwordFile, addressFile)
+			d, err := Init(cmd.Context(), cfg)
+			if err != nil {
+				return errors.Join(err, files.discard())
+			}
+			return report(cmd.OutOrStdout(), d, files)
 		},
 	}
 	f := cmd.Flags()
@@ -57,44 +63,92 @@ func initCommand() *cobra.Command {
 	return cmd
 }
 
-func report(cmd *cobra.Command, d Deployment, passwordFile, addressFile string) error {
-	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "Deployment made. Tenant %s.\n\nAddress (copy all of it; the part after # lets people know that it is yours):\n  %s\n\n", d.TenantID, d.Address)
-	if addressFile != "" {
-		if err := newFile(addressFile, d.Address+"\n", 0o644); err != nil {
-			return err
-		}
-	}
-	if passwordFile != "" {
-		if err := newFile(passwordFile, d.Password+"\n", 0o600); err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "First administrator: %s. The one-time password is in %s; it works for 24 hours and must be changed at the first sign-in.\n", d.AdminUPN, passwordFile)
-	} else {
-		fmt.Fprintf(out, "First administrator: %s\nOne-time password:   %s\nIt works for 24 hours and must be changed at the first sign-in.\n", d.AdminUPN, d.Password)
-	}
-	fmt.Fprintf(out, "\nNext: sally server run, and then: sally account password change --server %s --username %s\n", d.Address, d.AdminUPN)
-	return nil
+// files are where a deployment's words go. They are made before the deployment:
+// a password that could be written nowhere would lock everybody out.
+type files struct {
+	password, address *os.File // nil: the terminal alone
 }
 
-// newFile writes a file that must not exist.
-func newFile(path, text string, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return fault.Wrap(err, fault.Conflict, "CannotWrite", "cannot write the new file %s: %v", path, err)
+func reserve(passwordFile, addressFile string) (f files, err error) {
+	if passwordFile != "" {
+		if f.password, err = newFile(passwordFile, 0o600); err != nil {
+			return files{}, err
+		}
 	}
-	_, err = f.WriteString(text)
-	if closing := f.Close(); err == nil {
-		err = closing
+	if addressFile != "" {
+		if f.address, err = newFile(addressFile, 0o644); err != nil {
+			return files{}, errors.Join(err, f.discard())
+		}
+	}
+	return f, nil
+}
+
+func (f files) discard() error {
+	var err error
+	for _, x := range []*os.File{f.password, f.address} {
+		if x != nil {
+			err = errors.Join(err, x.Close(), os.Remove(x.Name()))
+		}
 	}
 	return err
 }
 
+func report(out io.Writer, d Deployment, f files) error {
+	fmt.Fprintf(out, "Deployment made. Tenant %s.\n\nAddress (copy all of it; the part after # lets people know that it is yours):\n  %s\n\n", d.TenantID, d.Address)
+	var failed error
+	if f.address != nil {
+		failed = write(f.address, d.Address+"\n")
+	}
+	written := f.password != nil
+	if written {
+		if err := write(f.password, d.Password+"\n"); err != nil {
+			failed, written = errors.Join(failed, err), false // it is shown here instead, or it were lost
+		}
+	}
+	if written {
+		fmt.Fprintf(out, "First administrator: %s. The one-time password is in %s; it works for 24 hours and must be changed at the first sign-in.\n", d.AdminUPN, f.password.Name())
+	} else {
+		fmt.Fprintf(out, "First administrator: %s\nOne-time password:   %s\nIt works for 24 hours and must be changed at the first sign-in.\n", d.AdminUPN, d.Password)
+	}
+	fmt.Fprintf(out, "\nNext: sally server run, and then: sally account password change --server %s --username %s\n", d.Address, d.AdminUPN)
+	return failed
+}
+
+// newFile makes a file that must not exist.
+func newFile(path string, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Conflict, "CannotWrite", "cannot write the new file %s: %v", path, err)
+	}
+	return f, nil
+}
+
+func write(f *os.File, text string) error {
+	_, err := f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "CannotWrite", "cannot write the file %s", f.Name())
+	}
+	return nil
+}
+
+// maxPassphrase bounds what is read of a passphrase file.
+const maxPassphrase = 4096
+
+// passphrase reads a passphrase from a file that only its owner and group can
+// read, as a service manager hands them out.
 func passphrase(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "cannot read the passphrase file %s", path)
+	}
+	defer func() { _ = file.Close() }()
+	if info, err := file.Stat(); err != nil || info.Mode().IsRegular() && info.Mode().Perm()&0o027 != 0 {
+		return nil, fault.Wrap(err, fault.Forbidden, "PassphraseFile", "the passphrase file %s can be read or changed by others", path).WithRemedy("Run: chmod 600 %s", path)
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxPassphrase))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "cannot read the passphrase file %s", path)
 	}
