@@ -174,8 +174,8 @@ func eachCall(t *testing.T, path string, visit func(x, sel, at string)) {
 func TestHouse_ProgramsStaySmall(t *testing.T) {
 	server := []string{"store", "sshca", "oauth", "oauth/token", "keystore", "server", "credential", "signin", "httpd"}
 	for root, banned := range map[string][]string{
-		"./agent/...": append([]string{"database/sql", "modernc.org/sqlite"}, server...),
-		"./cli/...":   append([]string{"database/sql", "modernc.org/sqlite"}, server...),
+		"./agent/...":  append([]string{"database/sql", "modernc.org/sqlite"}, server...),
+		"./cli/...":    append([]string{"database/sql", "modernc.org/sqlite"}, server...),
 		"./agent/root": {"net/http"},
 	} {
 		for _, p := range goList(t, root) {

@@ -39,7 +39,7 @@ func principalsOf() entities {
 // filters. Two objects of one name are an error, not a choice.
 func (k entities) find(ctx context.Context, s *client.Session, name string) (map[string]any, error) {
 	for _, f := range k.filters {
-		if guid(name) && strings.HasPrefix(f, "displayName") {
+		if isGUID(name) && strings.HasPrefix(f, "displayName") {
 			continue
 		}
 		c := graph(http.MethodGet, k.path)
@@ -55,7 +55,7 @@ func (k entities) find(ctx context.Context, s *client.Session, name string) (map
 			return object(found[0])
 		}
 	}
-	if !guid(name) {
+	if !isGUID(name) {
 		return nil, &client.APIError{Status: http.StatusNotFound, Code: "Request_ResourceNotFound", Message: k.what + " '" + name + "' does not exist."}
 	}
 	answer, err := s.Send(ctx, graph(http.MethodGet, k.path+"/"+url.PathEscape(name)))
@@ -135,7 +135,7 @@ func flagMember() flag {
 // members makes a command on the members of a group.
 func (a *app) members(name, short string, flags []flag, run func(ctx context.Context, s *client.Session, group string, in values) error) *cobra.Command {
 	return leafFor(name, short, append([]flag{flagOfGroup()}, flags...), func(ctx context.Context, in values) error {
-		if m := in.text("member-id"); m != "" && !guid(m) {
+		if m := in.text("member-id"); m != "" && !isGUID(m) {
 			return usageError{"argument --member-id: it must be an object id (sally ad user show --id NAME --query id)"}
 		}
 		s, err := a.session(ctx)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 const (
@@ -50,11 +51,12 @@ func checkAlias(value string) error {
 
 // machineOf checks a host principal, GUID.machine.DOMAIN, and returns its GUID.
 func machineOf(principal string) (string, error) {
-	id, domain, found := strings.Cut(principal, ".machine.")
-	if !found || !guid(id) || domain == "" {
+	machine, domain, found := strings.Cut(principal, ".machine.")
+	id, known := guid.Parse(machine)
+	if !found || !known || domain == "" {
 		return "", fault.New(fault.Invalid, "UnsafeValue", "%q is not the name of a machine's host certificate", principal)
 	}
-	return strings.ToLower(id), alphabet("host principal", principal, letters+digits+".-", 300)
+	return id, alphabet("host principal", principal, letters+digits+".-", 300)
 }
 
 // sshPath writes an absolute path so that ssh's parser reads it back: refused

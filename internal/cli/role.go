@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/cli/client"
 	"sallyport/internal/cli/output"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/scope"
 )
 
@@ -37,18 +38,10 @@ type assignment struct {
 	description string
 }
 
-// guid reports whether s is a GUID.
-func guid(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, r := range s {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (r == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", r) {
-			return false
-		}
-	}
-	return true
+// isGUID reports whether s is a GUID, in any case.
+func isGUID(s string) bool {
+	_, ok := guid.Parse(s)
+	return ok
 }
 
 // scopePath checks a scope and returns what goes before "/providers/...".
@@ -84,7 +77,7 @@ func roleID(ctx context.Context, s *client.Session, at, role string) (string, er
 	if strings.HasPrefix(role, "/") {
 		return role, nil
 	}
-	if guid(role) {
+	if isGUID(role) {
 		base := ""
 		if parts := strings.Split(at, "/"); len(parts) > 2 && parts[1] == "subscriptions" {
 			base = strings.Join(parts[:3], "/")
@@ -120,7 +113,7 @@ func (a *app) assign(ctx context.Context, s *client.Session, want assignment) (m
 		return nil, err
 	}
 	if want.name == "" {
-		if want.name, err = client.NewGUID(a.cfg.Rand); err != nil {
+		if want.name, err = guid.New(a.cfg.Rand); err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +183,7 @@ func (a *app) assignmentCreate() *cobra.Command {
 			return err
 		}
 		want := assignment{role: in.text("role"), name: in.text("name"), description: in.text("description")}
-		if want.name != "" && !guid(want.name) {
+		if want.name != "" && !isGUID(want.name) {
 			return usageError{"argument --name: it must be a GUID"}
 		}
 		if want.scope, err = scopeOf(s, in); err != nil {
@@ -219,7 +212,7 @@ func (a *app) assignee(ctx context.Context, s *client.Session, in values) (id, k
 		if in.text("assignee") != "" {
 			return "", "", usageError{"usage error: --assignee and --assignee-object-id go one without the other"}
 		}
-		if !guid(id) {
+		if !isGUID(id) {
 			return "", "", usageError{"argument --assignee-object-id: it must be a GUID"}
 		}
 		return strings.ToLower(id), kind, nil
@@ -245,7 +238,7 @@ func resolve(ctx context.Context, s *client.Session, who string) (id, kind strin
 	if id, err = firstID(ctx, s, "/servicePrincipals", "servicePrincipalNames/any(c:c eq '"+quoted+"')"); id != "" || err != nil {
 		return id, "ServicePrincipal", err
 	}
-	if guid(who) {
+	if isGUID(who) {
 		known, err := objects(ctx, s, []string{who})
 		if err != nil {
 			return "", "", err

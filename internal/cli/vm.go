@@ -11,6 +11,7 @@ import (
 
 	"sallyport/internal/cli/client"
 	"sallyport/internal/cli/output"
+	"sallyport/internal/guid"
 )
 
 // attached is what a machine's network resources say.
@@ -374,7 +375,7 @@ func (a *app) setExtension(ctx context.Context, in values) error {
 		properties["enableAutomaticUpgrade"] = true
 	}
 	if in.on("force-update") {
-		if properties["forceUpdateTag"], err = client.NewGUID(a.cfg.Rand); err != nil {
+		if properties["forceUpdateTag"], err = guid.New(a.cfg.Rand); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 const (
@@ -58,7 +59,7 @@ func (s *Service) AddSecret(ctx context.Context, by audit.By, ownerID, displayNa
 		return Secret{}, "", err
 	}
 	text := secretPrefix + base64.RawURLEncoding.EncodeToString(raw[:32])
-	secret := Secret{ID: guid(raw[32:]), OwnerID: ownerID, Hint: text[:len(secretPrefix)+3], Keyed: s.keyed("client secret", text), End: end}
+	secret := Secret{ID: guid.Of([16]byte(raw[32:])), OwnerID: ownerID, Hint: text[:len(secretPrefix)+3], Keyed: s.keyed("client secret", text), End: end}
 	if displayName != "" {
 		if secret.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
 			return Secret{}, "", err
@@ -132,7 +133,7 @@ func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, disp
 	if err != nil {
 		return Certificate{}, err
 	}
-	c.ID, c.OwnerID = guid(raw), ownerID
+	c.ID, c.OwnerID = guid.Of([16]byte(raw)), ownerID
 	err = s.cfg.Write(ctx, func(tx Tx) error {
 		if err := s.room(tx, ownerID, c.End); err != nil {
 			return err
@@ -287,11 +288,4 @@ func (s *Service) eachOwner(ctx context.Context, appID string, f func(tx Tx, own
 		}
 		return nil
 	})
-}
-
-// guid shapes 16 random bytes as a version 4 GUID (RFC 9562).
-func guid(b []byte) string {
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:16])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
 }

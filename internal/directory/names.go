@@ -145,26 +145,6 @@ func optionalText(property, text string, limit int) (string, error) {
 	return ParseText(property, text, limit)
 }
 
-// ParseGUID returns an object or application id in lower case.
-func ParseGUID(text string) (string, bool) {
-	s := asciiLower(text)
-	if len(s) != 36 {
-		return "", false
-	}
-	for i := 0; i < 36; i++ {
-		switch c := s[i]; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if c != '-' {
-				return "", false
-			}
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'f':
-		default:
-			return "", false
-		}
-	}
-	return s, true
-}
-
 // parseRedirect checks a redirect URI: https, or http on the loopback host
 // (RFC 8252 section 7.3), printable ASCII, no fragment, no user info, no wildcard.
 func parseRedirect(text string) (string, error) {

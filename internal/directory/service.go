@@ -2,13 +2,12 @@ package directory
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 // Tx is the transaction that the directory needs. Writers add the change-feed
@@ -91,15 +90,7 @@ func NewService(cfg Config) *Service { return &Service{cfg: cfg} }
 func (s *Service) Index() *Index { return s.cfg.Index }
 
 // newID returns a random GUID, version 4 (RFC 9562).
-func (s *Service) newID() (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(s.cfg.Rand, b[:]); err != nil {
-		return "", fmt.Errorf("directory: object id: %w", err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
-}
+func (s *Service) newID() (string, error) { return guid.New(s.cfg.Rand) }
 
 // change runs f when allowed is nil; otherwise it records the refusal and
 // returns it.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 // MaxMessage bounds one message in bytes, the newline included.
@@ -161,24 +162,7 @@ func (r Request) validateCreate() error {
 }
 
 // ValidMachineID reports whether s is a GUID in lower case.
-func ValidMachineID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		switch i {
-		case 8, 13, 18, 23:
-			if s[i] != '-' {
-				return false
-			}
-		default:
-			if !strings.Contains("0123456789abcdef", s[i:i+1]) {
-				return false
-			}
-		}
-	}
-	return true
-}
+func ValidMachineID(s string) bool { return guid.Valid(s) }
 
 // ValidName reports whether s is a host name of one label (RFC 1123, lower case).
 func ValidName(s string) bool {

@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/oauth/token"
 	"sallyport/internal/sshca"
 )
@@ -118,7 +119,7 @@ func (s *Service) certificateRequest(x *exchange, n session, d conditional.Decis
 		sshca.ExtObjectID: n.principal(), sshca.ExtTenant: s.cfg.Directory.Tenant().ID, sshca.ExtFactors: factorText(n.factors), sshca.ExtPolicy: d.Revision,
 	}
 	if machine := x.get("machine"); machine != "" {
-		id, ok := directory.ParseGUID(machine)
+		id, ok := guid.Parse(machine)
 		if !ok {
 			return sshca.Request{}, refuse("invalid_request", 90014, "The parameter 'machine' must be a machine's id.")
 		}

@@ -14,8 +14,8 @@ import (
 	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
+	"sallyport/internal/guid"
 	"sallyport/internal/oauth/token"
-	"sallyport/internal/signin"
 	"sallyport/internal/sshca"
 )
 
@@ -96,10 +96,4 @@ func (s *Service) random() (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 
-func (s *Service) guid() (string, error) {
-	b := make([]byte, 16)
-	if _, err := io.ReadFull(s.cfg.Rand, b); err != nil {
-		return "", fmt.Errorf("oauth: %w", err)
-	}
-	return signin.GUID(b), nil
-}
+func (s *Service) guid() (string, error) { return guid.New(s.cfg.Rand) }

@@ -2,7 +2,6 @@ package rbac
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/scope"
 )
 
@@ -197,13 +197,13 @@ func (d *DirectoryRoles) Assign(ctx context.Context, by audit.By, roleID, princi
 				WithRemedy("Nothing needs to be done.")
 		}
 	}
-	var raw [16]byte
-	if _, err := io.ReadFull(d.cfg.Rand, raw[:]); err != nil {
-		return Assignment{}, fmt.Errorf("directory role assignment id: %w", err)
+	id, err := guid.New(d.cfg.Rand)
+	if err != nil {
+		return Assignment{}, fmt.Errorf("directory role assignment: %w", err)
 	}
 	names := map[directory.MemberType]string{directory.MemberUser: "User", directory.MemberGroup: "Group", directory.MemberServicePrincipal: "ServicePrincipal"}
-	a := Assignment{ID: guid(raw), Scope: scope.Directory(), RoleID: def.ID, PrincipalID: principalID, PrincipalType: names[kind], CreatedBy: by.Principal, UpdatedBy: by.Principal}
-	err := d.cfg.Write(ctx, func(tx DirectoryTx) error {
+	a := Assignment{ID: id, Scope: scope.Directory(), RoleID: def.ID, PrincipalID: principalID, PrincipalType: names[kind], CreatedBy: by.Principal, UpdatedBy: by.Principal}
+	err = d.cfg.Write(ctx, func(tx DirectoryTx) error {
 		a.CreatedAt, a.UpdatedAt = tx.Now(), tx.Now()
 		if err := tx.PutRoleAssignment(a); err != nil {
 			return err
@@ -268,11 +268,4 @@ func (d *DirectoryRoles) permit(ctx context.Context, by audit.By, event audit.Ev
 		return err
 	}
 	return denied("insufficient privileges to complete the operation: it changes directory roles.").WithRemedy("Ask a Global Administrator.")
-}
-
-// guid shapes 16 random bytes as a version 4 GUID (RFC 9562).
-func guid(b [16]byte) string {
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -2,7 +2,6 @@ package resource
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 )
@@ -112,16 +112,7 @@ func roleFor(action string) string {
 	return "Contributor"
 }
 
-// guid makes a random GUID (RFC 9562 version 4).
-func (e *Engine) guid() (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(e.cfg.Rand, b[:]); err != nil {
-		return "", fmt.Errorf("guid: %w", err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	t := hex.EncodeToString(b[:])
-	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:], nil
-}
+func (e *Engine) guid() (string, error) { return guid.New(e.cfg.Rand) }
 
 // missing is the not-found fault for an id, with the code that clients expect
 // for its type.

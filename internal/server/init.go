@@ -17,6 +17,7 @@ import (
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/keystore"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -147,9 +148,11 @@ func bootstrap(ctx context.Context, cfg InitConfig, st *store.Store, keys *keyst
 	if err != nil {
 		return Deployment{}, err
 	}
-	ids, err := newGUIDs(cfg.Rand, 3)
-	if err != nil {
-		return Deployment{}, err
+	var ids [3]string // the subscription, and the first two role assignments
+	for i := range ids {
+		if ids[i], err = guid.New(cfg.Rand); err != nil {
+			return Deployment{}, err
+		}
 	}
 	d := Deployment{AdminUPN: strings.ToLower(cfg.Admin + "@" + cfg.Domain), Password: once.Text}
 	err = st.Write(ctx, func(t *store.Tx) error {

@@ -3,7 +3,6 @@ package signin
 import (
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 // How long a sign-in session lives: at most, and without use.
@@ -141,22 +141,23 @@ func (s *Service) ChangePassword(ctx context.Context, by audit.By, upn, old, rep
 // cookie's value. It is the caller's business to have checked the factors.
 func (s *Service) Begin(ctx context.Context, by audit.By, user directory.User, factors ...string) (string, Session, error) {
 	secret := make([]byte, 32)
-	id := make([]byte, 16)
-	for _, b := range [][]byte{secret, id} {
-		if _, err := io.ReadFull(s.cfg.Rand, b); err != nil {
-			return "", Session{}, fmt.Errorf("signin: %w", err)
-		}
+	if _, err := io.ReadFull(s.cfg.Rand, secret); err != nil {
+		return "", Session{}, fmt.Errorf("signin: %w", err)
+	}
+	id, err := guid.New(s.cfg.Rand)
+	if err != nil {
+		return "", Session{}, fmt.Errorf("signin: %w", err)
 	}
 	cookie := base64.RawURLEncoding.EncodeToString(secret)
 	n := Session{
-		ID: GUID(id), UserID: user.ID, KeyHash: s.cfg.Hash("sign-in session", cookie), Factors: map[string]time.Time{},
+		ID: id, UserID: user.ID, KeyHash: s.cfg.Hash("sign-in session", cookie), Factors: map[string]time.Time{},
 		SignedInAt: by.At, SeenAt: by.At, Ends: by.At.Add(AbsoluteLife),
 	}
 	for _, f := range factors {
 		n.Factors[f] = by.At
 	}
 	by.Principal, by.Type, by.Name, by.Session = user.ID, audit.User, user.UPN, n.ID
-	err := s.cfg.Write(ctx, func(tx Tx) error {
+	err = s.cfg.Write(ctx, func(tx Tx) error {
 		if err := tx.PutSignInSession(n); err != nil {
 			return err
 		}
@@ -225,11 +226,4 @@ func (s *Service) End(ctx context.Context, by audit.By, cookie string) error {
 		}
 		return tx.Audit(by, audit.Event{Type: "signin.end", Outcome: audit.Success, Target: user.ID, Detail: map[string]string{"session": n.ID}})
 	})
-}
-
-// GUID formats 16 random bytes as a version 4 GUID (RFC 9562).
-func GUID(b []byte) string {
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	t := hex.EncodeToString(b)
-	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 }

@@ -1,6 +1,10 @@
 package shim
 
-import "strings"
+import (
+	"strings"
+
+	"sallyport/internal/guid"
+)
 
 // Ids of ours (DESIGN section 6). A user's uid is also the gid of the private
 // group of the same name. The ids above UIDMax are no user's, so that no private
@@ -12,8 +16,6 @@ const (
 	GIDUsers    uint32 = 2147483640
 	GIDAdmins   uint32 = 2147483641
 	GIDIdentity uint32 = 2147483642
-
-	"sallyport/internal/guid"
 )
 
 // Names of the role groups: who may log in, who may sudo, who may ask the

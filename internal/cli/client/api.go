@@ -2,10 +2,8 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 )
 
 // Surface selects audience and error shape of a call.
@@ -168,7 +167,7 @@ func (s *Session) attempt(ctx context.Context, c Call, link, token string, body 
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	id, err := NewGUID(s.server.cfg.Rand)
+	id, err := guid.New(s.server.cfg.Rand)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -288,20 +287,6 @@ func (s *Session) List(ctx context.Context, c Call) ([]json.RawMessage, error) {
 		c.Path, c.Query = next, nil
 	}
 	return nil, fault.New(fault.Unavailable, "BadAnswer", "the server's list does not end")
-}
-
-// NewGUID makes a random GUID (RFC 9562, version 4).
-func NewGUID(random io.Reader) (string, error) {
-	if random == nil {
-		random = rand.Reader
-	}
-	var b [16]byte
-	if _, err := io.ReadFull(random, b[:]); err != nil {
-		return "", fmt.Errorf("random: %w", err)
-	}
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
 }
 
 // Public posts JSON to a public page of the server, for a person who is not

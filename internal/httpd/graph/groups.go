@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 )
 
@@ -157,7 +158,7 @@ func referenced(ref string) (string, bool) {
 	if n := len(parts); n >= 2 {
 		switch parts[n-2] {
 		case "directoryObjects", "users", "groups", "servicePrincipals":
-			return directory.ParseGUID(parts[n-1])
+			return guid.Parse(parts[n-1])
 		}
 	}
 	return "", false

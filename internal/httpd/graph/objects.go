@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 )
 
@@ -82,7 +83,7 @@ func (h *Handler) getByIDs(c *httpd.Call) error {
 	found := []object{}
 	seen := map[string]bool{}
 	for _, given := range ids {
-		id, ok := directory.ParseGUID(given)
+		id, ok := guid.Parse(given)
 		if !ok {
 			return badBody("invalid GUID: '%s'.", bounded(given)).WithTarget("ids")
 		}

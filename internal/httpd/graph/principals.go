@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 )
 
@@ -74,7 +75,7 @@ func (h *Handler) createPrincipal(c *httpd.Call) error {
 	if err := b.finish(); err != nil {
 		return err
 	}
-	id, ok := directory.ParseGUID(value(appID))
+	id, ok := guid.Parse(value(appID))
 	if !ok {
 		return badBody("invalid value specified for property 'appId' of resource 'ServicePrincipal'.").WithTarget("appId")
 	}

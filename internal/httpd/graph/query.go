@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 )
 
@@ -77,7 +77,7 @@ func (q *query) option(key, value string, e entity) (err error) {
 		}
 	case "$skiptoken", "$skipToken":
 		raw, bad := base64.RawURLEncoding.DecodeString(value)
-		id, ok := directory.ParseGUID(string(raw))
+		id, ok := guid.Parse(string(raw))
 		if bad != nil || !ok {
 			return badQuery("the $skiptoken is not one that this server gave.")
 		}

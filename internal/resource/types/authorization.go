@@ -11,6 +11,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
@@ -212,7 +213,7 @@ func (a Authorization) readAssignment(at scope.ID, name string, body []byte) (rb
 	if at == scope.Directory() {
 		return none, fault.New(fault.Invalid, "InvalidScope", "directory roles are assigned through Graph, not here")
 	}
-	if !guid(name) {
+	if _, ok := guid.Parse(name); !ok {
 		return none, fault.New(fault.Invalid, "InvalidRoleAssignmentId", "The role assignment ID '%s' is not valid. The role assignment ID must be a GUID.", clip(name))
 	}
 	var in struct {

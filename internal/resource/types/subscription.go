@@ -3,8 +3,6 @@ package types
 import (
 	"context"
 	"encoding/json"
-	"slices"
-	"strings"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
@@ -174,21 +172,4 @@ func Bootstrap(tx BootstrapTx, by audit.By, s Setup) error {
 		}
 	}
 	return nil
-}
-
-// guid reports whether s is a GUID in its usual form, any case.
-func guid(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, c := range strings.ToLower(s) {
-		if slices.Contains([]int{8, 13, 18, 23}, i) {
-			if c != '-' {
-				return false
-			}
-		} else if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
 )
@@ -75,9 +75,9 @@ func (m machines) storeVM(tx resource.Tx, _ audit.By, c *resource.Change) error 
 		return nil
 	}
 	if c.Old == nil {
-		id, err := m.machineID()
+		id, err := guid.New(m.cfg.Rand)
 		if err != nil {
-			return err
+			return fmt.Errorf("machine id: %w", err)
 		}
 		if err := c.New.WritePrivate(vmPrivate{MachineID: id, Power: Running}); err != nil {
 			return err
@@ -94,15 +94,6 @@ func (m machines) storeVM(tx resource.Tx, _ audit.By, c *resource.Change) error 
 		}
 	}
 	return nil
-}
-
-func (m machines) machineID() (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(m.cfg.Rand, b[:]); err != nil {
-		return "", fmt.Errorf("machine id: %w", err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
 }
 
 // attach binds an interface to a machine; one that another machine uses is
