@@ -9,7 +9,6 @@ import (
 	"sallyport/internal/directory"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
-	"sallyport/internal/scope"
 )
 
 func inputs() machine.Inputs {
@@ -71,5 +70,5 @@ func TestDerive_NobodyIsNobody(t *testing.T) {
 	if doc.LoginEnabled || doc.Identity {
 		t.Error("the zero machine is open")
 	}
-	_ = scope.Root()
+
 }

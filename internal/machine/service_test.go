@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"path/filepath"
 	"slices"
@@ -11,10 +12,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/x509"
-
-	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
@@ -415,143 +412,5 @@ func TestPoll_Refusals(t *testing.T) {
 	r.manifest.Epoch = 2
 	if d, _ := r.poll(protocol.PollRequest{Epoch: 1, Version: 99}); d == nil || d.Epoch != 2 {
 		t.Fatalf("%+v", d)
-	}
-}
-
-func report() protocol.Report {
-	return protocol.Report{Capability: 1, Agent: "sally 1", Revision: 3, Provisioned: "Succeeded", Addresses: []string{"10.77.0.2"},
-		Events: []protocol.MachineEvent{{ID: eventID, Type: "login.deny", CorrelationID: tenantID, ObjectID: otherID, LoginName: "alice@corp.example", Detail: map[string]string{"reason": "no-role"}}}}
-}
-
-func TestReport_StoredAndEventsAuditedOnce(t *testing.T) {
-	r := newRig(t)
-	r.joined()
-	for range 3 {
-		if err := r.Report(t.Context(), r.by(machineID), report()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	st, _ := r.State(machineID)
-	if st.Report.Revision != 3 || st.Report.Provisioned != "Succeeded" || !slices.Equal(st.Report.Addresses, []string{"10.77.0.2"}) {
-		t.Fatalf("%+v", st.Report)
-	}
-	list := r.audited()
-	if len(list) != 3 || list[0].Type != "machine.login.deny" || list[0].Outcome != audit.Denied || list[0].CorrelationID != tenantID || list[0].Principal != machineID || list[0].Detail["reason"] != "no-role" {
-		t.Fatalf("%v", r.types())
-	}
-}
-
-func TestReport_Refusals(t *testing.T) {
-	r := newRig(t)
-	r.joined()
-	for name, change := range map[string]func(*protocol.Report){
-		"capability": func(p *protocol.Report) { p.Capability = 9 }, "provisioned": func(p *protocol.Report) { p.Provisioned = "Great" }, "escape": func(p *protocol.Report) { p.Message = "\x1b[2J" },
-		"address": func(p *protocol.Report) { p.Addresses = []string{"-oProxyCommand=x"} }, "host key": func(p *protocol.Report) { p.HostKeys = []string{"x"} },
-		"event id": func(p *protocol.Report) { p.Events[0].ID = "1" }, "event type": func(p *protocol.Report) { p.Events[0].Type = "a b" }, "correlation": func(p *protocol.Report) { p.Events[0].CorrelationID = "x" },
-		"detail": func(p *protocol.Report) { p.Events[0].Detail = map[string]string{"a": strings.Repeat("x", 2000)} }, "revision": func(p *protocol.Report) { p.Revision = -1 },
-		"events": func(p *protocol.Report) { p.Events = make([]protocol.MachineEvent, 300) },
-	} {
-		p := report()
-		change(&p)
-		if err := r.Report(t.Context(), r.by(machineID), p); !fault.Is(err, fault.Invalid) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := r.Report(t.Context(), r.by(otherID), report()); !fault.Is(err, fault.Unauthenticated) {
-		t.Error(err)
-	}
-}
-
-func TestHostCertificate_ProofIsVerified(t *testing.T) {
-	r := newRig(t)
-	r.joined()
-	_, host, _ := ed25519.GenerateKey(rand.Reader)
-	_, other, _ := ed25519.GenerateKey(rand.Reader)
-	line := func(k ed25519.PrivateKey) string {
-		p, _ := ssh.NewPublicKey(k.Public())
-		return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(p)))
-	}
-	good := protocol.HostKeyProof{MachineID: machineID, Tenant: tenantID, HostKey: line(host), At: r.now}
-	ask := func(p protocol.HostKeyProof, key ed25519.PrivateKey, kind string) error {
-		payload, _ := json.Marshal(p)
-		e, err := protocol.Sign(rand.Reader, key, kind, payload)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = r.HostCertificate(t.Context(), r.by(machineID), protocol.HostCertificateRequest{Proof: e})
-		return err
-	}
-	if err := ask(good, host, protocol.TypeHostKey); err != nil {
-		t.Fatal(err)
-	}
-	if q := r.issued[0]; q.Principal != machineID+".machine.corp.example" || q.PublicKey != line(host) || q.KeyID != otherID {
-		t.Fatalf("%+v", q)
-	}
-	if got := r.types(); got[len(got)-1] != "hostCertificate.issue success" {
-		t.Fatalf("%v", got)
-	}
-	for name, c := range map[string]struct {
-		change func(*protocol.HostKeyProof)
-		key    ed25519.PrivateKey
-		kind   string
-	}{
-		"another's key": {func(*protocol.HostKeyProof) {}, other, protocol.TypeHostKey}, "another document": {func(*protocol.HostKeyProof) {}, host, protocol.TypeSnapshot},
-		"another machine": {func(p *protocol.HostKeyProof) { p.MachineID = otherID }, host, protocol.TypeHostKey}, "another tenant": {func(p *protocol.HostKeyProof) { p.Tenant = otherID }, host, protocol.TypeHostKey},
-		"old": {func(p *protocol.HostKeyProof) { p.At = r.now.Add(-6 * time.Minute) }, host, protocol.TypeHostKey}, "ahead": {func(p *protocol.HostKeyProof) { p.At = r.now.Add(6 * time.Minute) }, host, protocol.TypeHostKey},
-		"option": {func(p *protocol.HostKeyProof) { p.HostKey = "cert-authority " + p.HostKey }, host, protocol.TypeHostKey}, "no key": {func(p *protocol.HostKeyProof) { p.HostKey = "" }, host, protocol.TypeHostKey},
-		"two lines": {func(p *protocol.HostKeyProof) { p.HostKey += "\n" + line(other) }, host, protocol.TypeHostKey},
-	} {
-		p := good
-		c.change(&p)
-		if err := ask(p, c.key, c.kind); !fault.Is(err, fault.Invalid) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if len(r.issued) != 1 {
-		t.Fatalf("%d certificates", len(r.issued))
-	}
-}
-
-// TestCVE_2025_49825_ACertificateIsNoHostKey: the proof names a certificate in
-// the place of a key.
-func TestCVE_2025_49825_ACertificateIsNoHostKey(t *testing.T) {
-	r := newRig(t)
-	r.joined()
-	_, host, _ := ed25519.GenerateKey(rand.Reader)
-	pub, _ := ssh.NewPublicKey(host.Public())
-	signer, _ := ssh.NewSignerFromKey(host)
-	cert := &ssh.Certificate{Key: pub, CertType: ssh.HostCert, ValidBefore: ssh.CertTimeInfinity}
-	if err := cert.SignCert(rand.Reader, signer); err != nil {
-		t.Fatal(err)
-	}
-	payload, _ := json.Marshal(protocol.HostKeyProof{MachineID: machineID, Tenant: tenantID, HostKey: string(ssh.MarshalAuthorizedKey(cert)), At: r.now})
-	e, _ := protocol.Sign(rand.Reader, host, protocol.TypeHostKey, payload)
-	if _, err := r.HostCertificate(t.Context(), r.by(machineID), protocol.HostCertificateRequest{Proof: e}); !fault.Is(err, fault.Invalid) {
-		t.Fatal(err)
-	}
-}
-
-func TestIndex_FollowsTheFeed(t *testing.T) {
-	r := newRig(t)
-	r.joined()
-	_, host, _ := ed25519.GenerateKey(rand.Reader)
-	pub, _ := ssh.NewPublicKey(host.Public())
-	p := report()
-	p.HostKeys = []string{string(ssh.MarshalAuthorizedKey(pub))}
-	if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
-		t.Fatal(err)
-	}
-	x := machine.NewIndex()
-	err := r.store.Read(t.Context(), func(tx *store.Tx) error {
-		if err := x.Refresh(tx, "user", machineID); err != nil {
-			return err
-		}
-		return x.Refresh(tx, "machine", machineID)
-	})
-	if err != nil || !x.IsHostKey(ssh.FingerprintSHA256(pub)) || x.IsHostKey("SHA256:x") || len(x.All()) != 1 {
-		t.Fatal(err)
-	}
-	if _, ok := x.ByKey(""); ok {
-		t.Fatal("no key is somebody's key")
 	}
 }
