@@ -142,7 +142,7 @@ func TestPAM_ServicesAndWhatTheyNeed(t *testing.T) {
 		service, login string
 		allow          bool
 	}{
-		{"sudo", alice, false}, {"sudo-i", alice, false}, {"sudo", bob, true}, {"sudo-i", bob, true}, {"su", alice, true}, {"cron", alice, true}, {"login", bob, true},
+		{"sudo", alice, false}, {"sudo-i", alice, false}, {"sudo", bob, true}, {"sudo-i", bob, true}, {"su", alice, true}, {"cron", alice, true}, {"atd", alice, true}, {"systemd-user", alice, true}, {"atd", "nobody@corp.example", false}, {"login", bob, true},
 		{"polkit-1", bob, false}, {"sshd-other", bob, false}, {"sshd", bob, false}, {"su", "nobody@corp.example", false},
 	} {
 		if a := r.account(c.service, c.login, shim.Peer{PID: 1}); a.Allow != c.allow {
@@ -151,11 +151,63 @@ func TestPAM_ServicesAndWhatTheyNeed(t *testing.T) {
 	}
 }
 
-func TestPAM_SessionsAreNeverStopped(t *testing.T) {
+func TestPAM_EndOfSessionIsNeverStopped(t *testing.T) {
 	r := newRig(t)
-	for _, phase := range []shim.Phase{shim.PhaseOpen, shim.PhaseClose} {
-		if a := r.PAM(context.Background(), shim.Peer{}, shim.PAMRequest{Phase: phase, Service: "sshd", User: alice, RHost: "10.0.0.1"}); !a.Allow {
-			t.Error(phase)
+	for _, service := range []string{"sshd", "login"} {
+		if a := r.PAM(context.Background(), shim.Peer{}, shim.PAMRequest{Phase: shim.PhaseClose, Service: service, User: alice, RHost: "10.0.0.1"}); !a.Allow {
+			t.Error(service)
+		}
+	}
+}
+
+func (r *rig) openSession(pid int, login string) shim.PAMAnswer {
+	return r.PAM(context.Background(), shim.Peer{PID: pid}, shim.PAMRequest{Phase: shim.PhaseOpen, Service: "sshd", User: login})
+}
+
+// A snapshot that arrives between the account phase and the session ends the
+// login: the worker cannot see its process yet, so the session must not open.
+func TestPAM_RevokedWhileLoggingIn(t *testing.T) {
+	for name, c := range map[string]struct {
+		reason string
+		change func(*protocol.SnapshotDocument)
+	}{
+		"nothing changed":  {"", nil},
+		"role removed":     {"no-role", func(d *protocol.SnapshotDocument) { d.Principals[0].Access = protocol.None }},
+		"sessions revoked": {"not-before", func(d *protocol.SnapshotDocument) { d.Principals[0].NotBefore = d.IssuedAt.Add(time.Hour) }},
+		"serial revoked":   {"revoked", func(d *protocol.SnapshotDocument) { d.Revoked = []string{"1"} }},
+		"deleted":          {"unknown", func(d *protocol.SnapshotDocument) { d.Principals = d.Principals[1:] }},
+		"identity removed": {"identity-removed", func(d *protocol.SnapshotDocument) { d.Identity = false }},
+	} {
+		r := newRig(t)
+		r.mustDeliver(nil)
+		if a := r.login(alice, aliceID); !a.Allow {
+			t.Fatalf("%s: %+v", name, a)
+		}
+		r.elapsed += 20 * time.Second // slow session modules do not matter
+		r.now = r.now.Add(20 * time.Second)
+		r.mustDeliver(c.change)
+		a := r.openSession(100, alice)
+		if a.Allow != (c.reason == "") || a.Allow != (a.Text == "") {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if got := r.reasons(); c.reason != "" && got[len(got)-1] != "login.deny "+c.reason {
+			t.Errorf("%s: %v", name, got)
+		}
+		if again := r.openSession(100, alice); again.Allow {
+			t.Errorf("%s: one login opened two sessions", name)
+		}
+	}
+	r := newRig(t)
+	r.mustDeliver(nil)
+	if a := r.login(alice, aliceID); !a.Allow {
+		t.Fatalf("%+v", a)
+	}
+	for _, c := range []struct {
+		pid   int
+		login string
+	}{{101, alice}, {100, bob}, {7777, alice}} {
+		if a := r.openSession(c.pid, c.login); a.Allow {
+			t.Errorf("process %d opened a session of %s", c.pid, c.login)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func wayOf(service string) grants.Way {
 		return grants.SSH
 	case "sudo", "sudo-i":
 		return grants.Elevate
-	case "su", "su-l", "login", "cron", "crond", "systemd-user":
+	case "su", "su-l", "login", "cron", "crond", "atd", "systemd-user":
 		return grants.Local
 	}
 	return grants.NoWay
@@ -28,17 +28,28 @@ func wayOf(service string) grants.Way {
 // away is the sentence for a fault of our own: closed, with a reason.
 const away = "Sallyport: the login service on this machine cannot decide now; ask an administrator of the machine to run: sally agent status"
 
-// PAM answers the PAM module. An account question is decided; sessions are
-// written down and never stopped.
+// PAM answers the PAM module. An account question is decided, and decided again
+// when sshd opens the session; the end of a session is only written down.
 func (s *Service) PAM(_ context.Context, peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
-	if r.Phase != shim.PhaseAccount {
+	var in grants.Input
+	var d grants.Decision
+	var err error
+	switch {
+	case r.Phase == shim.PhaseAccount:
+		in, d, err = s.decide(peer, r)
+	case r.Phase == shim.PhaseOpen && wayOf(r.Service) == grants.SSH:
+		in, d, err = s.decideAgain(peer, r)
+	default:
 		s.session(r)
 		return shim.PAMAnswer{Allow: true}
 	}
-	in, d, err := s.decide(peer, r)
 	if err != nil {
 		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
 		return shim.PAMAnswer{Text: away}
+	}
+	if d.Allow && r.Phase == shim.PhaseOpen {
+		s.session(r)
+		return shim.PAMAnswer{Allow: true}
 	}
 	s.note(in, d, r)
 	return shim.PAMAnswer{Allow: d.Allow, Text: d.Text}
@@ -47,9 +58,13 @@ func (s *Service) PAM(_ context.Context, peer shim.Peer, r shim.PAMRequest) shim
 // decide gathers what is known and asks grants.Decide. A first login is kept
 // before the answer: the name is this object's from then on.
 func (s *Service) decide(peer shim.Peer, r shim.PAMRequest) (grants.Input, grants.Decision, error) {
-	in, err := s.input(peer, r)
+	in, err := s.input(r)
 	if err != nil {
 		return in, grants.Decision{}, err
+	}
+	var seen record
+	if in.Way == grants.SSH {
+		in.Connection, seen = s.connection(peer, r.User)
 	}
 	d := grants.Decide(in)
 	if d.Allow && in.Kept == "" {
@@ -62,18 +77,38 @@ func (s *Service) decide(peer shim.Peer, r shim.PAMRequest) (grants.Input, grant
 			d = grants.Decide(in)
 		}
 	}
+	if d.Allow && in.Connection != nil {
+		s.conns.admit(peer.PID, seen)
+	}
 	return in, d, nil
 }
 
-func (s *Service) input(peer shim.Peer, r shim.PAMRequest) (grants.Input, error) {
+// decideAgain judges the same connection by what is held now. Between the account
+// phase and this one the connection belongs to nobody, so that the worker, when a
+// snapshot ends somebody's sessions, cannot see it; from here on it can, because
+// the login uid is set. Without the second look a login that is under way just
+// then would outlive the revocation.
+func (s *Service) decideAgain(peer shim.Peer, r shim.PAMRequest) (grants.Input, grants.Decision, error) {
+	in, err := s.input(r)
+	if err != nil {
+		return in, grants.Decision{}, err
+	}
+	p, err := s.cfg.Processes.Read(peer.PID)
+	if err != nil {
+		return in, grants.Decision{}, err
+	}
+	if x, ok := s.conns.opened(p); ok && x.login == r.User {
+		in.Connection = &grants.Connection{Certificate: x.certificate} // its age was judged when it was let in
+	}
+	return in, grants.Decide(in), nil
+}
+
+func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	id, err := s.guid()
 	if err != nil {
 		return grants.Input{}, err
 	}
 	in := grants.Input{Way: wayOf(r.Service), Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
-	if in.Way == grants.SSH {
-		in.Connection = s.connection(peer, r.User)
-	}
 	s.mu.RLock()
 	v, drift := s.view, s.reached.drift
 	s.mu.RUnlock()
@@ -95,17 +130,17 @@ func (s *Service) input(peer shim.Peer, r shim.PAMRequest) (grants.Input, error)
 // connection finds the certificate that opened the connection which the asking
 // process serves. Only an sshd of root has one, and only for the name that it
 // was shown for.
-func (s *Service) connection(peer shim.Peer, login string) *grants.Connection {
+func (s *Service) connection(peer shim.Peer, login string) (*grants.Connection, record) {
 	p, err := s.cfg.Processes.Read(peer.PID)
 	if err != nil {
-		return nil
+		return nil, record{}
 	}
 	r, ok := s.conns.take(p)
 	if !ok || r.login != login || !p.Privileged() || !p.SSHD() {
-		return nil
+		return nil, record{}
 	}
 	_, elapsed := s.cfg.Boot()
-	return &grants.Connection{Certificate: r.certificate, Age: elapsed - r.at}
+	return &grants.Connection{Certificate: r.certificate, Age: elapsed - r.at}, r
 }
 
 // note writes the decision down for the audit.

@@ -31,9 +31,13 @@ const (
 // connections remembers which certificate sshd showed for which of its
 // processes. A record is for one process (pid and start time), the last one
 // counts, it is used once, and it is short-lived.
+//
+// admitted keeps the certificates of connections that PAM has let in, until the
+// session opens: what was decided in between must not be missed.
 type connections struct {
-	mu      sync.Mutex
-	records map[int]record
+	mu       sync.Mutex
+	records  map[int]record
+	admitted map[int]record
 }
 
 type record struct {
@@ -49,23 +53,48 @@ const maxRecords = 4096
 func (c *connections) put(pid int, r record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.records == nil {
-		c.records = map[int]record{}
+	c.records = keep(c.records, pid, r)
+}
+
+// admit keeps the record of a process that PAM has let in.
+func (c *connections) admit(pid int, r record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.admitted = keep(c.admitted, pid, r)
+}
+
+// keep forgets what is too old to count. A login that takes as long as a record
+// lives, twice, has to be repeated.
+func keep(m map[int]record, pid int, r record) map[int]record {
+	if m == nil {
+		m = map[int]record{}
 	}
-	for old, x := range c.records {
-		if r.at-x.at > grants.ConnectionAge || len(c.records) >= maxRecords {
-			delete(c.records, old)
+	for old, x := range m {
+		if r.at-x.at > 2*grants.ConnectionAge || len(m) >= maxRecords {
+			delete(m, old)
 		}
 	}
-	c.records[pid] = r
+	m[pid] = r
+	return m
 }
 
 // take removes the record of a process, whatever is decided with it.
 func (c *connections) take(p proc.Process) (record, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, ok := c.records[p.PID]
-	delete(c.records, p.PID)
+	return pull(c.records, p)
+}
+
+// opened removes what admit kept.
+func (c *connections) opened(p proc.Process) (record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return pull(c.admitted, p)
+}
+
+func pull(m map[int]record, p proc.Process) (record, bool) {
+	r, ok := m[p.PID]
+	delete(m, p.PID)
 	return r, ok && r.start == p.Start
 }
 

@@ -143,7 +143,8 @@ type pamService struct {
 // pamServices lists the services that let somebody become one of ours or act as
 // one. Those whose file does not exist are left out.
 func pamServices() []pamService {
-	return []pamService{{"sudo", false}, {"sudo-i", false}, {"su", false}, {"su-l", false}, {"login", false}, {"cron", false}, {"sshd", true}}
+	return []pamService{{"sudo", false}, {"sudo-i", false}, {"su", false}, {"su-l", false}, {"login", false}, {"cron", false}, {"crond", false}, {"atd", false},
+		{"systemd-user", false}, {"sshd", true}}
 }
 
 // editPAM puts the account line before everything else of the account phase, so
@@ -175,7 +176,7 @@ func editPAM(text string, s pamService, domains []string) (edited string, ok boo
 		return b.String(), true
 	}
 	return withNewline(b.String()) + block(
-		"session  optional                       "+ours,
+		"session  required                       "+ours,
 		fmt.Sprintf("session  [success=ignore default=1]     pam_succeed_if.so quiet uid >= %d", shim.IDMin),
 		"session  required                       pam_mkhomedir.so umask=0077"), true
 }
