@@ -26,11 +26,6 @@ type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
-// Main runs one command line and returns its exit code.
-func Main(ctx context.Context, config Config, args []string) int {
-	return Run(ctx, Command(config), config, args)
-}
-
 // Run runs one command line on a root made by Command, to which further
 // commands may have been added, and returns the exit code. Errors are printed
 // as az prints them.

@@ -294,7 +294,7 @@ func (p *person) run(args ...string) outcome {
 	if p.wait != nil {
 		config.Wait = p.wait
 	}
-	code := Main(p.t.Context(), config, args)
+	code := Run(p.t.Context(), Command(config), config, args)
 	return outcome{code, out.String(), errs.String()}
 }
 

@@ -285,3 +285,16 @@ func BenchmarkCheck_Million(b *testing.B) {
 		b.ReportMetric(float64(each[len(each)/2].Nanoseconds()), "ns-median")
 	})
 }
+
+func TestCheck_CircleInTheTreeEnds(t *testing.T) {
+	a, b := scope.ManagementGroup("a"), scope.ManagementGroup("b")
+	x := NewIndex(tree{"/subscriptions/s": a, a.Key(): b, b.Key(): a})
+	loaded(t, x, Assignment{Scope: b, RoleID: Reader, PrincipalID: "p"})
+	const read = "Microsoft.Compute/virtualMachines/read"
+	if !x.Check(Query{Principals: []string{"p"}, Action: read, Scope: at(t, vmText)}).Allowed {
+		t.Error("a scope of the circle does not count")
+	}
+	if x.Check(Query{Principals: []string{"q"}, Action: read, Scope: at(t, vmText)}).Allowed {
+		t.Error("the circle lets anybody in")
+	}
+}

@@ -223,21 +223,3 @@ type Tree interface {
 	// Above returns the scope that encloses a subscription or management group.
 	Above(ID) (ID, bool)
 }
-
-// Chain returns id and everything that encloses it, nearest first, ending with
-// the root where the tree reaches it. A circle in the tree ends the chain.
-func Chain(t Tree, id ID) []ID {
-	chain := make([]ID, 0, 8)
-	for len(chain) < 32 {
-		chain = append(chain, id)
-		up, ok := id.Parent()
-		if !ok && t != nil {
-			up, ok = t.Above(id)
-		}
-		if !ok {
-			return chain
-		}
-		id = up
-	}
-	return chain
-}

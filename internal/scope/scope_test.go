@@ -54,25 +54,15 @@ func TestParse_NoNameIsProviders(t *testing.T) {
 	}
 }
 
-type tree map[string]ID
-
-func (t tree) Above(id ID) (ID, bool) { up, ok := t[id.Key()]; return up, ok }
-
-func TestChain_GoesThroughTheTree(t *testing.T) {
-	mg := ManagementGroup("corp")
-	tr := tree{"/subscriptions/s": mg, mg.Key(): Root()}
+func TestParent_UpToWhereTheTreeBegins(t *testing.T) {
 	id, _ := Parse("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm")
 	var got []string
-	for _, c := range Chain(tr, id) {
-		got = append(got, c.Key())
+	for ok := true; ok; id, ok = id.Parent() {
+		got = append(got, id.Key())
 	}
-	want := "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/virtualmachines/vm /subscriptions/s/resourcegroups/rg /subscriptions/s /providers/microsoft.management/managementgroups/corp /"
+	want := "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/virtualmachines/vm /subscriptions/s/resourcegroups/rg /subscriptions/s"
 	if strings.Join(got, " ") != want {
 		t.Fatalf("got %v", got)
-	}
-	tr[mg.Key()] = mg // a circle
-	if n := len(Chain(tr, id)); n != 32 {
-		t.Fatalf("a circle gave %d", n)
 	}
 }
 
@@ -87,7 +77,11 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again != id {
 			t.Fatalf("%q -> %q -> %q %v", s, id, again, err)
 		}
-		Chain(nil, id)
+		for up, ok := id.Parent(); ok; up, ok = up.Parent() {
+			if len(up.Key()) >= len(id.Key()) {
+				t.Fatalf("%q is above %q", up, id)
+			}
+		}
 		_ = id.Type() + id.Name() + id.ResourceGroupName()
 	})
 }

@@ -53,9 +53,6 @@ func OpenFolder(dir string, wait func(context.Context, time.Duration) error) (*F
 	return &Folder{dir: dir, wait: wait}, nil
 }
 
-// Dir returns the folder's path.
-func (f *Folder) Dir() string { return f.dir }
-
 func unwritable(path string, err error) error {
 	reason := err
 	var pe *fs.PathError

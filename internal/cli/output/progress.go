@@ -61,13 +61,6 @@ func (p *Progress) Start(text string) {
 	p.arm(progressDelay)
 }
 
-// Update changes the text from the next tick on; without Start it does nothing.
-func (p *Progress) Update(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.text = text
-}
-
 // Stop erases the line. Once it has returned nothing more is printed. It may be
 // called at any time and more than once.
 func (p *Progress) Stop() {

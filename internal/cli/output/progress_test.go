@@ -31,15 +31,14 @@ func newTestProgress(terminal bool, width int) (*Progress, *timers, *bytes.Buffe
 
 func TestProgress_AppearsAfterTwoSecondsAndErasesItself(t *testing.T) {
 	p, c, out := newTestProgress(true, 0)
-	p.Start("Creating machine myVM")
+	p.Start("Creating machine\x1b[2J")
 	if out.Len() != 0 || len(c.delays) != 1 || c.delays[0] != 2*time.Second {
 		t.Fatalf("printed %q, delays %v", out.String(), c.delays)
 	}
 	c.fire[0]()
-	p.Update("Starting\x1b[2J")
 	c.fire[1]()
 	p.Stop()
-	want := "\r | Creating machine myVM ..\x1b[K\r / Starting\\x1b[2J ..\x1b[K\r\x1b[K"
+	want := "\r | Creating machine\\x1b[2J ..\x1b[K\r / Creating machine\\x1b[2J ..\x1b[K\r\x1b[K"
 	if out.String() != want {
 		t.Fatalf("got %q", out.String())
 	}
@@ -66,7 +65,6 @@ func TestProgress_QuickCommandPrintsNothing(t *testing.T) {
 func TestProgress_NoTerminalNoTimer(t *testing.T) {
 	p, c, out := newTestProgress(false, 0)
 	p.Start("x")
-	p.Update("y")
 	p.Stop()
 	if out.Len() != 0 || len(c.fire) != 0 {
 		t.Fatalf("got %q and %d timers", out.String(), len(c.fire))
@@ -106,7 +104,7 @@ func TestProgress_ConcurrentUse(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range 200 {
-			p.Update("b")
+			p.Start("b")
 			p.Stop()
 		}
 	}()

@@ -10,8 +10,7 @@ const (
 
 // Query is a compiled expression. It is immutable and safe for concurrent use.
 type Query struct {
-	expression string
-	root       node
+	root node
 }
 
 // Compile parses an expression. Its errors are faults of kind Invalid whose text
@@ -32,11 +31,8 @@ func Compile(expression string) (*Query, error) {
 	if p.peek() != tokenEnd {
 		return nil, p.unexpected("the end or an operator")
 	}
-	return &Query{expression: expression, root: root}, nil
+	return &Query{root: root}, nil
 }
-
-// String returns the expression as it was given.
-func (q *Query) String() string { return q.expression }
 
 // parser is a Pratt parser: each operator binds with its own power.
 type parser struct {
