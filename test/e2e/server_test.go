@@ -91,7 +91,16 @@ func foreignKeys(t *testing.T, state string) {
 func TestServer_PassphraseEncryptsTheKeys(t *testing.T) {
 	state := serverState(t)
 	file := filepath.Join(theWorld.dir, "passphrase")
-	if err := os.WriteFile(file, []byte("correct horse battery staple\n"), 0o644); err != nil { //nolint:gosec // a test's
+	if err := os.WriteFile(file, []byte("correct horse battery staple\n"), 0o644); err != nil { //nolint:gosec // refused first
+		t.Fatal(err)
+	}
+	if err := os.Chown(file, serverUID, serverUID); err != nil {
+		t.Fatal(err)
+	}
+	if r := capture(theWorld.asServer(append(initArgs(state), "--key-passphrase-file", file)...)); r.code == 0 || !strings.Contains(r.err, "chmod 600") {
+		t.Fatalf("a passphrase that everybody reads: %s", r)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if r := capture(theWorld.asServer(append(initArgs(state), "--key-passphrase-file", file)...)); r.code != 0 {
