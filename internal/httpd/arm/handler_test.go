@@ -61,9 +61,11 @@ type people struct{}
 func (people) Tenant() directory.Tenant {
 	return directory.Tenant{ID: tenantID, DisplayName: "Example", Domains: []string{"example.test"}}
 }
-func (people) User(id string) (directory.User, bool) { return directory.User{ID: id}, id == admin }
-func (people) Group(string) (directory.Group, bool)  { return directory.Group{}, false }
-func (people) GroupsOf(string) []string              { return nil }
+func (people) User(id string) (directory.User, bool) {
+	return directory.User{ID: id}, id == admin || id == nobody
+}
+func (people) Group(string) (directory.Group, bool) { return directory.Group{}, false }
+func (people) GroupsOf(string) []string             { return nil }
 func (people) ServicePrincipal(string) (directory.ServicePrincipal, bool) {
 	return directory.ServicePrincipal{}, false
 }
