@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -183,6 +184,7 @@ func TestDenial_AgentStoppedAndKilled(t *testing.T) {
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the refusal took %s", took)
 	}
+	refused(t, p.sshIP(m, "true"), "login service does not answer", "sally agent status")
 	began = time.Now()
 	if r := m.ssh("azureuser", []string{"-i", m.key}, "sudo", "-n", "whoami"); strings.TrimSpace(r.out) != "root" || time.Since(began) > 3*time.Second {
 		t.Errorf("azureuser with the agent stopped (%s): %s", time.Since(began), r)
@@ -309,4 +311,36 @@ func certificate(t *testing.T, p *person) identity {
 	i := identity{key: newKey(t, dir), cert: dir + "/cert.pub"}
 	p.must(t, "ssh", "cert", "--file", i.cert, "--public-key-file", i.key+".pub")
 	return i
+}
+
+// TestScopes_InheritDownwards: a role at the management group, the subscription
+// and the resource itself opens the machine; the article's login roles can be
+// assigned at each.
+func TestScopes_InheritDownwards(t *testing.T) {
+	m := machine(t, "myVM")
+	a := admin(t)
+	sub := "/subscriptions/" + a.must(t, "account", "show", "--query", "id", "-o", "tsv")
+	tenant := a.must(t, "account", "show", "--query", "tenantId", "-o", "tsv")
+	for name, at := range map[string]string{"root": "/providers/Microsoft.Management/managementGroups/" + tenant, "subscription": sub, "group": sub + "/resourceGroups/" + group, "resource": m.id} {
+		p := newUser(t, "scope-"+name)
+		id := grant(t, roleUser, p.name, at)
+		allowedSoon(t, p, m)
+		a.must(t, "role", "assignment", "delete", "--ids", id)
+		refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned")
+	}
+}
+
+// TestConfig_ByAddress: a configuration made for an address alone.
+func TestConfig_ByAddress(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "byaddress")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	cfg := t.TempDir() + "/cfg"
+	p.must(t, "ssh", "config", "--file", cfg, "--ip", m.host)
+	cmd := exec.Command("ssh", "-F", cfg, "-o", "BatchMode=yes", m.host, "whoami")
+	cmd.Env = p.command().Env
+	if err := wants(capture(cmd), p.name); err != nil {
+		t.Fatal(err)
+	}
 }
