@@ -241,7 +241,6 @@ type rootPart struct {
 	delivered []control.Op
 	acked     []string
 	refuse    error
-	changed   chan struct{}
 }
 
 func (r *rootPart) Ask(ctx context.Context, q control.Request) (control.Answer, error) {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +59,6 @@ type rig struct {
 }
 
 type fakeWiring struct {
-	mu    sync.Mutex
 	wired bool
 	check error
 	apply error
