@@ -1,10 +1,54 @@
 #!/bin/bash
-# gofmt, vet, staticcheck and govulncheck at pinned versions. govulncheck needs
-# its database from the network; where that cannot be reached it says so and
-# does not fail the run.
+# gofmt, vet, go.mod, staticcheck, dead code and govulncheck, the tools at
+# pinned versions. govulncheck needs its database from the network; where that
+# cannot be reached it says so and the run goes on.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }
-go vet ./... && go vet -tags e2e ./... || exit 1
-go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -tags e2e ./... || exit 1
-go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./... || echo "govulncheck did not finish; its answer above says whether it found something or could not reach its database"
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.7.0
+deadcode=golang.org/x/tools/cmd/deadcode@v0.46.0
+govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.1.4
+failed=0
+
+check() { # name, command...
+  local name=$1 out; shift
+  if out=$("$@" 2>&1) && [ -z "$out" ]; then
+    echo "ok      $name"
+  else
+    echo "FAILED  $name"
+    echo "$out"
+    failed=1
+  fi
+}
+
+# tool fetches and builds a tool, so that what it prints later is its own.
+tool() { go run "$1" -h >/dev/null 2>&1; }
+
+# The reader of the name service file is what tests hold the writer and the C
+# module to; String is how a format is named in test output.
+dead() {
+  go run "$deadcode" -f '{{range .Funcs}}{{println .Position .Name}}{{end}}' ./cmd/... ./test/... |
+    grep -vE '^$|/agent/shim/nss(file|read)\.go|Format\.String$'
+  return 0
+}
+
+# vulnerabilities passes where the database could not be asked.
+vulnerabilities() {
+  local out
+  out=$(go run "$govulncheck" ./... 2>&1) && return 0
+  if grep -qE 'fetching vulnerabilities|Forbidden|no such host|dial tcp|connection refused|timeout' <<<"$out"; then
+    echo "        govulncheck could not reach its database: $(tail -n 1 <<<"$out" | cut -c1-200)" >&3
+    return 0
+  fi
+  echo "$out"
+  return 1
+}
+
+exec 3>&1
+check gofmt gofmt -l cmd internal test
+check vet go vet ./...
+check "vet, end to end tests" go vet -tags e2e ./...
+check "go.mod is tidy" go mod tidy -diff
+tool "$staticcheck"; check staticcheck go run "$staticcheck" -tags e2e ./...
+tool "$deadcode"; check "dead code" dead
+tool "$govulncheck"; check govulncheck vulnerabilities
+exit "$failed"
