@@ -60,6 +60,8 @@ func report(config Config, cmd *cobra.Command, err error) int {
 		text = "the command was interrupted"
 	case errors.As(err, &usage):
 		text, code = usage.text, exitUsage
+	case strings.HasPrefix(err.Error(), "required flag(s)"): // cobra's own, of server, agent and lab
+		text, code = err.Error(), exitUsage
 	case client.IsNotFound(err) && cmd != nil && cmd.Name() == "show":
 		text, code = err.Error(), exitNotFound
 	default:
