@@ -43,6 +43,18 @@ func logTo(cmd *exec.Cmd, path string) error {
 	return nil
 }
 
+// said adds the end of a log to an error.
+func said(err error, log string) error {
+	if err == nil {
+		return nil
+	}
+	text, readErr := os.ReadFile(log)
+	if readErr != nil {
+		return err
+	}
+	return fmt.Errorf("%w; %s ends with: %s", err, filepath.Base(log), text[max(0, len(text)-600):])
+}
+
 func chownAll(dir string, uid int) error {
 	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, uid, uid))

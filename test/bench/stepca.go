@@ -66,13 +66,13 @@ func newStepCA(ctx context.Context, program, dir string) (*stepCA, error) {
 	if err := s.process.Start(); err != nil {
 		return nil, err
 	}
-	return s, until(ctx, 20*time.Second, func() error {
+	return s, said(until(ctx, 20*time.Second, func() error {
 		conn, err := tls.Dial("tcp", s.address, s.tls)
 		if err != nil {
 			return err
 		}
 		return conn.Close()
-	})
+	}), dir+".log")
 }
 
 func (s *stepCA) close() { stop(s.process) }

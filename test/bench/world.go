@@ -123,10 +123,10 @@ func (w *world) startServer(ctx context.Context) error {
 	if err := errors.Join(logTo(w.server, w.path("server.log")), w.server.Start()); err != nil {
 		return err
 	}
-	return until(ctx, 20*time.Second, func() error {
+	return said(until(ctx, 20*time.Second, func() error {
 		_, err := w.trust()
 		return err
-	})
+	}), w.path("server.log"))
 }
 
 func (w *world) startLab(ctx context.Context) error {
@@ -145,10 +145,10 @@ func (w *world) startLab(ctx context.Context) error {
 	if err := errors.Join(logTo(w.lab, w.path("lab.log")), w.lab.Start()); err != nil {
 		return err
 	}
-	return until(ctx, 20*time.Second, func() error {
+	return said(until(ctx, 20*time.Second, func() error {
 		_, err := w.run("lab", "status", "--socket", socket)
 		return err
-	})
+	}), w.path("lab.log"))
 }
 
 // people changes the one-time password and signs the administrator in.
