@@ -8,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,15 +20,14 @@ import (
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 // world is a tenant on a real store.
 type world struct {
 	t     *testing.T
-	store *store.Store
+	store *storetest.Store
 	now   time.Time
-	mu    sync.Mutex
-	at    int64
 	dir   *directory.Index
 	rbac  *rbac.Index
 	svc   *directory.Service
@@ -44,29 +42,21 @@ const secret = "four unrelated words"
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil)}
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: func() time.Time { return w.now }, Writer: "w"})
-	w.must(err)
-	t.Cleanup(func() { _ = s.Close() })
-	w.store = s
+	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	w.svc = directory.NewService(directory.Config{
-		Write: func(ctx context.Context, f func(directory.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write: storetest.Write[directory.Tx](w.store),
 		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac}, Rand: rand.Reader,
 	})
+	var err error
 	w.cred, err = credential.NewService(credential.Config{
-		Write: func(ctx context.Context, f func(credential.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
-		Read: func(ctx context.Context, f func(credential.Tx) error) error {
-			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write:     storetest.Write[credential.Tx](w.store),
+		Read:      storetest.Read[credential.Tx](w.store),
 		Directory: w.svc, Slots: credential.NewFairSlots(4), Rand: rand.Reader, Key: make([]byte, 32), Cost: credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1},
 	})
 	w.must(err)
 	w.first, err = w.cred.NewOneTime()
 	w.must(err)
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		_, u, err := w.svc.Bootstrap(tx, audit.By{Type: audit.Task}, directory.Bootstrap{DisplayName: "Corp", Domain: "corp.example", AdminUPN: "root@corp.example", AdminName: "Root"})
 		if err != nil {
 			return err
@@ -81,7 +71,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) role(role, principal string) {
 	w.t.Helper()
 	w.roles++
-	w.must(w.write(w.t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(w.t.Context(), func(tx *store.Tx) error {
 		return tx.PutRoleAssignment(rbac.Assignment{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", w.roles), Scope: scope.Directory(), RoleID: role, PrincipalID: principal})
 	}))
 }
@@ -91,30 +81,6 @@ func (w *world) must(err error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-func (w *world) write(ctx context.Context, f func(*store.Tx) error) error {
-	if err := w.store.Write(ctx, f); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	changes, err := w.store.Changes(ctx, w.at, 10_000)
-	if err != nil {
-		return err
-	}
-	return w.store.Read(ctx, func(tx *store.Tx) error {
-		for _, c := range changes {
-			w.at = c.Position
-			if err := w.dir.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-			if err := w.rbac.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 func (w *world) by(id string) audit.By {

@@ -200,7 +200,7 @@ func TestRights_BuiltInAndManagedIdentities(t *testing.T) {
 	if _, err := w.svc.CreateServicePrincipal(t.Context(), by, directory.LinuxSignIn); !fault.Is(err, fault.Conflict) {
 		t.Errorf("twice: %v", err)
 	}
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		uid, err := tx.NextPOSIXID()
 		if err != nil {
 			return err

@@ -1,9 +1,7 @@
 package directory_test
 
 import (
-	"context"
 	"crypto/rand"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -14,14 +12,14 @@ import (
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 // world is a tenant on a real store with both indexes kept up to date.
 type world struct {
 	t     *testing.T
-	store *store.Store
+	store *storetest.Store
 	now   time.Time
-	at    int64
 	dir   *directory.Index
 	rbac  *rbac.Index
 	svc   *directory.Service
@@ -33,25 +31,16 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil)}
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: func() time.Time { return w.now }, Writer: "w"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	w.store = s
+	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	w.svc = directory.NewService(directory.Config{
-		Write: func(ctx context.Context, f func(directory.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write: storetest.Write[directory.Tx](w.store),
 		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac}, Rand: rand.Reader,
 	})
 	w.roles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{
-		Write: func(ctx context.Context, f func(rbac.DirectoryTx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write: storetest.Write[rbac.DirectoryTx](w.store),
 		Index: w.rbac, Directory: w.dir, Rand: rand.Reader,
 	})
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		_, u, err := w.svc.Bootstrap(tx, audit.By{Type: audit.Task}, directory.Bootstrap{DisplayName: "Corp", Domain: "corp.example", AdminUPN: "root@corp.example", AdminName: "Root"})
 		w.admin = u
 		return err
@@ -67,35 +56,12 @@ func (w *world) must(err error) {
 	}
 }
 
-// write does what the server does: after the commit, the indexes follow.
-func (w *world) write(ctx context.Context, f func(*store.Tx) error) error {
-	if err := w.store.Write(ctx, f); err != nil {
-		return err
-	}
-	changes, err := w.store.Changes(ctx, w.at, 10_000)
-	if err != nil {
-		return err
-	}
-	return w.store.Read(ctx, func(tx *store.Tx) error {
-		for _, c := range changes {
-			w.at = c.Position
-			if err := w.dir.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-			if err := w.rbac.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 func (w *world) assign(at, role, principal string) {
 	w.t.Helper()
 	id, err := scope.Parse(at)
 	w.must(err)
 	w.users++
-	w.must(w.write(w.t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(w.t.Context(), func(tx *store.Tx) error {
 		return tx.PutRoleAssignment(rbac.Assignment{ID: "00000000-0000-4000-8000-" + pad(w.users), Scope: id, RoleID: role, PrincipalID: principal})
 	}))
 }
@@ -121,7 +87,7 @@ func (w *world) by(id string) audit.By {
 func (w *world) user(name string, roles ...string) directory.User {
 	w.t.Helper()
 	var u directory.User
-	w.must(w.write(w.t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(w.t.Context(), func(tx *store.Tx) error {
 		var err error
 		u, err = w.svc.CreateUserIn(tx, w.by(w.admin.ID), directory.NewUser{UPN: name + "@corp.example", DisplayName: name, Enabled: true})
 		return err
@@ -179,7 +145,7 @@ func TestBootstrap_MakesTenantClientsAndAdministrator(t *testing.T) {
 	if u, ok := w.dir.UserByUPN("ROOT@corp.example"); !ok || u.ID != w.admin.ID || u.UID < directory.FirstPOSIXID {
 		t.Errorf("administrator: %+v", u)
 	}
-	err := w.store.Write(t.Context(), func(tx *store.Tx) error {
+	err := w.store.Store.Write(t.Context(), func(tx *store.Tx) error {
 		_, _, err := w.svc.Bootstrap(tx, audit.By{}, directory.Bootstrap{DisplayName: "X", Domain: "x.example", AdminUPN: "a@x.example", AdminName: "A"})
 		return err
 	})
@@ -207,7 +173,7 @@ func TestPOSIXID_CVE_2024_9312_NeverReused(t *testing.T) {
 func TestUser_DuplicateUPNIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.user("alice")
-	err := w.store.Write(t.Context(), func(tx *store.Tx) error {
+	err := w.store.Store.Write(t.Context(), func(tx *store.Tx) error {
 		_, err := w.svc.CreateUserIn(tx, audit.By{}, directory.NewUser{UPN: "ALICE@corp.example", DisplayName: "x"})
 		return err
 	})

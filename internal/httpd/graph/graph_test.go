@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +26,7 @@ import (
 	"sallyport/internal/route"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 const base = "https://sally.corp.example"
@@ -34,9 +34,8 @@ const base = "https://sally.corp.example"
 // world is a Graph surface on a real store; a bearer token is an object id.
 type world struct {
 	t     *testing.T
-	store *store.Store
+	store *storetest.Store
 	now   time.Time
-	at    int64
 	dir   *directory.Index
 	rbac  *rbac.Index
 	cred  *credential.Service
@@ -66,33 +65,23 @@ func (w *world) must(err error) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil)}
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: func() time.Time { return w.now }, Writer: "w"})
-	w.must(err)
-	t.Cleanup(func() { _ = s.Close() })
-	w.store = s
+	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	svc := directory.NewService(directory.Config{
-		Write: func(ctx context.Context, f func(directory.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write: storetest.Write[directory.Tx](w.store),
 		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac}, Rand: rand.Reader,
 	})
+	var err error
 	w.cred, err = credential.NewService(credential.Config{
-		Write: func(ctx context.Context, f func(credential.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
-		Read: func(ctx context.Context, f func(credential.Tx) error) error {
-			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write:     storetest.Write[credential.Tx](w.store),
+		Read:      storetest.Read[credential.Tx](w.store),
 		Directory: svc, Slots: credential.NewFairSlots(2), Rand: rand.Reader, Key: make([]byte, 32), Cost: credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1},
 	})
 	w.must(err)
 	roles := rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{
-		Write: func(ctx context.Context, f func(rbac.DirectoryTx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
+		Write: storetest.Write[rbac.DirectoryTx](w.store),
 		Index: w.rbac, Directory: w.dir, Rand: rand.Reader,
 	})
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		_, u, err := svc.Bootstrap(tx, audit.By{Type: audit.Task}, directory.Bootstrap{DisplayName: "Corp", Domain: "corp.example", AdminUPN: "root@corp.example", AdminName: "Root"})
 		if err != nil {
 			return err
@@ -113,28 +102,6 @@ func newWorld(t *testing.T) *world {
 		Now: func() time.Time { return w.now }, Rand: rand.Reader, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	w.must(err)
 	return w
-}
-
-func (w *world) write(ctx context.Context, f func(*store.Tx) error) error {
-	if err := w.store.Write(ctx, f); err != nil {
-		return err
-	}
-	changes, err := w.store.Changes(ctx, w.at, 10_000)
-	if err != nil {
-		return err
-	}
-	return w.store.Read(ctx, func(tx *store.Tx) error {
-		for _, c := range changes {
-			w.at = c.Position
-			if err := w.dir.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-			if err := w.rbac.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // do sends a request as a principal and wants a status.

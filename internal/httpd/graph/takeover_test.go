@@ -17,7 +17,7 @@ const (
 
 func (w *world) role(id, role, principal string) {
 	w.t.Helper()
-	w.must(w.write(w.t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(w.t.Context(), func(tx *store.Tx) error {
 		return tx.PutRoleAssignment(rbac.Assignment{ID: id, Scope: scope.Directory(), RoleID: role, PrincipalID: principal})
 	}))
 }
@@ -37,7 +37,7 @@ func TestGraph_TakeOverIsRefused(t *testing.T) {
 	app := w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"strong"}`, 201)
 	sp := w.do(w.admin, "POST", "/v1.0/servicePrincipals", `{"appId":"`+str(app, "appId")+`"}`, 201)
 	w.role("00000000-0000-4000-8000-0000000000a4", rbac.GlobalAdministrator, str(sp, "id"))
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		uid, err := tx.NextPOSIXID()
 		if err != nil {
 			return err

@@ -349,7 +349,7 @@ func TestManagementGroups_InheritanceFollowsMoves(t *testing.T) {
 
 func TestBootstrap_OnceOnly(t *testing.T) {
 	w := newWorld(t)
-	err := w.write(t.Context(), func(tx *store.Tx) error { return types.Bootstrap(tx, audit.By{}, types.Setup{TenantID: tenantID}) })
+	err := w.store.Write(t.Context(), func(tx *store.Tx) error { return types.Bootstrap(tx, audit.By{}, types.Setup{TenantID: tenantID}) })
 	if code(err) != "DeploymentExists" {
 		t.Fatalf("%v", err)
 	}

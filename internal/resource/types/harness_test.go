@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 const (
@@ -125,7 +125,7 @@ type world struct {
 	t        *testing.T
 	ahead    atomic.Int64 // nanoseconds since the beginning of the test's time
 	mu       sync.Mutex
-	store    *store.Store
+	store    *storetest.Store
 	rights   *rbac.Index
 	tree     *resource.Tree
 	machines *types.Machines
@@ -133,44 +133,30 @@ type world struct {
 	auth     types.Authorization
 	accounts types.Accounts
 	lab      *lab
-	position int64
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, tree: resource.NewTree(), machines: types.NewMachines(),
 		lab: &lab{power: map[string]string{}, agents: map[string]types.AgentState{}}}
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Writer: "w", Now: func() time.Time {
+	w.rights = rbac.NewIndex(w.tree)
+	w.store = storetest.New(t, func() time.Time {
 		w.advance(time.Microsecond)
 		return w.now()
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	w.store, w.rights = s, rbac.NewIndex(w.tree)
+	}, storetest.Index(w.tree.Refresh), storetest.Index(w.machines.Refresh), storetest.Index(w.rights.Refresh))
+	var err error
 	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: rand.Reader}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader,
-		Write: func(ctx context.Context, f func(resource.Tx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
-		Read: func(ctx context.Context, f func(resource.Tx) error) error {
-			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
-		}})
+		Write: storetest.Write[resource.Tx](w.store),
+		Read:  storetest.Read[resource.Tx](w.store)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.auth = types.Authorization{Engine: w.engine, Roles: w.rights, People: people{},
-		Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		}}
+		Write: storetest.Write[types.AuthorizationTx](w.store)}
 	w.accounts = types.Accounts{Engine: w.engine, Tenant: people{}.Tenant,
-		Write: func(ctx context.Context, f func(types.AccountsTx) error) error {
-			return w.write(ctx, func(tx *store.Tx) error { return f(tx) })
-		},
-		Read: func(ctx context.Context, f func(types.AccountsTx) error) error {
-			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
-		}}
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+		Write: storetest.Write[types.AccountsTx](w.store),
+		Read:  storetest.Read[types.AccountsTx](w.store)}
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		return types.Bootstrap(tx, audit.By{Type: audit.Task}, types.Setup{TenantID: tenantID, AdministratorID: admin, SubscriptionID: subID, SubscriptionName: "Main",
 			Assignments: [2]string{"00000000-0000-4000-8000-0000000000f1", "00000000-0000-4000-8000-0000000000f2"}})
 	}))
@@ -182,29 +168,6 @@ func (w *world) now() time.Time {
 }
 
 func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
-
-// write also follows the feed, as the server's does before it answers.
-func (w *world) write(ctx context.Context, f func(*store.Tx) error) error {
-	err := w.store.Write(ctx, f)
-	ctx = context.WithoutCancel(ctx) // what was committed is followed
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	changes, feedErr := w.store.Changes(ctx, w.position, 1000)
-	w.must(feedErr)
-	for _, c := range changes {
-		w.position = c.Position
-		w.must(w.store.Read(ctx, func(tx *store.Tx) error {
-			if err := w.tree.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-			if err := w.machines.Refresh(tx, c.Kind, c.Key); err != nil {
-				return err
-			}
-			return w.rights.Refresh(tx, c.Kind, c.Key)
-		}))
-	}
-	return err
-}
 
 func (w *world) must(err error) {
 	w.t.Helper()

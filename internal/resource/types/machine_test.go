@@ -177,7 +177,7 @@ func TestIdentity_NewPrincipalEachTimeAndItsGrantsDie(t *testing.T) {
 	if first == "" {
 		t.Fatal("no identity")
 	}
-	w.must(w.write(t.Context(), func(tx *store.Tx) error {
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
 		return tx.PutRoleAssignment(rbac.Assignment{ID: "x", Scope: id(sub), RoleID: rbac.Reader, PrincipalID: first, PrincipalType: "ServicePrincipal"})
 	}))
 	revision := w.want().Revision
@@ -416,7 +416,7 @@ func TestWorker_LeaseIsHeldByOneAndEndsByItself(t *testing.T) {
 	w := newWorld(t)
 	w.mustPut(rg, `{"location":"southcentralus"}`)
 	lease := func() (until time.Time, ok bool) {
-		w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+		w.must(w.store.Store.Write(t.Context(), func(tx *store.Tx) error {
 			var err error
 			until = tx.Now().Add(time.Minute)
 			_, ok, err = tx.LeaseResource(until)
@@ -437,7 +437,7 @@ func TestWorker_LeaseIsHeldByOneAndEndsByItself(t *testing.T) {
 		lease time.Time
 		held  bool
 	}{{first, false}, {second, true}, {second, false}} {
-		w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+		w.must(w.store.Store.Write(t.Context(), func(tx *store.Tx) error {
 			held, err := tx.SettleResource(id(rg).Key(), end.lease, tx.Now())
 			if held != end.held {
 				t.Errorf("a lease until %s was held: %v", end.lease, held)
