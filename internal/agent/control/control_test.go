@@ -133,18 +133,31 @@ func TestClient_RefusesAnImpostor(t *testing.T) {
 	}
 }
 
-// TestServe_OnlyRootDecidesAboutHomes needs a caller who is not root; the
-// decision is made on the uid alone.
+// The network part may deliver and ask, and decides nothing; nobody else is
+// answered. Whoever runs this test is one uid only, so the decision is asked
+// itself, and then the socket whether it asks it.
 func TestServe_OnlyRootDecidesAboutHomes(t *testing.T) {
-	if os.Geteuid() == 0 {
-		c := listen(t, 4242)
-		if _, err := c.Ask(context.Background(), Request{Op: OpAdopt, Name: "x"}); fault.As(err).Code != "NoGood" {
-			t.Fatalf("root was refused: %v", err)
+	const network, stranger = 998, 1000
+	c := ServerConfig{Network: network}
+	for uid, ok := range map[uint32]bool{0: true, network: true, stranger: false, ^uint32(0): false} {
+		if err := c.admit(uid); (err == nil) != ok {
+			t.Errorf("uid %d: %v", uid, err)
 		}
-		return
 	}
-	c := listen(t, uint32(os.Geteuid()))
-	if _, err := c.Ask(context.Background(), Request{Op: OpAdopt, Name: "x"}); fault.As(err).Code != "RootOnly" {
+	for _, op := range []Op{OpStatus, OpManifest, OpSnapshot, OpEvents, OpHostProof, OpHostCertificate, OpHomes, OpAdopt, OpArchive} {
+		decides := op == OpAdopt || op == OpArchive
+		if err := permit(network, op); fault.Is(err, fault.Forbidden) != decides {
+			t.Errorf("the network part and %s: %v", op, err)
+		}
+		if err := permit(0, op); err != nil {
+			t.Errorf("root and %s: %v", op, err)
+		}
+	}
+	want := "NoGood" // the handler's word: root got through to it
+	if os.Geteuid() != 0 {
+		want = "RootOnly"
+	}
+	if _, err := listen(t, uint32(os.Geteuid())).Ask(context.Background(), Request{Op: OpAdopt, Name: "x"}); fault.As(err).Code != want {
 		t.Fatalf("%v", err)
 	}
 }

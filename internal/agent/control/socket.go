@@ -65,8 +65,8 @@ func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	if uid != 0 && uid != c.Network {
-		return fault.New(fault.Forbidden, "ControlPeerNotAllowed", "uid %d may not ask here", uid)
+	if err := c.admit(uid); err != nil {
+		return err
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -76,8 +76,8 @@ func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn) error {
 		return err
 	}
 	r, err := ParseRequest(b)
-	if err == nil && uid != 0 && (r.Op == OpAdopt || r.Op == OpArchive) {
-		err = fault.New(fault.Forbidden, "RootOnly", "only root decides about homes")
+	if err == nil {
+		err = permit(uid, r.Op)
 	}
 	var a Answer
 	if err == nil {
@@ -90,6 +90,22 @@ func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn) error {
 		return err
 	}
 	return write(conn, a, maxAnswer)
+}
+
+// admit says who is answered at all.
+func (c ServerConfig) admit(uid uint32) error {
+	if uid == 0 || uid == c.Network {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "ControlPeerNotAllowed", "uid %d may not ask here", uid)
+}
+
+// permit says what one who is answered may ask.
+func permit(uid uint32, op Op) error {
+	if uid != 0 && (op == OpAdopt || op == OpArchive) {
+		return fault.New(fault.Forbidden, "RootOnly", "only root decides about homes")
+	}
+	return nil
 }
 
 func peer(conn *net.UnixConn) (uint32, error) {

@@ -67,7 +67,8 @@ func TestAbuse_OneGroupsOwnerReachesNoOther(t *testing.T) {
 		{"PUT", "/microsoft.directory" + grant + "00000000-0000-4000-8000-0000000000b3", assignment(rbac.GlobalAdministrator, nobody), refused},
 		{"PUT", "/providers/Microsoft.Management/managementGroups/" + tenantID + grant + "00000000-0000-4000-8000-0000000000b3", assignment(rbac.Owner, nobody), refused},
 		{"DELETE", group + grant + theirs, "", refused},
-		{"PUT", mine + grant + theirs, assignment(rbac.Owner, nobody), http.StatusConflict}, // another's assignment by its name, from his own scope
+		{"PUT", mine + grant + theirs, assignment(rbac.Owner, nobody), http.StatusConflict},      // another's assignment by its name, from his own scope
+		{"PUT", mine + grant + theirs, assignment(rbac.VMUserLogin, admin), http.StatusConflict}, // the very same, moved to his scope
 		{"PUT", mine + grant + "00000000-0000-4000-8000-0000000000f1", assignment(rbac.Owner, nobody), http.StatusConflict},
 		{"DELETE", mine + grant + theirs, "", http.StatusNoContent}, // nothing there, says Azure, and nothing happens
 		{"GET", mine + grant + theirs, "", unknown},
