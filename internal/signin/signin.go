@@ -189,7 +189,14 @@ func (s *Service) Current(ctx context.Context, by audit.By, cookie string) (Sess
 	}
 	if by.At.Sub(n.SeenAt) >= touchEvery {
 		n.SeenAt = by.At
-		if err := s.cfg.Write(ctx, func(tx Tx) error { return tx.TouchSignInSession(n.ID, by.At, n.Tries) }); err != nil {
+		err := s.cfg.Write(ctx, func(tx Tx) error {
+			now, found, err := tx.SignInSession(n.KeyHash)
+			if err != nil || !found {
+				return err
+			}
+			return tx.TouchSignInSession(now.ID, by.At, now.Tries)
+		})
+		if err != nil {
 			return Session{}, directory.User{}, false, err
 		}
 	}
@@ -197,20 +204,24 @@ func (s *Service) Current(ctx context.Context, by audit.By, cookie string) (Sess
 }
 
 // Miss counts a wrong device code; after MaxTries the session is ended and over
-// is true.
+// is true. The count is the store's, not n's: codes that are tried in parallel
+// count each.
 func (s *Service) Miss(ctx context.Context, by audit.By, n Session) (over bool, err error) {
-	n.Tries++
 	by.Principal, by.Type, by.Session = n.UserID, audit.User, n.ID
 	err = s.cfg.Write(ctx, func(tx Tx) error {
 		if err := tx.Audit(by, audit.Event{Type: "device.code", Outcome: audit.Denied, Target: n.UserID, Detail: map[string]string{"reason": "unknown code"}}); err != nil {
 			return err
 		}
-		if n.Tries >= MaxTries {
+		now, found, err := tx.SignInSession(n.KeyHash)
+		if err != nil {
+			return err
+		}
+		if over = !found || now.Tries+1 >= MaxTries; over {
 			return tx.EndSignInSession(n.ID)
 		}
-		return tx.TouchSignInSession(n.ID, by.At, n.Tries)
+		return tx.TouchSignInSession(n.ID, by.At, now.Tries+1)
 	})
-	return n.Tries >= MaxTries, err
+	return over, err
 }
 
 // End signs a browser out. A cookie that means nothing is not an error.

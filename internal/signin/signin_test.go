@@ -216,6 +216,28 @@ func TestMiss_TenWrongCodesEndTheSession(t *testing.T) {
 	}
 }
 
+// Codes that are tried in parallel all hold the session as it was before.
+func TestMiss_ParallelTriesCountEach(t *testing.T) {
+	s, w := newService(t)
+	cookie, _, err := s.Begin(t.Context(), by(at()), w.users[aliceID], Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale, _, _, err := s.Current(t.Context(), by(at()), cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= MaxTries+2; i++ {
+		over, err := s.Miss(t.Context(), by(at()), stale)
+		if err != nil || over != (i >= MaxTries) {
+			t.Fatal(i, over, err)
+		}
+	}
+	if _, _, ok, _ := s.Current(t.Context(), by(at()), cookie); ok {
+		t.Fatal("the session lives on")
+	}
+}
+
 func TestStep_ProofIsBound(t *testing.T) {
 	s, _ := newService(t)
 	p := s.Prove(StepPassword, "request", "session", at())
