@@ -27,10 +27,10 @@ step "prepare the machines' root filesystem (cached afterwards)" rootfs
 install -m 0755 "$sally" "$state/sally"
 init() { asuid "$state/sally" server init --state "$state/server" --domain $domain --url "https://localhost:$port" --password-file "$state/server/first-password" --address-file "$state/server/address"; }
 step "make the deployment: keys, directory, first administrator" init
-listening() { (exec 3<>"/dev/tcp/127.0.0.1/$port"); }
+ready() { "$state/sally" server status --server "$(cat "$state/server/address")"; }
 server() {
   start server setpriv --reuid $uid --regid $uid --clear-groups --no-new-privs "$state/sally" server run --state "$state/server" --listen "127.0.0.1:$port" --lab-socket "$state/lab.sock"
-  waitfor 10 listening
+  waitfor 10 ready
 }
 lab() {
   start lab "$state/sally" lab serve --socket "$state/lab.sock" --owner $uid --state "$state/lab" --rootfs "$(cat "$state/layer"):$(cat "$state/rootfs")" --server-addr "127.0.0.1:$port"

@@ -1,17 +1,19 @@
 package route
 
+import "sallyport/internal/machine/protocol"
+
 // machineRows is the machine protocol (docs/machine-protocol.md). Join is a
 // Client door: the token in its body is the proof, the TLS key what it is for.
 func machineRows() []Row {
 	const why = "the machine's own key is the right: every operation is about the machine that asks"
 	return []Row{
 		{ID: "machine.join", Method: "POST", Pattern: "/machine/v1/join", Door: Client, Surface: Agent, Limiter: "login",
-			Why: "the join token in the body is the right"},
+			Why: "the join token in the body is the right", Request: protocol.JoinRequest{}, Response: protocol.JoinAnswer{}},
 		{ID: "machine.poll", Method: "POST", Pattern: "/machine/v1/poll", Door: Machine, Surface: Agent, Limiter: "read",
-			Why: why},
+			Why: why, Request: protocol.PollRequest{}, Response: protocol.PollAnswer{}},
 		{ID: "machine.report", Method: "POST", Pattern: "/machine/v1/report", Door: Machine, Surface: Agent, Limiter: "write",
-			Why: why},
+			Why: why, Request: protocol.Report{}},
 		{ID: "machine.hostcertificate", Method: "POST", Pattern: "/machine/v1/hostcertificate", Door: Machine, Surface: Agent, Limiter: "write",
-			Why: why},
+			Why: why, Request: protocol.HostCertificateRequest{}, Response: protocol.HostCertificateAnswer{}},
 	}
 }

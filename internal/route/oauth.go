@@ -1,5 +1,7 @@
 package route
 
+import "sallyport/internal/machine/protocol"
+
 // oauthRows is the directory's protocol side. {tenant} is the tenant's id, a
 // verified domain, common, organizations or adfs.
 func oauthRows() []Row {
@@ -19,6 +21,6 @@ func oauthRows() []Row {
 		{ID: "oauth.device", Method: "POST", Pattern: "/{tenant}/oauth2/v2.0/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
 		{ID: "oauth.deviceADFS", Method: "POST", Pattern: "/{tenant}/oauth2/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
 		{ID: "oauth.password", Method: "POST", Pattern: "/sallyport/v1/password", Door: Public, Surface: Agent, Why: "the present password is the proof", Limiter: "login"},
-		{ID: "oauth.manifest", Method: "GET", Pattern: "/.well-known/sallyport/manifest", Door: Public, Surface: Agent, Why: "signed public keys; readers pin the signing key", Limiter: "read"},
+		{ID: "oauth.manifest", Method: "GET", Pattern: "/.well-known/sallyport/manifest", Door: Public, Surface: Agent, Why: "signed public keys; readers pin the signing key", Limiter: "read", Response: protocol.SignedManifest{}},
 	}
 }

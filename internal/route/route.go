@@ -49,7 +49,7 @@ type Row struct {
 }
 
 // All returns every row, in the order: OAuth, pages, Resource Manager, Graph,
-// machines.
+// machines, operations.
 func All() []Row {
 	var rows []Row
 	rows = append(rows, oauthRows()...)
@@ -57,5 +57,6 @@ func All() []Row {
 	rows = append(rows, armRows()...)
 	rows = append(rows, graphRows()...)
 	rows = append(rows, machineRows()...)
+	rows = append(rows, operationsRows()...)
 	return rows
 }

@@ -20,7 +20,7 @@ import (
 // Command returns `sally server`.
 func Command() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Run a Sallyport server."}
-	cmd.AddCommand(initCommand(), runCommand())
+	cmd.AddCommand(initCommand(), runCommand(), statusCommand(), openapiCommand())
 	return cmd
 }
 

@@ -50,6 +50,7 @@ type deployment struct {
 	signed   protocol.SignedManifest
 	manifest protocol.Manifest
 	follow   *follower
+	lag      *lagMeter
 
 	directory   *directory.Index
 	roles       *rbac.Index
@@ -76,7 +77,7 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 	if err := privateDir(cfg.State); err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, store.Config{Path: filepath.Join(cfg.State, storeFile), Now: cfg.Now, Writer: writerName})
+	st, err := store.Open(ctx, cfg.storeConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +86,11 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	return d, nil
+}
+
+// storeConfig says where a deployment's store is.
+func (c Config) storeConfig() store.Config {
+	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName}
 }
 
 func (d *deployment) connect(ctx context.Context) error {
@@ -171,6 +177,7 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 		return errors.Join(d.directory.Load(t), d.tree.Load(t), d.roles.Load(t), d.machineKeys.Load(t), d.wanted.Load(t))
 	})
 	d.follow = newFollower(d.store, at, d.cfg.Log, indexes{d})
+	d.lag = &lagMeter{at: positions{stored: d.store.Position, indexed: d.follow.Position}}
 	return err
 }
 

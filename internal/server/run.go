@@ -22,6 +22,7 @@ import (
 	"sallyport/internal/httpd/graph"
 	httpmachine "sallyport/internal/httpd/machine"
 	httpoauth "sallyport/internal/httpd/oauth"
+	"sallyport/internal/httpd/operations"
 	httpsignin "sallyport/internal/httpd/signin"
 	"sallyport/internal/keystore"
 	"sallyport/internal/machine/protocol"
@@ -82,6 +83,7 @@ func (d *deployment) serve(ctx context.Context) error {
 		return nil
 	})
 	tasks.Go(func() error { return d.sweep(ctx) })
+	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error {
 		d.cfg.Log.Info("serving", "listen", listener.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
 		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
@@ -172,6 +174,11 @@ func (d *deployment) doors() (http.Handler, error) {
 	pages.Mount(mux)
 	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, URL: d.manifest.URL}).Mount(mux)
 	httpmachine.New(httpmachine.Config{Machines: d.machines}).Mount(mux)
+	probes, err := operations.New(operations.Config{Rows: route.All(), URL: d.manifest.URL, Ready: d.ready})
+	if err != nil {
+		return nil, err
+	}
+	probes.Mount(mux)
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)

@@ -164,13 +164,10 @@ func (w *world) runServer() error {
 	if err := w.server.Start(); err != nil {
 		return err
 	}
-	return until(20*time.Second, func() error {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.port))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err
-	})
+	if out, err := exec.Command(w.sally, "server", "status", "--server", w.address, "--wait", "20s").CombinedOutput(); err != nil {
+		return fmt.Errorf("server status: %w: %s", err, out)
+	}
+	return nil
 }
 
 func logTo(cmd *exec.Cmd, path string) error {

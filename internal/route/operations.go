@@ -1,0 +1,24 @@
+package route
+
+// Health is the answer of GET /healthz.
+type Health struct {
+	Status string `json:"status"` // "ok"
+}
+
+// Readiness is the answer of GET /readyz. Checks holds "ok" or what is missing,
+// by the name of the check.
+type Readiness struct {
+	Status string            `json:"status"` // "ready" or "unready"
+	Checks map[string]string `json:"checks"`
+}
+
+// operationsRows are for whoever runs the server: load balancers, service
+// managers, and programs that want the description of the wire.
+func operationsRows() []Row {
+	const probe = "a probe has no identity; the answer holds no data of the directory"
+	return []Row{
+		{ID: "operations.health", Method: "GET", Pattern: "/healthz", Door: Public, Surface: Agent, Why: probe, Limiter: "read", Response: Health{}},
+		{ID: "operations.ready", Method: "GET", Pattern: "/readyz", Door: Public, Surface: Agent, Why: probe, Limiter: "read", Response: Readiness{}},
+		{ID: "operations.openapi", Method: "GET", Pattern: "/openapi.json", Door: Public, Surface: Agent, Why: "the description of the wire is the same for everybody", Limiter: "read"},
+	}
+}

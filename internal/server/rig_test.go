@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sallyport/internal/keystore"
+	"sallyport/internal/store"
+)
+
+// rig is a deployment in a temporary folder with every service connected and no
+// listener. It goes around the refusal of root, under which tests may run.
+func rig(t *testing.T, now func() time.Time) *deployment {
+	t.Helper()
+	dir, ctx := t.TempDir(), context.Background()
+	fine := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := store.Create(ctx, store.Config{Path: filepath.Join(dir, storeFile), Now: now, Writer: writerName})
+	fine(err)
+	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
+	fine(err)
+	_, err = bootstrap(ctx, InitConfig{State: dir, Domain: "corp.example", URL: "https://login.corp.example", DisplayName: "Corp", Admin: "admin", Now: now, Rand: rand.Reader}, st, keys)
+	fine(err)
+	fine(st.Close())
+	cfg := Config{State: dir, Listen: "127.0.0.1:0", Now: now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)}
+	st, err = store.Open(ctx, cfg.storeConfig())
+	fine(err)
+	d := &deployment{cfg: cfg, store: st}
+	t.Cleanup(func() { _ = st.Close() })
+	fine(d.connect(ctx))
+	return d
+}
+
+// get asks a deployment's doors.
+func get(t *testing.T, d *deployment, target string) *httptest.ResponseRecorder {
+	t.Helper()
+	doors, err := d.doors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	doors.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
+	return w
+}
