@@ -10,6 +10,7 @@ import (
 // the commands that have a file of their own.
 func (a *app) addGroups(root *cobra.Command) {
 	root.AddCommand(
+		group("access", "Who gets in where, and why."),
 		group("account", "Subscriptions and the signed-in account."),
 		group("ad", "Users, groups, applications and service principals.",
 			group("user", "Users."), group("app", "Applications."), group("signed-in-user", "The signed-in user."),
@@ -40,7 +41,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"login": a.loginCommand(), "logout": a.logoutCommand(), "version": a.versionCommand(), "rest": a.restCommand(),
 		"account show": a.accountShow(), "account list": a.accountList(), "account set": a.accountSet(), "account clear": a.accountClear(),
 		"account get-access-token": a.accountToken(), "account password": group("password", "The password of an account.", a.passwordChange()),
-		"cloud show": a.cloudShow(), "audit verify": a.auditVerify(),
+		"access explain": a.accessExplain(), "cloud show": a.cloudShow(), "audit verify": a.auditVerify(),
 		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
 		"group exists": a.groupExists(),
 		"vm create":    a.vmCreate(), "vm show": a.vmShow(), "vm list": a.vmList(), "vm list-ip-addresses": a.vmAddresses(),

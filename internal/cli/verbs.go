@@ -172,6 +172,11 @@ func accessVerbs() []verb {
 			flags: []flag{flagName("virtual machine"), flagGroup()},
 		},
 		{
+			path: "access who", short: "List who may log in at a scope, and by which role assignment.", method: http.MethodGet, list: true,
+			url: "{scope}/providers/Sallyport.Access/whoCanLogIn", flags: []flag{{name: "scope", required: true, usage: "A machine, resource group, subscription or management group, by id"}},
+			columns: columns("Principal=principal.name", "Type=principal.type", "Access=access", "Role=through.roleName", "Scope=through.scope", "Groups=join(' > ', through.groups[].name)"),
+		},
+		{
 			path: "audit list", short: "List audit records, newest first.", method: http.MethodGet, url: "/providers/Sallyport.Access/auditRecords", shape: page,
 			flags:   []flag{{name: "correlation-id", usage: "Only records of this correlation id"}, {name: "top", def: "50", usage: "How many records at most"}},
 			query:   []string{"$filter=correlationId eq '{correlation-id}'", "$top={top}"},

@@ -40,17 +40,7 @@ type Inputs struct {
 func Derive(in Inputs) protocol.SnapshotDocument {
 	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
 	access := func(id string, enabled bool) (protocol.Access, string) {
-		switch {
-		case !enabled:
-			return protocol.None, protocol.ReasonDisabled
-		case admins[id]:
-			return protocol.Admin, ""
-		case logins[id]:
-			return protocol.Login, ""
-		case owners[id]:
-			return protocol.None, protocol.ReasonOwner
-		}
-		return protocol.None, protocol.ReasonNoRole
+		return decide(enabled, admins[id], logins[id], owners[id])
 	}
 	doc := protocol.SnapshotDocument{
 		Tenant: in.Tenant.ID, MachineID: in.Machine.ID, KeyThumbprint: in.Machine.Thumbprint, ResourceID: in.Desired.ResourceID.String(),
@@ -76,6 +66,21 @@ func Derive(in Inputs) protocol.SnapshotDocument {
 	return doc
 }
 
+// decide is what an account and its roles at the machine come to.
+func decide(enabled, admin, login, owner bool) (protocol.Access, string) {
+	switch {
+	case !enabled:
+		return protocol.None, protocol.ReasonDisabled
+	case admin:
+		return protocol.Admin, ""
+	case login:
+		return protocol.Login, ""
+	case owner:
+		return protocol.None, protocol.ReasonOwner
+	}
+	return protocol.None, protocol.ReasonNoRole
+}
+
 func set(ids []string) map[string]bool {
 	m := make(map[string]bool, len(ids))
 	for _, id := range ids {
@@ -86,12 +91,18 @@ func set(ids []string) map[string]bool {
 
 // inputs reads what Derive needs of the indexes.
 func (s *Service) inputs(m Machine, d Desired) Inputs {
-	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d, UserStale: s.cfg.UserStale, AdminStale: s.cfg.AdminStale}
+	in := s.grants(m, d)
 	s.cfg.Directory.Users(func(u directory.User) bool { in.Users = append(in.Users, u); return true })
 	s.cfg.Directory.ServicePrincipals(func(p directory.ServicePrincipal) bool {
 		in.ServicePrincipals = append(in.ServicePrincipals, p)
 		return true
 	})
+	return in
+}
+
+// grants is inputs without the accounts.
+func (s *Service) grants(m Machine, d Desired) Inputs {
+	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d, UserStale: s.cfg.UserStale, AdminStale: s.cfg.AdminStale}
 	in.Admins = s.holders(d.ResourceID, rbac.ActionLoginAsAdmin, true)
 	in.Logins = s.holders(d.ResourceID, rbac.ActionLogin, true)
 	in.Owners = s.holders(d.ResourceID, actionOwner, false)
@@ -106,14 +117,21 @@ func (s *Service) inputs(m Machine, d Desired) Inputs {
 func (s *Service) holders(at scope.ID, action string, data bool) []string {
 	var ids []string
 	for _, h := range s.cfg.Roles.WhoCan(at, action, data) {
-		if _, isGroup := s.cfg.Directory.Group(h.PrincipalID); !isGroup {
-			ids = append(ids, h.PrincipalID)
-			continue
-		}
-		for _, m := range s.cfg.Directory.MembersOf(h.PrincipalID, true) {
-			if m.Type != directory.MemberGroup {
-				ids = append(ids, m.ID)
-			}
+		ids = append(ids, s.members(h.PrincipalID)...)
+	}
+	return ids
+}
+
+// members lists the accounts that a principal stands for: a group's members,
+// through other groups too, or the principal itself.
+func (s *Service) members(principalID string) []string {
+	if _, isGroup := s.cfg.Directory.Group(principalID); !isGroup {
+		return []string{principalID}
+	}
+	var ids []string
+	for _, m := range s.cfg.Directory.MembersOf(principalID, true) {
+		if m.Type != directory.MemberGroup {
+			ids = append(ids, m.ID)
 		}
 	}
 	return ids

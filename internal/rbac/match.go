@@ -85,19 +85,36 @@ func compile(d Definition) *role {
 	return r
 }
 
-// allows reports whether the role grants a lower-cased action. The "not" lists
+// verdict is what a role says to an action.
+type verdict int
+
+const (
+	silent     verdict = iota // no pattern of the role matches
+	subtracted                // one matches, and a "not" pattern beside it takes it away
+	granted
+)
+
+// judge says what the role makes of a lower-cased action. The "not" lists
 // subtract inside their own permission block only: they deny nothing that
 // another role grants. Actions and data actions never stand in for each other.
-func (r *role) allows(action string, data bool) bool {
+func (r *role) judge(action string, data bool) verdict {
+	v := silent
 	for i := range r.blocks {
 		b := &r.blocks[i]
+		plus, minus := &b.actions, &b.notActions
 		if data {
-			if b.data.match(action) && !b.notData.match(action) {
-				return true
-			}
-		} else if b.actions.match(action) && !b.notActions.match(action) {
-			return true
+			plus, minus = &b.data, &b.notData
 		}
+		if !plus.match(action) {
+			continue
+		}
+		if !minus.match(action) {
+			return granted
+		}
+		v = subtracted
 	}
-	return false
+	return v
 }
+
+// allows reports whether the role grants a lower-cased action.
+func (r *role) allows(action string, data bool) bool { return r.judge(action, data) == granted }

@@ -113,7 +113,11 @@ func armAuthorization() []Row {
 // armAccess is what Azure lacks, in a namespace of its own.
 func armAccess() []Row {
 	const machines = "/{scope...}/providers/Sallyport.Access/machines"
+	const who, readAssignments = "/providers/Sallyport.Access/whoCanLogIn", "Microsoft.Authorization/roleAssignments/read"
 	return []Row{
+		armRow("access.who", "GET", "/{scope...}"+who, readAssignments, ""),
+		armRow("access.whoAtRoot", "GET", who, readAssignments, ""),
+		armRow("access.explain", "GET", "/{scope...}/providers/Sallyport.Access/explain", "Microsoft.Compute/virtualMachines/read", ""),
 		armRow("machines.list", "GET", machines, "", whyListed),
 		armRow("machines.get", "GET", machines+"/default", "Microsoft.Compute/virtualMachines/read", ""),
 		armRow("auditRecords.list", "GET", "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),

@@ -181,6 +181,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	probes.Mount(mux)
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
+		Access:        d.access(),
 		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
 	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log})
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Backend       types.Backend
 	Agents        types.Agents
 	Machines      Wants
+	Access        Access
 	Audit         Auditor
 	Tenant        func() directory.Tenant
 }
@@ -66,6 +67,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountCatalog(m)
 	h.mountAuthorization(m)
 	h.mountAccess(m)
+	h.mountWho(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,
