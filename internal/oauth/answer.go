@@ -63,7 +63,16 @@ func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience s
 		return a, nil // recorded by the rotation
 	}
 	event := audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.principal(), Detail: map[string]string{"grant": n.grant, "scope": x.scope.Text, "factors": factorText(n.factors)}}
-	err = s.cfg.Write(ctx, func(tx Tx) error {
+	if err := s.record(ctx, by, begin, event); err != nil {
+		return Answer{}, err
+	}
+	return a, nil
+}
+
+// record makes an answer durable before it leaves: its audit event, and the
+// refresh family that a new sign-in begins.
+func (s *Service) record(ctx context.Context, by audit.By, begin *token.Family, event audit.Event) error {
+	return s.cfg.Write(ctx, func(tx Tx) error {
 		if begin != nil {
 			if err := tx.PutRefreshFamily(*begin); err != nil {
 				return err
@@ -71,10 +80,6 @@ func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience s
 		}
 		return tx.Audit(by, event)
 	})
-	if err != nil {
-		return Answer{}, err
-	}
-	return a, nil
 }
 
 // companions adds refresh token, id token and client info for people, and

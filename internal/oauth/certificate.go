@@ -49,15 +49,7 @@ func (s *Service) certificate(ctx context.Context, x *exchange, n session) (Answ
 		return Answer{}, err
 	}
 	event := certificateEvent(n, request, cert, decision)
-	err = s.cfg.Write(ctx, func(tx Tx) error {
-		if begin != nil {
-			if err := tx.PutRefreshFamily(*begin); err != nil {
-				return err
-			}
-		}
-		return tx.Audit(by, event)
-	})
-	if err != nil {
+	if err := s.record(ctx, by, begin, event); err != nil {
 		return Answer{}, err
 	}
 	return a, nil
