@@ -19,7 +19,7 @@ deps: ## install the Debian packages that building and testing need (root)
 .PHONY: build
 build: ## build out/sally and the C libraries
 	@mkdir -p $(OUT)
-	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally ./cmd/sally
+	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally ./cmd/sally
 	@$(MAKE) --no-print-directory -C shim all
 
 .PHONY: rootfs
@@ -27,8 +27,13 @@ rootfs: ## prepare the lab's root filesystem in $(CACHE)
 	@packaging/rootfs/prepare.sh $(CACHE)
 
 .PHONY: demo
-demo: deps build ## set up everything and run the main job; leaves the server running
+demo: demo-check deps build ## set up everything and run the main job; leaves the server running
 	@demo/run.sh
+
+# Says what is in the way before anything is installed or built.
+.PHONY: demo-check
+demo-check:
+	@demo/run.sh check
 
 .PHONY: demo-stop
 demo-stop: ## remove every trace of the demo

@@ -18,7 +18,7 @@ step() {
   printf '  %-58s' "$title"
   if ! out=$("$@" 2>&1); then
     printf 'failed\n%s\n' "$out"
-    fail "'$title' failed; see $state/*.log, and remove everything with: make demo-stop"
+    fail "'$title' failed, for the reason above; logs are in $state. Remove everything with: make demo-stop"
   fi
   printf '%6.2f s\n' "$(echo "$(date +%s.%N) $start" | awk '{print $1-$2}')"
 }
@@ -33,11 +33,28 @@ waitfor() {
 }
 
 # alive NAME: whether the process whose pid and start time we wrote still runs.
+# One that has ended and waits for its parent to notice does not.
 alive() {
   local pid began
   [ -f "$state/$1.pid" ] || return 1
   read -r pid began <"$state/$1.pid"
-  [ "$(awk '{print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$began" ]
+  [ -n "$began" ] && [ "$(awk '$3 != "Z" {print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$began" ]
+}
+
+# preconditions: whether a demo can be made here; asked before anything is installed,
+# built or written.
+preconditions() {
+  [ "$(id -u)" = 0 ] || fail "run it as root: lab machines need namespaces and mounts"
+  [[ $port =~ ^[0-9]{4,5}$ ]] && [ "$port" -ge 1024 ] && [ "$port" -le 65535 ] || fail "SALLY_DEMO_PORT must be a port from 1024 to 65535, got '$port'"
+  [[ $state =~ ^/[A-Za-z0-9._/-]+$ ]] || fail "SALLY_DEMO must be an absolute path of letters, digits and . _ - /, got '$state'"
+  if alive server && alive lab; then
+    fail "the demo already runs; use it with: . $state/env   or remove it with: make demo-stop"
+  fi
+  [ ! -e "$state" ] || fail "$state is left from another run; remove it with: make demo-stop"
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    fail "something already listens on 127.0.0.1:$port; choose another port: make demo SALLY_DEMO_PORT=9443"
+  fi
+  mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] || fail "the cache $cache cannot be written; choose another folder: make demo CACHE=/path"
 }
 
 # start NAME COMMAND...: in the background, in a session of its own.

@@ -4,14 +4,8 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-[ "$(id -u)" = 0 ] || fail "run it as root: lab machines need namespaces and mounts"
-if alive server; then
-  fail "the demo already runs; use it with: . $state/env   or remove it with: make demo-stop"
-fi
-[ ! -e "$state" ] || fail "$state is left from another run; remove it with: make demo-stop"
-if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-  fail "something already listens on 127.0.0.1:$port; choose another port: make demo SALLY_DEMO_PORT=9443"
-fi
+preconditions
+[ "${1:-}" != check ] || exit 0
 
 begin=$(date +%s.%N)
 install -d -m 0711 "$state"

@@ -4,15 +4,18 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || fail "run it as root, as the demo was"
+ended() { ! alive "$1"; }
 for name in lab server; do
   if alive $name; then
     read -r pid _ <"$state/$name.pid"
     kill "$pid"
-    waitfor 10 bash -c "! kill -0 $pid" || kill -9 "$pid"
+    waitfor 10 ended $name || kill -9 "$pid"
     echo "stopped the $name (pid $pid)"
   fi
 done
-if [ -d "$state" ]; then
+if [ ! -e "$state" ]; then
+  echo "nothing to remove: there is no $state"
+else
   [ -f "$state/sally" ] || [ -d "$state/server" ] || fail "$state does not look like the demo's folder; it is left alone"
   rm -rf --one-file-system "$state"
   echo "removed $state"

@@ -11,8 +11,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { echo "these Debian packages are missing: ${missing[*]}; run as root: apt-get install -y ${missing[*]}" >&2; exit 1; }
   echo "installing: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q >/dev/null
-  apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
+  if ! out=$(apt-get update -q 2>&1 && apt-get install -q -y --no-install-recommends "${missing[@]}" 2>&1); then
+    echo "$out" >&2
+    echo "apt-get could not install them, for the reason above; is the network there?" >&2
+    exit 1
+  fi
 fi
 command -v go >/dev/null || { echo "Go 1.26 or newer is needed and no 'go' is on the PATH" >&2; exit 1; }
 have=$(go env GOVERSION | sed 's/^go//')

@@ -26,7 +26,7 @@ for tool in mmdebstrap flock sha256sum; do
 done
 
 umask 022
-mkdir -p "$1/apt/archives/partial"
+mkdir -p "$1/apt/archives/partial" || fail "the cache $1 cannot be written"
 cache=$(cd "$1" && pwd -P)
 case $cache in *[:,\\]*) fail "the path $cache holds ':', ',' or '\\', which overlayfs options cannot carry" ;; esac
 
@@ -57,7 +57,10 @@ rm -f "$root"/etc/ssh/ssh_host_* "$root"/etc/resolv.conf "$root"/etc/hostname "$
 rm -f "$root"/usr/sbin/policy-rc.d "$root"/etc/passwd- "$root"/etc/shadow- "$root"/etc/group- "$root"/etc/gshadow-
 : >"$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
-rm -rf "$root"/run/* "$root"/tmp/* "$root"/var/log/* "$root"/var/lib/apt/lists/*
+rm -rf "$root"/var/log/*
+# /tmp, /run and the package lists are mmdebstrap's to empty: its configuration
+# of apt lies in that /tmp, and without it its last apt-get would clean the
+# computer's own lists and cache.
 install -d -m 0755 "$root/var/lib/sallyport"
 # The lab binds its own program over this file, so that a machine always runs
 # the build that started it.
@@ -76,7 +79,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
 	--skip=download/empty --skip=essential/unlink \
 	--customize-hook="find \"\$1/var/cache/apt/archives\" -name '*.deb' -exec cp -nt '$cache/apt/archives' {} +" \
 	--customize-hook="sh '$tmp/finish' \"\$1\"" \
-	"$suite" "$tree" ${mirror:+"$mirror"} >&2 || fail "mmdebstrap could not make the tree; its messages are above"
+	"$suite" "$tree" ${mirror:+"$mirror"} >&2 || fail "mmdebstrap could not make the tree; its messages are above. It needs a Debian mirror: is the network there? SALLY_MIRROR names another one"
 
 echo "$hash" >"$tree/etc/sallyport-rootfs"
 chmod 0755 "$tree"
