@@ -108,25 +108,7 @@ func chownTree(dir int, from, to uint32, depth int) error {
 		return err
 	}
 	for _, name := range entries {
-		var st unix.Stat_t
-		if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			sub, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			err = chownTree(sub, from, to, depth+1)
-			if err = errors.Join(err, unix.Close(sub)); err != nil {
-				return err
-			}
-			continue
-		}
-		if st.Uid != from || st.Nlink > 1 {
-			continue
-		}
-		if err := unix.Fchownat(dir, name, int(to), int(to), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := handOver(dir, name, from, to, depth); err != nil {
 			return err
 		}
 	}
@@ -135,4 +117,32 @@ func chownTree(dir int, from, to uint32, depth int) error {
 		return err
 	}
 	return unix.Fchown(dir, int(to), int(to))
+}
+
+// handOver gives one entry away. It is looked at and changed through one
+// descriptor: nobody can put another file under its name in between.
+func handOver(dir int, name string, from, to uint32, depth int) (err error) {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		sub, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(chownTree(sub, from, to, depth+1), unix.Close(sub))
+	}
+	if st.Uid != from || st.Nlink > 1 {
+		return nil
+	}
+	return unix.Fchownat(fd, "", int(to), int(to), unix.AT_EMPTY_PATH)
 }
