@@ -124,7 +124,6 @@ func (people) GroupsOf(id string) []string {
 type world struct {
 	t        *testing.T
 	ahead    atomic.Int64 // nanoseconds since the beginning of the test's time
-	mu       sync.Mutex
 	store    *storetest.Store
 	rights   *rbac.Index
 	tree     *resource.Tree
