@@ -27,6 +27,10 @@ func TestArticle_FirstLogin(t *testing.T) {
 	id := grant(t, roleAdmin, username, rg)
 	t.Cleanup(func() { a.must(t, "role", "assignment", "delete", "--ids", id) })
 
+	// The machine learns of the grant within a moment.
+	if err := until(limitGrant, func() error { return wants(a.ssh(m, "sudo", "-n", "whoami"), "root") }); err != nil {
+		t.Fatal(err)
+	}
 	if r := a.ssh(m, "id"); r.code != 0 || !strings.Contains(r.out, "("+adminUPN+")") || !strings.Contains(r.out, "(sallyport-admins)") {
 		t.Fatalf("login: %s", r)
 	}
@@ -125,7 +129,7 @@ func TestArticle_ServicePrincipal(t *testing.T) {
 	if r := login(); r.code != 0 {
 		t.Fatalf("login: %s", r)
 	}
-	refused(t, p.sshIP(m, "true"), "Azure role not assigned", roleUser)
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned", roleUser)
 	object := a.must(t, "ad", "sp", "show", "--id", f[0], "--query", "id", "-o", "tsv")
 	sub := a.must(t, "account", "show", "--query", "id", "-o", "tsv")
 	a.must(t, "role", "assignment", "create", "--role", roleUser, "--assignee-object-id", object, "--assignee-principal-type", "ServicePrincipal", "--scope", "/subscriptions/"+sub+"/resourceGroups/"+group)
