@@ -39,6 +39,9 @@ type Config struct {
 	Rand          io.Reader
 	Log           *slog.Logger
 	BodyTime      time.Duration // within which a request's body must arrive; 0 means 30 s
+	// Answered, where set, is told of every answer: its row ("" where none
+	// matched), status and time.
+	Answered func(rowID string, status int, took time.Duration)
 }
 
 // bodyTime is enough for 4 MiB over a slow line.
@@ -89,7 +92,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil && answer.status == 0 {
 		s.render(c, err)
 	}
-	s.log(c, answer, started, err)
+	took := s.cfg.Now().Sub(started)
+	s.log(c, answer, took, err)
+	if s.cfg.Answered != nil {
+		s.cfg.Answered(c.Row.ID, answer.status, took)
+	}
 }
 
 func (s *Server) serve(c *Call) (err error) {
@@ -190,11 +197,11 @@ func (s *Server) correlationID() string {
 }
 
 // log writes the one line of a request: no query, no header, no body.
-func (s *Server) log(c *Call, answer *recorder, started time.Time, err error) {
+func (s *Server) log(c *Call, answer *recorder, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("row", c.Row.ID), slog.String("method", c.R.Method), slog.Int("status", answer.status), slog.String("principal", c.By.Principal),
-		slog.String("address", c.By.Address), slog.String("correlation", c.By.CorrelationID), slog.Duration("took", s.cfg.Now().Sub(started)),
+		slog.String("address", c.By.Address), slog.String("correlation", c.By.CorrelationID), slog.Duration("took", took),
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))

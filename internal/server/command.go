@@ -184,6 +184,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.State, "state", "", "Folder that `sally server init` made.")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "Address and port to serve on.")
 	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
+	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
 	f.StringVar(&passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
 	f.BoolVar(&verbose, "debug", false, "Log more.")
 	_ = cmd.MarkFlagRequired("state") // the flag exists above

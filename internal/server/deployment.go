@@ -33,6 +33,7 @@ type Config struct {
 	State      string // folder that Init made
 	Listen     string // host:port
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
+	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
 	Now        func() time.Time
 	Rand       io.Reader
@@ -51,6 +52,7 @@ type deployment struct {
 	manifest protocol.Manifest
 	follow   *follower
 	lag      *lagMeter
+	meter    *meter
 
 	directory   *directory.Index
 	roles       *rbac.Index
@@ -77,11 +79,12 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 	if err := privateDir(cfg.State); err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, cfg.storeConfig())
+	meter := newMeter()
+	st, err := store.Open(ctx, cfg.storeConfig(meter))
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{cfg: cfg, store: st}
+	d := &deployment{cfg: cfg, store: st, meter: meter}
 	if err := d.connect(ctx); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -89,8 +92,8 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 }
 
 // storeConfig says where a deployment's store is.
-func (c Config) storeConfig() store.Config {
-	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName}
+func (c Config) storeConfig(m *meter) store.Config {
+	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName, Committed: m.committed}
 }
 
 func (d *deployment) connect(ctx context.Context) error {

@@ -32,11 +32,13 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 	fine(err)
 	fine(st.Close())
 	cfg := Config{State: dir, Listen: "127.0.0.1:0", Now: now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)}
-	st, err = store.Open(ctx, cfg.storeConfig())
+	meter := newMeter()
+	st, err = store.Open(ctx, cfg.storeConfig(meter))
 	fine(err)
-	d := &deployment{cfg: cfg, store: st}
+	d := &deployment{cfg: cfg, store: st, meter: meter}
 	t.Cleanup(func() { _ = st.Close() })
 	fine(d.connect(ctx))
+	d.measure()
 	return d
 }
 

@@ -61,6 +61,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.measure()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Listen)
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s", d.cfg.Listen).WithRemedy("Choose another address with --listen.")
@@ -83,6 +84,7 @@ func (d *deployment) serve(ctx context.Context) error {
 		return nil
 	})
 	tasks.Go(func() error { return d.sweep(ctx) })
+	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error {
 		d.cfg.Log.Info("serving", "listen", listener.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
@@ -183,7 +185,8 @@ func (d *deployment) doors() (http.Handler, error) {
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(),
 		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
-	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log})
+	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
+		Answered: d.meter.answered})
 }
 
 // limits bound one address. Sign-in is slow on purpose; the rest only keeps one

@@ -45,6 +45,7 @@ func (t *Tx) Audit(by audit.By, e audit.Event) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	t.chain = chain{sequence: r.Sequence, hash: r.Hash}
+	t.events = append(t.events, e)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 
 	_ "modernc.org/sqlite" // the pure-Go driver keeps the binary free of cgo
@@ -33,6 +34,9 @@ type Config struct {
 	Now func() time.Time
 	// Writer names this server's audit chain, [a-z0-9-]+.
 	Writer string
+	// Committed, where set, is told of every commit: how many writes shared it,
+	// and their audit events. It runs in the writer and must be quick.
+	Committed func(writes int, events []audit.Event)
 }
 
 // Store is an open database, safe for concurrent use.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"sallyport/internal/audit"
 )
 
 // Tx is one transaction. It satisfies the Tx interface of every domain. It is
@@ -19,6 +21,7 @@ type Tx struct {
 	now      time.Time
 	chain    chain
 	position int64
+	events   []audit.Event
 	writing  bool
 }
 

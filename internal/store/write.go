@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 )
 
@@ -83,6 +84,7 @@ func (s *Store) commit(c *conn, group []*write) {
 	errs := make([]error, len(group))
 	chain := s.chain
 	position := int64(0)
+	var events []audit.Event
 	err := c.do(ctx, "BEGIN IMMEDIATE")
 	if err == nil {
 		for i, w := range group {
@@ -90,6 +92,7 @@ func (s *Store) commit(c *conn, group []*write) {
 			if errs[i] = s.runOne(t, w); errs[i] == nil {
 				chain = t.chain
 				position = max(position, t.position)
+				events = append(events, t.events...)
 			}
 		}
 		if err = c.do(ctx, "COMMIT"); err != nil {
@@ -106,6 +109,9 @@ func (s *Store) commit(c *conn, group []*write) {
 	} else {
 		s.chain = chain
 		s.advance(position)
+		if s.cfg.Committed != nil {
+			s.cfg.Committed(len(group), events)
+		}
 	}
 	for i, w := range group {
 		w.done <- errs[i]
