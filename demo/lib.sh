@@ -45,7 +45,7 @@ alive() {
 # built or written.
 preconditions() {
   [ "$(id -u)" = 0 ] || fail "run it as root: lab machines need namespaces and mounts"
-  [[ $port =~ ^[0-9]{4,5}$ ]] && [ "$port" -ge 1024 ] && [ "$port" -le 65535 ] || fail "SALLY_DEMO_PORT must be a port from 1024 to 65535, got '$port'"
+  [[ $port =~ ^[1-9][0-9]{3,4}$ ]] && [ "$port" -ge 1024 ] && [ "$port" -le 65535 ] || fail "SALLY_DEMO_PORT must be a port from 1024 to 65535, got '$port'"
   [[ $state =~ ^/[A-Za-z0-9._/-]+$ ]] || fail "SALLY_DEMO must be an absolute path of letters, digits and . _ - /, got '$state'"
   if alive server && alive lab; then
     fail "the demo already runs; use it with: . $state/env   or remove it with: make demo-stop"
