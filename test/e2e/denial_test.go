@@ -344,3 +344,30 @@ func TestConfig_ByAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestCVE_2023_28436_SameGroupsInEverySession: a command, a terminal and a
+// login shell run with the same ids, and none brings a group of the machine's
+// own.
+func TestCVE_2023_28436_SameGroupsInEverySession(t *testing.T) {
+	m := machine(t, "myVM")
+	p := newUser(t, "grouped")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	key := certificate(t, p)
+	plain := strings.TrimSpace(m.ssh(p.name, key.options(), "id").out)
+	for name, r := range map[string]result{
+		"terminal":    m.ssh(p.name, append(key.options(), "-tt"), "id"),
+		"login shell": m.ssh(p.name, key.options(), "bash -lc id"),
+		"subsystem":   m.ssh(p.name, append(key.options(), "-o", "RequestTTY=no"), "exec id"),
+	} {
+		if got := strings.TrimSpace(r.out); got != plain {
+			t.Errorf("%s: %q, a command has %q", name, got, plain)
+		}
+	}
+	_, groups, _ := strings.Cut(plain, "groups=")
+	for g := range strings.SplitSeq(groups, ",") {
+		if !strings.Contains(g, "("+p.name+")") && !strings.Contains(g, "(sallyport-users)") {
+			t.Errorf("the user role brings the group %s", g)
+		}
+	}
+}
