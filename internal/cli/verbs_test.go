@@ -269,7 +269,7 @@ func TestVerbs_AreRoutes(t *testing.T) {
 		"GET /subscriptions", "HEAD " + groupURL, "POST /sallyport/v1/password", "GET /.well-known/sallyport/manifest", "GET /organizations/v2.0/.well-known/openid-configuration",
 		"PUT " + machineURL, "PATCH " + machineURL, "GET " + machineURL + accessMember, "PUT " + extensionURL, "POST /providers/Sallyport.Access/verifyAudit",
 		"GET " + machineURL + "/providers/Sallyport.Access/explain",
-		"GET " + rg + definitionsURL, "PUT " + rg + assignmentsURL + "/x", "DELETE " + rg + assignmentsURL + "/x", "PUT " + rg + "/providers/Microsoft.Network/networkInterfaces/x",
+		"GET " + rg + definitionsURL, "PUT " + rg + definitionsURL + "/x", "DELETE " + rg + definitionsURL + "/x", "PUT " + rg + assignmentsURL + "/x", "DELETE " + rg + assignmentsURL + "/x", "PUT " + rg + "/providers/Microsoft.Network/networkInterfaces/x",
 		"GET /v1.0/groups/x/members", "POST /v1.0/groups/x/members/$ref", "DELETE /v1.0/groups/x/members/y/$ref", "POST /v1.0/directoryObjects/getByIds", "POST /v1.0/applications",
 		"POST /v1.0/applications/x/addPassword", "POST /v1.0/applications/x/removePassword", "DELETE /v1.0/servicePrincipals/x", "POST /v1.0/servicePrincipals/x/addPassword",
 	} {

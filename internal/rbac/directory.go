@@ -97,6 +97,8 @@ func (x *Index) includes(a, b string) bool {
 	if strings.EqualFold(a, b) {
 		return true
 	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
 	ra, rb := x.roles[strings.ToLower(a)], x.roles[strings.ToLower(b)]
 	if ra == nil || rb == nil {
 		return false

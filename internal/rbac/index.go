@@ -12,6 +12,10 @@ import (
 
 // Source is what the index loads itself from.
 type Source interface {
+	// EachRoleDefinition calls f with every custom role.
+	EachRoleDefinition(f func(Definition) error) error
+	// RoleDefinitionByID finds a custom role by its GUID.
+	RoleDefinitionByID(id string) (Definition, bool, error)
 	// EachRoleAssignment calls f with every assignment.
 	EachRoleAssignment(f func(Assignment) error) error
 	// RoleAssignmentByID finds one by its GUID.
@@ -21,21 +25,26 @@ type Source interface {
 // Index answers from memory who may do what where. It is safe for concurrent
 // use. What it does not know is denied.
 type Index struct {
-	tree  scope.Tree
-	roles map[string]*role // by lower-cased GUID; fixed after NewIndex
-
-	seed maphash.Seed
+	tree    scope.Tree
+	builtIn []Definition
+	seed    maphash.Seed
 
 	mu         sync.RWMutex
+	roles      map[string]*office // by lower-cased GUID
 	byID       map[string]*grant
 	principals map[string][]*grant
 	scopes     map[string]*place
 }
 
-// grant is one assignment with its role compiled. It is never changed.
+// office is a role as it is now: an update replaces the compiled role for all
+// grants at once, and what was handed out of the old one stays as it was.
+type office struct{ *role }
+
+// grant is one assignment with its role. It is never changed, but for what the
+// office holds.
 type grant struct {
 	Assignment
-	role *role
+	role *office
 }
 
 // few is up to how many grants of one scope are compared one by one: their
@@ -59,15 +68,16 @@ type slot struct {
 func NewIndex(tree scope.Tree) *Index { return newIndex(tree, BuiltIns()) }
 
 func newIndex(tree scope.Tree, definitions []Definition) *Index {
-	x := &Index{tree: tree, seed: maphash.MakeSeed(), roles: make(map[string]*role, len(definitions))}
-	for _, d := range definitions {
-		x.roles[strings.ToLower(d.ID)] = compile(d)
-	}
+	x := &Index{tree: tree, seed: maphash.MakeSeed(), builtIn: definitions}
 	x.clear(0)
 	return x
 }
 
 func (x *Index) clear(size int) {
+	x.roles = make(map[string]*office, len(x.builtIn))
+	for _, d := range x.builtIn {
+		x.roles[strings.ToLower(d.ID)] = &office{compile(d)}
+	}
 	x.byID = make(map[string]*grant, size)
 	x.principals = make(map[string][]*grant, size/8)
 	x.scopes = make(map[string]*place, size/8)
@@ -76,12 +86,19 @@ func (x *Index) clear(size int) {
 // Load replaces the whole content.
 func (x *Index) Load(r Source) error {
 	var all []Assignment
+	var custom []Definition
+	if err := r.EachRoleDefinition(func(d Definition) error { custom = append(custom, d); return nil }); err != nil {
+		return err
+	}
 	if err := r.EachRoleAssignment(func(a Assignment) error { all = append(all, a); return nil }); err != nil {
 		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.clear(len(all))
+	for _, d := range custom {
+		x.define(d.ID, d, true)
+	}
 	for _, a := range all {
 		x.add(a)
 	}
@@ -89,9 +106,20 @@ func (x *Index) Load(r Source) error {
 }
 
 // Refresh follows one entry of the change feed. Kinds that do not concern
-// assignments are ignored.
+// roles are ignored.
 func (x *Index) Refresh(r Source, kind, key string) error {
-	if kind != "roleAssignment" {
+	switch kind {
+	case "roleDefinition":
+		d, ok, err := r.RoleDefinitionByID(key)
+		if err != nil {
+			return err
+		}
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.define(key, d, ok)
+		return nil
+	case "roleAssignment":
+	default:
 		return nil
 	}
 	a, ok, err := r.RoleAssignmentByID(key)
@@ -105,6 +133,23 @@ func (x *Index) Refresh(r Source, kind, key string) error {
 		x.add(a)
 	}
 	return nil
+}
+
+// define follows a custom role: made, changed, or with ok false gone, and then
+// whatever still refers to it grants nothing. Built-in roles do not change.
+func (x *Index) define(id string, d Definition, ok bool) {
+	id = strings.ToLower(id)
+	held := x.roles[id]
+	switch {
+	case held != nil && held.BuiltIn:
+	case ok && held != nil:
+		held.role = compile(d)
+	case ok:
+		x.roles[id] = &office{compile(d)}
+	case held != nil:
+		held.role = compile(Definition{ID: id})
+		delete(x.roles, id)
+	}
 }
 
 // add ignores an assignment that grants nothing: of an unknown role, or of a
@@ -351,8 +396,13 @@ func (x *Index) Assignment(id string) (Assignment, bool) {
 	return g.Assignment, true
 }
 
+// Encloses reports whether a scope is the other, or above it.
+func (x *Index) Encloses(top, s scope.ID) bool { return x.below(s, top) }
+
 // Definition returns a role by its GUID.
 func (x *Index) Definition(id string) (Definition, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
 	r := x.roles[strings.ToLower(id)]
 	if r == nil {
 		return Definition{}, false
@@ -362,10 +412,12 @@ func (x *Index) Definition(id string) (Definition, bool) {
 
 // Definitions returns every role, by name.
 func (x *Index) Definitions() []Definition {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
 	out := make([]Definition, 0, len(x.roles))
 	for _, id := range slices.Sorted(maps.Keys(x.roles)) {
 		out = append(out, x.roles[id].Definition)
 	}
-	slices.SortFunc(out, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(out, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }

@@ -16,6 +16,10 @@ func (t tree) Above(id scope.ID) (scope.ID, bool) { up, ok := t[id.Key()]; retur
 
 type stored map[string]Assignment
 
+func (r stored) EachRoleDefinition(func(Definition) error) error { return nil }
+
+func (r stored) RoleDefinitionByID(string) (Definition, bool, error) { return Definition{}, false, nil }
+
 func (r stored) EachRoleAssignment(f func(Assignment) error) error {
 	for _, a := range r {
 		if err := f(a); err != nil {

@@ -46,7 +46,12 @@ type Definition struct {
 	BuiltIn          bool
 	Directory        bool // a directory role: assigned at scope.Directory only
 	Permissions      []Permission
-	AssignableScopes []string
+	AssignableScopes []string // "/" alone for a built-in role
+
+	CreatedAt time.Time // the rest is of custom roles only
+	CreatedBy string
+	UpdatedAt time.Time
+	UpdatedBy string
 }
 
 // Assignment gives a role to a principal at a scope and everything below it.

@@ -102,6 +102,8 @@ func armAuthorization() []Row {
 		rows = append(rows,
 			armRow("roleDefinitions.list"+suffix, "GET", prefix+definitions, definitions+"/read", ""),
 			armRow("roleDefinitions.get"+suffix, "GET", prefix+definitions+"/{name}", definitions+"/read", ""),
+			armRow("roleDefinitions.put"+suffix, "PUT", prefix+definitions+"/{name}", definitions+"/write", ""),
+			armRow("roleDefinitions.delete"+suffix, "DELETE", prefix+definitions+"/{name}", definitions+"/delete", ""),
 			armRow("roleAssignments.list"+suffix, "GET", prefix+assignments, assignments+"/read", ""),
 			armRow("roleAssignments.get"+suffix, "GET", prefix+assignments+"/{name}", assignments+"/read", ""),
 			armRow("roleAssignments.put"+suffix, "PUT", prefix+assignments+"/{name}", assignments+"/write", ""),

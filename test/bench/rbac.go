@@ -61,6 +61,14 @@ func company() (*assignments, error) {
 	return a, nil
 }
 
+// EachRoleDefinition and RoleDefinitionByID: there is no custom role.
+func (a *assignments) EachRoleDefinition(func(rbac.Definition) error) error { return nil }
+
+// RoleDefinitionByID finds none.
+func (a *assignments) RoleDefinitionByID(string) (rbac.Definition, bool, error) {
+	return rbac.Definition{}, false, nil
+}
+
 // EachRoleAssignment gives the index all of them.
 func (a *assignments) EachRoleAssignment(f func(rbac.Assignment) error) error {
 	for n, place := range a.places {

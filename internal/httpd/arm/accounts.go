@@ -108,6 +108,20 @@ func (h *Handler) mountAuthorization(m *httpd.Mux) {
 		handle("roleDefinitions.get", func(c *httpd.Call, at scope.ID, name string) error {
 			return answer(c, http.StatusOK)(a.Definition(c.R.Context(), c.By, at, name))
 		})
+		handle("roleDefinitions.put", func(c *httpd.Call, at scope.ID, name string) error {
+			body, err := c.Body()
+			if err != nil {
+				return err
+			}
+			return answer(c, http.StatusCreated)(a.PutDefinition(c.R.Context(), c.By, at, name, body))
+		})
+		handle("roleDefinitions.delete", func(c *httpd.Call, at scope.ID, name string) error {
+			was, gone, err := a.DeleteDefinition(c.R.Context(), c.By, at, name)
+			if err == nil && gone {
+				return c.NoContent(http.StatusNoContent)
+			}
+			return answer(c, http.StatusOK)(was, err)
+		})
 		handle("roleAssignments.list", func(c *httpd.Call, at scope.ID, _ string) error {
 			return h.values(c)(a.ListAssignments(c.R.Context(), c.By, at, c.R.URL.Query().Get("$filter")))
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ type AuthorizationTx interface {
 	PutRoleAssignment(rbac.Assignment) error
 	DeleteRoleAssignment(id string) (existed bool, err error)
 	RoleAssignmentByID(id string) (rbac.Assignment, bool, error)
+	// CountRoleAssignmentsIn counts those at a scope and below it.
+	CountRoleAssignmentsIn(scope.ID) (int, error)
+	RoleDefinitionTx
 }
 
 // Principals knows who exists; *directory.Index does.
@@ -47,6 +51,8 @@ type Roles interface {
 	Assignments(rbac.Filter) []rbac.Assignment
 	Definition(id string) (rbac.Definition, bool)
 	Definitions() []rbac.Definition
+	// Encloses reports whether a scope is the other, or above it.
+	Encloses(top, s scope.ID) bool
 }
 
 // Authorization answers for role definitions and role assignments at any scope.
@@ -68,14 +74,18 @@ func (a Authorization) Definitions(ctx context.Context, by audit.By, at scope.ID
 		return nil, err
 	}
 	out := []map[string]any{}
+	reach := a.assignable
+	if slices.ContainsFunc(terms, func(t Term) bool { return t.Call && t.Name == "atscopeandbelow" }) {
+		reach = a.near
+	}
 	for _, d := range a.Roles.Definitions() {
-		keep := !d.Directory
+		keep := !d.Directory && reach(d, at)
 		for _, t := range terms {
 			switch {
 			case t.Name == "rolename" && !t.Call:
 				keep = keep && strings.EqualFold(t.Value, d.Name)
 			case t.Name == "type" && !t.Call:
-				keep = keep && strings.EqualFold(t.Value, "BuiltInRole")
+				keep = keep && strings.EqualFold(t.Value, "BuiltInRole") == d.BuiltIn && (d.BuiltIn || strings.EqualFold(t.Value, "CustomRole"))
 			case t.Call && (t.Name == "atscopeandbelow" || t.Name == "atscope"):
 			default:
 				return nil, badFilter(filter)
@@ -94,7 +104,7 @@ func (a Authorization) Definition(ctx context.Context, by audit.By, at scope.ID,
 		return nil, err
 	}
 	d, ok := a.Roles.Definition(id)
-	if !ok || d.Directory {
+	if !ok || d.Directory || !a.near(d, at) {
 		return nil, noRole(id)
 	}
 	return showDefinition(d, at), nil
@@ -126,8 +136,11 @@ func showDefinition(d rbac.Definition, at scope.ID) map[string]any {
 		}
 		permissions = append(permissions, p)
 	}
-	return map[string]any{"id": definitionID(d.ID, at), "name": d.ID, "type": RoleDefinition, "properties": map[string]any{
-		"roleName": d.Name, "type": "BuiltInRole", "description": d.Description, "assignableScopes": d.AssignableScopes, "permissions": permissions}}
+	properties := map[string]any{"roleName": d.Name, "type": "BuiltInRole", "description": d.Description, "assignableScopes": d.AssignableScopes, "permissions": permissions}
+	if !d.BuiltIn {
+		showCustom(d, properties)
+	}
+	return map[string]any{"id": definitionID(d.ID, at), "name": d.ID, "type": RoleDefinition, "properties": properties}
 }
 
 // assignmentProperties is the strict shape of a role assignment. A field that
@@ -174,6 +187,11 @@ func (a Authorization) PutAssignment(ctx context.Context, by audit.By, at scope.
 				return fault.New(fault.Conflict, "RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.").WithRemedy("Delete the assignment and make another one.")
 			}
 			next.CreatedAt, next.CreatedBy = old.CreatedAt, old.CreatedBy
+		} else if err := roomForAssignment(tx, at); err != nil {
+			return err
+		}
+		if err := a.stillAssignable(tx, next); err != nil {
+			return err
 		}
 		if err := tx.PutRoleAssignment(next); err != nil {
 			return err
@@ -184,6 +202,47 @@ func (a Authorization) PutAssignment(ctx context.Context, by audit.By, at scope.
 		return nil, err
 	}
 	return showAssignment(next), nil
+}
+
+// maxAssignments is how many role assignments a subscription holds, with all
+// that is in it: Azure's limit.
+const maxAssignments = 4000
+
+func roomForAssignment(tx AuthorizationTx, at scope.ID) error {
+	id := at.SubscriptionID()
+	if id == "" {
+		return nil
+	}
+	n, err := tx.CountRoleAssignmentsIn(scope.Subscription(id))
+	if err == nil && n >= maxAssignments {
+		err = fault.New(fault.Invalid, "RoleAssignmentLimitExceeded", "No more role assignments can be created (code: RoleAssignmentLimitExceeded): the subscription holds %d, and %d is the limit.", n, maxAssignments).
+			WithRemedy("Assign roles to groups in the place of people, or delete assignments whose principal is gone: sally role assignment list --all")
+	}
+	return err
+}
+
+// stillAssignable asks the transaction for what the index has said about a
+// custom role: that it exists and can be assigned at this scope.
+func (a Authorization) stillAssignable(tx AuthorizationTx, next rbac.Assignment) error {
+	if d, ok := a.Roles.Definition(next.RoleID); ok && d.BuiltIn {
+		return nil
+	}
+	d, ok, err := tx.RoleDefinitionByID(next.RoleID)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return noRole(next.RoleID)
+	}
+	return a.mustBeAssignable(d, next.Scope)
+}
+
+func (a Authorization) mustBeAssignable(d rbac.Definition, at scope.ID) error {
+	if a.assignable(d, at) {
+		return nil
+	}
+	return fault.New(fault.Invalid, "RoleAssignmentScopeNotAssignableToRoleDefinition", "The role '%s' cannot be assigned at scope '%s': none of its assignable scopes is there or above.", d.Name, at).
+		WithRemedy("Assign it below one of: %s", clipTo(strings.Join(d.AssignableScopes, ", "), 600)).WithTarget("roleDefinitionId")
 }
 
 func assignmentDetail(a rbac.Assignment) map[string]string {
@@ -242,6 +301,9 @@ func (a Authorization) readAssignment(at scope.ID, name string, body []byte) (rb
 	}
 	role, err := a.role(p.RoleDefinitionID)
 	if err != nil {
+		return none, err
+	}
+	if err := a.mustBeAssignable(role, at); err != nil {
 		return none, err
 	}
 	if len(p.Description) > 1024 {
