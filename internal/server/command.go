@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -157,36 +154,4 @@ func passphrase(path string) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, "PassphraseFile", "the passphrase file %s is empty", path)
 	}
 	return []byte(text), nil
-}
-
-func runCommand() *cobra.Command {
-	cfg := Config{Now: time.Now, Rand: rand.Reader}
-	var passphraseFile string
-	var verbose bool
-	cmd := &cobra.Command{
-		Use: "run", Short: "Serve a deployment until SIGTERM.", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if cfg.Passphrase, err = passphrase(passphraseFile); err != nil {
-				return err
-			}
-			level := slog.LevelInfo
-			if verbose {
-				level = slog.LevelDebug
-			}
-			cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
-			defer stop()
-			return Run(ctx, cfg)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&cfg.State, "state", "", "Folder that `sally server init` made.")
-	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "Address and port to serve on.")
-	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
-	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
-	f.StringVar(&passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
-	f.BoolVar(&verbose, "debug", false, "Log more.")
-	_ = cmd.MarkFlagRequired("state") // the flag exists above
-	return cmd
 }

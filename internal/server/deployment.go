@@ -38,6 +38,8 @@ type Config struct {
 	Now        func() time.Time
 	Rand       io.Reader
 	Log        *slog.Logger
+	// Notify tells a service manager "READY=1" and "STOPPING=1"; nil for none.
+	Notify func(state string) error
 }
 
 // hashSlots is how many passwords are hashed at a time.

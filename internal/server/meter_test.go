@@ -55,6 +55,7 @@ func scrape(t *testing.T, d *deployment) map[string]float64 {
 func TestMetrics_CountWhatHappened(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	d := rig(t, func() time.Time { return now })
+	d.measure()
 	get(t, d, "/healthz")
 	get(t, d, "/healthz")
 	get(t, d, "/subscriptions") // nobody is signed in

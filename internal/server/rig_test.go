@@ -38,7 +38,6 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 	d := &deployment{cfg: cfg, store: st, meter: meter}
 	t.Cleanup(func() { _ = st.Close() })
 	fine(d.connect(ctx))
-	d.measure()
 	return d
 }
 

@@ -87,6 +87,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error {
+		d.tell("READY=1") // the socket takes connections from here on
 		d.cfg.Log.Info("serving", "listen", listener.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
 		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
@@ -95,6 +96,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	})
 	tasks.Go(func() error {
 		<-ctx.Done()
+		d.tell("STOPPING=1")
 		stop() // long polls end now
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()

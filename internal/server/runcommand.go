@@ -1,0 +1,118 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/keystore"
+)
+
+// runFlags are the words of `sally server run` that are not the server's own
+// configuration.
+type runFlags struct {
+	config, passphraseFile string
+	check, verbose         bool
+}
+
+func runCommand() *cobra.Command {
+	cfg := Config{Now: time.Now, Rand: rand.Reader}
+	var words runFlags
+	cmd := &cobra.Command{
+		Use: "run", Short: "Serve a deployment until SIGTERM.", Args: cobra.NoArgs,
+		Long: "Serves a deployment until SIGTERM. Settings come from flags and, where a flag is not given, from a configuration file (JSON).\n" +
+			"At the end it takes no new requests, gives those under way five seconds, and closes the store.",
+		Example: "  sally server run --config /etc/sallyport/server.json --check-config",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var faults []error
+			if words.config != "" {
+				faults = readSettings(words.config, cmd.Flags())
+			}
+			if err := all(append(faults, complete(&cfg, words)...)); err != nil {
+				return err
+			}
+			if words.check {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
+				return err
+			}
+			level := slog.LevelInfo
+			if words.verbose {
+				level = slog.LevelDebug
+			}
+			cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			cfg.Notify = notifier(os.Getenv("NOTIFY_SOCKET"))
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return Run(ctx, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&words.config, "config", "", "JSON file with these settings; flags win.")
+	f.BoolVar(&words.check, "check-config", false, "Check all settings, the folder and the keys, and serve nothing.")
+	f.StringVar(&cfg.State, "state", "", "Folder that `sally server init` made.")
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "Address and port to serve on.")
+	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
+	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
+	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
+	f.BoolVar(&words.verbose, "debug", false, "Log more.")
+	return cmd
+}
+
+// complete reads the passphrase and returns everything that is wrong with the
+// settings. For --check-config it looks at the folder and the keys too, and
+// changes nothing.
+func complete(cfg *Config, words runFlags) (faults []error) {
+	note := func(err error) {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	var err error
+	cfg.Passphrase, err = passphrase(words.passphraseFile)
+	note(err)
+	if cfg.State == "" {
+		note(fault.New(fault.Invalid, "StateMissing", "the folder of the deployment is not set").WithRemedy(`Give it with --state, or as "state" in the configuration file.`))
+	}
+	note(listenAddress(cfg.Listen))
+	if cfg.Metrics != "" {
+		note(loopback(cfg.Metrics))
+	}
+	if words.check && cfg.State != "" {
+		note(checkState(*cfg))
+	}
+	return faults
+}
+
+func listenAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n > 65535 {
+		return fault.New(fault.Invalid, "ListenAddress", "%q is no address and port to listen on", address).WithTarget("listen").WithRemedy("For example: --listen 0.0.0.0:8443")
+	}
+	return nil
+}
+
+// checkState says whether this uid could serve the folder: what open would
+// check, without opening the store, which may be in use.
+func checkState(cfg Config) error {
+	if err := notRoot(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(cfg.State, storeFile)); err != nil {
+		return fault.Wrap(err, fault.NotFound, "StoreNotFound", "there is no deployment at %s", cfg.State).WithRemedy("Make one with: sally server init")
+	}
+	if err := privateDir(cfg.State); err != nil {
+		return err
+	}
+	_, err := keystore.Open(keystore.Config{Dir: filepath.Join(cfg.State, keysDir), Rand: cfg.Rand, Passphrase: cfg.Passphrase})
+	return err
+}
