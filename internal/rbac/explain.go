@@ -3,6 +3,8 @@ package rbac
 import (
 	"slices"
 	"strings"
+
+	"sallyport/internal/scope"
 )
 
 // Considered is one assignment as a question meets it.
@@ -23,13 +25,13 @@ func (x *Index) Consider(q Query) []Considered {
 		return nil
 	}
 	action := strings.ToLower(q.Action)
-	var buf [maxChain]string
+	var buf [maxChain]scope.ID
 	chain := x.chain(q.Scope, buf[:0])
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var out []Considered
 	x.candidates(Filter{Principals: append([]string{}, q.Principals...)}, func(g *grant) {
-		c := Considered{Assignment: g.Assignment, Role: g.role.Definition, Applies: slices.Contains(chain, g.Scope.Key())}
+		c := Considered{Assignment: g.Assignment, Role: g.role.Definition, Applies: within(chain, g.Scope.Key())}
 		v := g.role.judge(action, q.Data)
 		c.Counts = c.Applies && v == granted
 		c.Why = why(q, c, v)

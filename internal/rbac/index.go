@@ -33,7 +33,7 @@ type Index struct {
 	roles      map[string]*office // by lower-cased GUID
 	byID       map[string]*grant
 	principals map[string][]*grant
-	scopes     map[string]*place
+	scopes     map[uint64]*place // by the hash of the scope's key
 }
 
 // office is a role as it is now: an update replaces the compiled role for all
@@ -47,20 +47,22 @@ type grant struct {
 	role *office
 }
 
-// few is up to how many grants of one scope are compared one by one: their
-// hashes lie side by side, which is faster than a second map.
-const few = 24
+// few is up to how many grants of one scope are compared one by one: half
+// hashes of their principals lie beside the count in one line of memory.
+const few = 14
 
-// place holds the grants at one scope: a list, and by principal once they are
-// many. who is a hash of the principal, to be verified on the grant.
+// place holds the grants at one scope, and by principal once they are many.
+//
+// Scopes and principals are hashed, with a seed of this process, and the texts
+// are compared only on the grant that is about to decide: a question about
+// something that the memory caches have forgotten then waits for few lines of
+// memory. Scopes of equal hash share a place, so whoever reads one compares.
 type place struct {
-	list        []slot
+	count       int         // of all grants
+	who         [few]uint32 // of the first ones
+	grants      []*grant
 	byPrincipal map[uint64][]*grant
-}
-
-type slot struct {
-	who   uint64
-	grant *grant
+	_           [3]uint64 // a size whose memory begins with a line
 }
 
 // NewIndex makes an index that knows the built-in roles and no assignment. The
@@ -80,7 +82,7 @@ func (x *Index) clear(size int) {
 	}
 	x.byID = make(map[string]*grant, size)
 	x.principals = make(map[string][]*grant, size/8)
-	x.scopes = make(map[string]*place, size/8)
+	x.scopes = make(map[uint64]*place, size/8)
 }
 
 // Load replaces the whole content.
@@ -163,24 +165,51 @@ func (x *Index) add(a Assignment) {
 	x.byID[strings.ToLower(a.ID)] = g
 	who, where := strings.ToLower(a.PrincipalID), a.Scope.Key()
 	x.principals[who] = append(x.principals[who], g)
-	if x.scopes[where] == nil {
-		x.scopes[where] = &place{}
+	at := x.hash(where)
+	if x.scopes[at] == nil {
+		x.scopes[at] = &place{}
 	}
-	x.scopes[where].add(maphash.String(x.seed, who), g)
+	x.scopes[at].add(x.hash(who), g)
+	x.scopes[at].widen(x)
 }
 
+// hash hashes a folded text.
+func (x *Index) hash(s string) uint64 { return maphash.String(x.seed, s) }
+
+func half(hash uint64) uint32 { return uint32(hash >> 32) }
+
 func (p *place) add(who uint64, g *grant) {
-	p.list = append(p.list, slot{who, g})
+	p.grants = append(p.grants, g)
 	if p.byPrincipal != nil {
 		p.byPrincipal[who] = append(p.byPrincipal[who], g)
-		return
 	}
-	if len(p.list) <= few {
+	if p.count < few {
+		p.who[p.count] = half(who)
+	}
+	p.count++
+}
+
+// widen sorts the grants by principal once they are more than few.
+func (p *place) widen(x *Index) {
+	if p.byPrincipal != nil || p.count <= few {
 		return
 	}
 	p.byPrincipal = make(map[uint64][]*grant, 2*few)
-	for _, s := range p.list {
-		p.byPrincipal[s.who] = append(p.byPrincipal[s.who], s.grant)
+	for _, g := range p.grants {
+		who := x.hash(strings.ToLower(g.PrincipalID))
+		p.byPrincipal[who] = append(p.byPrincipal[who], g)
+	}
+}
+
+// drop removes a grant.
+func (p *place) drop(x *Index, who uint64, g *grant) {
+	p.grants = slices.DeleteFunc(p.grants, func(o *grant) bool { return o == g })
+	p.count = len(p.grants)
+	for i, o := range p.grants[:min(few, len(p.grants))] {
+		p.who[i] = half(x.hash(strings.ToLower(o.PrincipalID)))
+	}
+	if p.byPrincipal != nil {
+		drop(p.byPrincipal, who, g)
 	}
 }
 
@@ -193,13 +222,10 @@ func (x *Index) remove(id string) {
 	delete(x.byID, id)
 	who, where := strings.ToLower(g.PrincipalID), g.Scope.Key()
 	drop(x.principals, who, g)
-	p := x.scopes[where]
-	p.list = slices.DeleteFunc(p.list, func(s slot) bool { return s.grant == g })
-	if p.byPrincipal != nil {
-		drop(p.byPrincipal, maphash.String(x.seed, who), g)
-	}
-	if len(p.list) == 0 {
-		delete(x.scopes, where)
+	p := x.scopes[x.hash(where)]
+	p.drop(x, x.hash(who), g)
+	if len(p.grants) == 0 {
+		delete(x.scopes, x.hash(where))
 	}
 }
 
@@ -210,27 +236,36 @@ func drop[K comparable](m map[K][]*grant, key K, g *grant) {
 }
 
 // maxChain bounds the scopes above one: six management group levels, the root,
-// subscription, group, resource, child and an extension resource on it fit.
-const maxChain = 32
+// subscription, group, resource, child and an extension resource on it fit. The
+// tree is asked no more often, so that a circle in it ends.
+const maxChain = 24
 
-// chain writes the keys of s and of all that encloses it into buf. The directory
+// chain appends s and all that encloses it to buf, nearest first. The directory
 // scope encloses only itself, whatever the tree says.
-func (x *Index) chain(s scope.ID, buf []string) []string {
-	if s == scope.Directory() {
-		return append(buf, s.Key())
-	}
-	for len(buf) < maxChain {
-		buf = append(buf, s.Key())
-		up, ok := s.Parent()
-		if !ok && x.tree != nil {
-			up, ok = x.tree.Above(s)
+func (x *Index) chain(s scope.ID, buf []scope.ID) []scope.ID {
+	buf = s.Enclosing(buf)
+	for range maxChain {
+		top := buf[len(buf)-1]
+		if x.tree == nil || top == scope.Root() || top == scope.Directory() {
+			break
 		}
+		up, ok := x.tree.Above(top)
 		if !ok {
-			return buf
+			break
 		}
-		s = up
+		buf = up.Enclosing(buf)
 	}
 	return buf
+}
+
+// within reports whether a chain holds a scope.
+func within(chain []scope.ID, key string) bool {
+	for i := range chain {
+		if chain[i].Key() == key {
+			return true
+		}
+	}
+	return false
 }
 
 // Check decides whether one of the principals may do the action at the scope:
@@ -240,47 +275,65 @@ func (x *Index) Check(q Query) Decision {
 	if q.Scope.IsZero() || q.Action == "" || strings.Contains(q.Action, "*") {
 		return Decision{}
 	}
-	action := strings.ToLower(q.Action)
-	var buf [maxChain]string
+	var buf [maxChain]scope.ID
 	var hashes [maxChain]uint64
-	chain, who := x.chain(q.Scope, buf[:0]), hashes[:0]
+	var found [maxChain]*place
+	chain, who, places := x.chain(q.Scope, buf[:0]), hashes[:0], found[:0]
 	for _, p := range q.Principals {
-		who = append(who, maphash.String(x.seed, strings.ToLower(p)))
+		who = append(who, x.hash(fold(p)))
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	for _, key := range chain {
-		p := x.scopes[key]
+	// All lookups first: none depends on another, so that they wait for memory
+	// together.
+	for i := range chain {
+		places = append(places, x.scopes[x.hash(chain[i].Key())])
+	}
+	for i, p := range places {
 		if p == nil {
 			continue
 		}
-		if g := p.find(who, func(i int, g *grant) bool {
-			return strings.EqualFold(q.Principals[i], g.PrincipalID) && g.role.allows(action, q.Data)
-		}); g != nil {
+		if g := p.find(who, q, chain[i].Key()); g != nil {
 			return Decision{Allowed: true, Assignment: &g.Assignment, Role: &g.role.Definition}
 		}
 	}
 	return Decision{}
 }
 
-// find returns the first grant of one of the hashed principals that yes confirms.
-func (p *place) find(who []uint64, yes func(principal int, g *grant) bool) *grant {
+// find returns the first grant of one of the question's principals, whose
+// hashes are who, that is at the scope and grants the action.
+func (p *place) find(who []uint64, q Query, key string) *grant {
 	for i, h := range who {
 		if p.byPrincipal != nil {
 			for _, g := range p.byPrincipal[h] {
-				if yes(i, g) {
+				if g.answers(q, i, key) {
 					return g
 				}
 			}
 			continue
 		}
-		for _, s := range p.list {
-			if s.who == h && yes(i, s.grant) {
-				return s.grant
+		for j, w := range p.who[:p.count] {
+			if w == half(h) && p.grants[j].answers(q, i, key) {
+				return p.grants[j]
 			}
 		}
 	}
 	return nil
+}
+
+// answers confirms what equal hashes suggest, and asks the role.
+func (g *grant) answers(q Query, principal int, key string) bool {
+	return g.Scope.Key() == key && strings.EqualFold(q.Principals[principal], g.PrincipalID) && g.role.allows(strings.ToLower(q.Action), q.Data)
+}
+
+// fold is strings.ToLower for ids, which mostly are lower-cased already.
+func fold(s string) string {
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'Z' || c >= 0x80 {
+			return strings.ToLower(s)
+		}
+	}
+	return s
 }
 
 // Holder is one answer of WhoCan: a principal, which may be a group, and why.
@@ -298,19 +351,19 @@ func (x *Index) WhoCan(s scope.ID, action string, data bool) []Holder {
 		return nil
 	}
 	action = strings.ToLower(action)
-	var buf [maxChain]string
+	var buf [maxChain]scope.ID
 	chain := x.chain(s, buf[:0])
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var out []Holder
-	for _, key := range chain {
+	for _, at := range chain {
 		start := len(out)
-		p := x.scopes[key]
+		p := x.scopes[x.hash(at.Key())]
 		if p == nil {
 			continue
 		}
-		for _, s := range p.list {
-			if g := s.grant; g.role.allows(action, data) {
+		for _, g := range p.grants {
+			if g.Scope.Key() == at.Key() && g.role.allows(action, data) {
 				out = append(out, Holder{PrincipalID: g.PrincipalID, Assignment: g.Assignment, Role: g.role.Definition})
 			}
 		}
@@ -332,8 +385,8 @@ type Filter struct {
 
 // Assignments returns the selected assignments, by scope and id.
 func (x *Index) Assignments(f Filter) []Assignment {
-	var buf [maxChain]string
-	var above []string
+	var buf [maxChain]scope.ID
+	var above []scope.ID
 	if !f.Scope.IsZero() {
 		above = x.chain(f.Scope, buf[:0])
 	}
@@ -344,7 +397,7 @@ func (x *Index) Assignments(f Filter) []Assignment {
 		if f.RoleID != "" && !strings.EqualFold(f.RoleID, g.RoleID) {
 			return
 		}
-		if f.Scope.IsZero() || g.Scope.Key() == f.Scope.Key() || (f.Above && slices.Contains(above, g.Scope.Key())) || (f.Below && x.below(g.Scope, f.Scope)) {
+		if f.Scope.IsZero() || g.Scope.Key() == f.Scope.Key() || (f.Above && within(above, g.Scope.Key())) || (f.Below && x.below(g.Scope, f.Scope)) {
 			out = append(out, g.Assignment)
 		}
 	})
@@ -368,9 +421,9 @@ func (x *Index) candidates(f Filter, each func(*grant)) {
 			}
 		}
 	case !f.Scope.IsZero() && !f.Above && !f.Below:
-		if p := x.scopes[f.Scope.Key()]; p != nil {
-			for _, s := range p.list {
-				each(s.grant)
+		if p := x.scopes[x.hash(f.Scope.Key())]; p != nil {
+			for _, g := range p.grants {
+				each(g)
 			}
 		}
 	default:
@@ -381,8 +434,8 @@ func (x *Index) candidates(f Filter, each func(*grant)) {
 }
 
 func (x *Index) below(s, top scope.ID) bool {
-	var buf [maxChain]string
-	return slices.Contains(x.chain(s, buf[:0]), top.Key())
+	var buf [maxChain]scope.ID
+	return within(x.chain(s, buf[:0]), top.Key())
 }
 
 // Assignment returns one assignment by its GUID.

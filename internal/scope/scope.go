@@ -217,6 +217,61 @@ func (id ID) Parent() (ID, bool) {
 	return ID{text: id.text[:cut], key: id.key[:cut]}, true
 }
 
+// Enclosing appends the id and every scope that encloses it inside the id
+// itself, nearest first: what repeated calls of Parent return, in one pass and
+// without a copy.
+func (id ID) Enclosing(buf []ID) []ID {
+	k := id.key
+	if k == "" || k == "/" || id == Directory() {
+		return append(buf, id)
+	}
+	var ends [32]int
+	n, i := 0, 0
+	end := func(at int) { ends[n], n, i = at, n+1, at }
+	top := strings.HasPrefix(k, "/subscriptions/")
+	if top {
+		end(segment(k, len("/subscriptions")))
+		if strings.HasPrefix(k[i:], "/resourcegroups/") {
+			end(segment(k, i+len("/resourcegroups")))
+		}
+	}
+	for i < len(k) {
+		i = segment(k, segment(k, i)) // "/providers/NAMESPACE"
+		for i < len(k) && !strings.HasPrefix(k[i:], "/providers/") {
+			if n == len(ends) {
+				return id.climb(buf)
+			}
+			end(segment(k, segment(k, i))) // "/type/name"
+		}
+	}
+	for n--; n >= 0; n-- {
+		buf = append(buf, ID{text: id.text[:ends[n]], key: k[:ends[n]]})
+	}
+	if top || strings.HasPrefix(k, managementKey) {
+		return buf
+	}
+	return append(buf, Root())
+}
+
+// climb is Enclosing for ids of more parts than anybody uses.
+func (id ID) climb(buf []ID) []ID {
+	for ok := true; ok; id, ok = id.Parent() {
+		buf = append(buf, id)
+	}
+	return buf
+}
+
+// segment returns where the segment ends whose slash is at i.
+func segment(s string, i int) int {
+	if i >= len(s) {
+		return len(s)
+	}
+	if n := strings.IndexByte(s[i+1:], '/'); n >= 0 {
+		return i + 1 + n
+	}
+	return len(s)
+}
+
 // Tree knows what encloses subscriptions and management groups. Implementations
 // answer from memory and are safe for concurrent use.
 type Tree interface {

@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -83,5 +84,45 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		_ = id.Type() + id.Name() + id.ResourceGroupName()
+	})
+}
+
+// Enclosing is Parent said once.
+func checkEnclosing(t *testing.T, id ID) {
+	t.Helper()
+	var want []ID
+	for up, ok := id, true; ok; up, ok = up.Parent() {
+		want = append(want, up)
+	}
+	if got := id.Enclosing(nil); !slices.Equal(got, want) {
+		t.Errorf("%s: %v, want %v", id, got, want)
+	}
+}
+
+func TestEnclosing_IsEveryParent(t *testing.T) {
+	vm := "/subscriptions/S/resourceGroups/RG/providers/Microsoft.Compute/virtualMachines/vm"
+	for _, text := range []string{
+		"/", "/microsoft.directory", "/subscriptions/S", "/subscriptions/S/resourceGroups/RG", vm, vm + "/extensions/x", vm + "/providers/Sallyport.Access/machines/default", vm + "/extensions/x/providers/A/b/c/d/e",
+		"/subscriptions/S/providers/A/b/c", "/providers/Microsoft.Management/managementGroups/m", "/providers/Microsoft.Management/managementGroups/m/subscriptions/s",
+		"/providers/Microsoft.Management/managementGroups/m/providers/A/b/c", "/providers/A/b/c", "/providers/A/b/c/d/e/providers/F/g/h", "/providers/A" + strings.Repeat("/b/c", 50), "/subscriptions/S/resourceGroups/RG" + strings.Repeat("/providers/A/b/c", 40),
+	} {
+		id, err := Parse(text)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		checkEnclosing(t, id)
+	}
+	checkEnclosing(t, ID{})
+	checkEnclosing(t, Subscription(""))
+	checkEnclosing(t, ManagementGroup(""))
+}
+
+func FuzzEnclosing(f *testing.F) {
+	f.Add("/subscriptions/S/resourceGroups/RG/providers/A/b/c/d/e/providers/F/g/h")
+	f.Add("/providers/Microsoft.Management/managementGroups/m/providers/A/b/c")
+	f.Fuzz(func(t *testing.T, text string) {
+		if id, err := Parse(text); err == nil {
+			checkEnclosing(t, id)
+		}
 	})
 }
