@@ -164,20 +164,31 @@ func (h *Histogram) write(b *strings.Builder) {
 	})
 }
 
-// gauge is read when it is asked for.
-type gauge struct {
-	name, help string
-	read       func() float64
+// Reading names one gauge.
+type Reading struct{ Name, Help string }
+
+// gauges are read when they are asked for.
+type gauges struct {
+	of   []Reading
+	read func() []float64
 }
 
 // Gauge makes a gauge whose value is read at each scrape.
 func (r *Registry) Gauge(name, help string, read func() float64) {
-	r.families = append(r.families, gauge{name: name, help: help, read: read})
+	r.Gauges([]Reading{{Name: name, Help: help}}, func() []float64 { return []float64{read()} })
 }
 
-func (g gauge) write(b *strings.Builder) {
-	head(b, g.name, g.help, "gauge")
-	line(b, g.name, nil, g.read())
+// Gauges makes several gauges whose values come from one look, in their order.
+func (r *Registry) Gauges(of []Reading, read func() []float64) {
+	r.families = append(r.families, gauges{of: of, read: read})
+}
+
+func (g gauges) write(b *strings.Builder) {
+	values := g.read()
+	for i, x := range g.of[:min(len(g.of), len(values))] {
+		head(b, x.Name, x.Help, "gauge")
+		line(b, x.Name, nil, values[i])
+	}
 }
 
 func head(b *strings.Builder, name, help, kind string) {

@@ -22,6 +22,7 @@ func TestWrite_IsTheTextFormat(t *testing.T) {
 	r.Counter("x_never_total", "Nothing yet.")
 	h := r.Histogram("x_seconds", "How long.", []float64{0.1, 1}, "row")
 	r.Gauge("x_bytes", "Now.", func() float64 { return 1.5e9 })
+	r.Gauges([]Reading{{"x_one", "1."}, {"x_two", "2."}, {"x_unread", "3."}}, func() []float64 { return []float64{1, 2} })
 	c.Add("b", "2xx")
 	c.Add("a\"\\\n", "5xx")
 	c.Add("b", "2xx")
@@ -45,6 +46,12 @@ x_seconds_count{row="r"} 4
 # HELP x_bytes Now.
 # TYPE x_bytes gauge
 x_bytes 1.5e+09
+# HELP x_one 1.
+# TYPE x_one gauge
+x_one 1
+# HELP x_two 2.
+# TYPE x_two gauge
+x_two 2
 `
 	if got := text(t, r); got != want {
 		t.Fatal(got)

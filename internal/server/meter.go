@@ -81,9 +81,11 @@ func (d *deployment) measure() {
 	r.Gauge("sallyport_feed_position", "Newest committed change.", func() float64 { return float64(d.store.Position()) })
 	r.Gauge("sallyport_feed_indexed_position", "Newest change that every index holds.", func() float64 { return float64(d.follow.Position()) })
 	r.Gauge("sallyport_feed_lag_seconds", "How long what is committed has waited for the indexes.", func() float64 { return d.lag.now(d.cfg.Now()).Seconds() })
-	r.Gauge("sallyport_machines", "Machines that have joined.", func() float64 { n, _, _ := d.fleet(); return float64(n) })
-	r.Gauge("sallyport_machines_connected", "Machines that polled this server within 90 seconds.", func() float64 { _, n, _ := d.fleet(); return float64(n) })
-	r.Gauge("sallyport_machines_snapshot_behind", "Connected machines that have not acknowledged the newest snapshot signed for them.", func() float64 { _, _, n := d.fleet(); return float64(n) })
+	r.Gauges([]meters.Reading{
+		{Name: "sallyport_machines", Help: "Machines that have joined."},
+		{Name: "sallyport_machines_connected", Help: "Machines that polled this server within 90 seconds."},
+		{Name: "sallyport_machines_snapshot_behind", Help: "Connected machines that have not acknowledged the newest snapshot signed for them."},
+	}, d.fleet)
 	for _, g := range []struct{ name, help, source string }{
 		{"go_goroutines", "Goroutines that exist.", "/sched/goroutines:goroutines"},
 		{"go_memstats_heap_alloc_bytes", "Bytes of heap objects, live or not yet swept.", "/memory/classes/heap/objects:bytes"},
@@ -96,7 +98,8 @@ func (d *deployment) measure() {
 
 // fleet counts machines: joined, connected, and of those the ones that have not
 // acknowledged their newest snapshot.
-func (d *deployment) fleet() (joined, connected, behind int) {
+func (d *deployment) fleet() []float64 {
+	var joined, connected, behind float64
 	since := d.cfg.Now().Add(-connectedWithin)
 	for _, m := range d.machineKeys.All() {
 		joined++
@@ -109,7 +112,7 @@ func (d *deployment) fleet() (joined, connected, behind int) {
 			behind++
 		}
 	}
-	return joined, connected, behind
+	return []float64{joined, connected, behind}
 }
 
 // runtimeValue reads one value of the Go runtime.

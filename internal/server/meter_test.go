@@ -4,12 +4,16 @@ import (
 	"errors"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/scope"
 	"sallyport/internal/store"
 )
 
@@ -123,4 +127,39 @@ func TestMetrics_OnlyOnLoopback(t *testing.T) {
 			t.Errorf("%s: %d", target, w.Code)
 		}
 	}
+}
+
+// A machine that polls is connected; it is behind from the moment in which a
+// snapshot is signed for it until it says that it holds it.
+func TestMetrics_MachinesBehindTheirSnapshot(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	d := rig(t, func() time.Time { return now })
+	m := machine.Machine{ID: "11111111-1111-4111-8111-111111111111", Thumbprint: "k", ResourceID: scope.Root()}
+	wants := func(want ...float64) {
+		t.Helper()
+		if got := d.fleet(); !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	wants(0, 0, 0)
+	if err := d.store.Write(t.Context(), func(tx *store.Tx) error { return tx.PutMachine(m) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.follow.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wants(1, 0, 0)
+	held := protocol.PollRequest{Capability: protocol.Capability, Epoch: d.manifest.Epoch, Manifest: d.manifest.Version}
+	answer, err := d.machines.Poll(t.Context(), audit.By{Principal: m.ID, Type: audit.Machine}, held)
+	if err != nil || answer.Snapshot == nil {
+		t.Fatalf("%+v %v", answer, err)
+	}
+	wants(1, 1, 1)
+	held.Version = d.follow.Position()
+	if _, err := d.machines.Poll(t.Context(), audit.By{Principal: m.ID, Type: audit.Machine}, held); err != nil {
+		t.Fatal(err)
+	}
+	wants(1, 1, 0)
+	now = now.Add(2 * time.Minute)
+	wants(1, 0, 0)
 }
