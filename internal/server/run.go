@@ -41,8 +41,8 @@ const (
 	workers = 4
 	// sweepEvery is how often expired codes, sessions and tokens are removed.
 	sweepEvery = 10 * time.Minute
-	// drain is how long answers under way may take when the server stops.
-	drain = 5 * time.Second
+	// drainTime is how long answers under way may take when the server stops.
+	drainTime = 5 * time.Second
 )
 
 // Run serves a deployment until ctx ends. It returns nil after an orderly stop;
@@ -70,15 +70,15 @@ func (d *deployment) serve(ctx context.Context) error {
 	if _, err := leaf.certificate(nil); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	base, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	answering := newLifetimes(ctx)
+	defer answering.end()
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: answering.bound(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: leaf.certificate, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}},
-		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 	}
 	tasks, ctx := errgroup.WithContext(ctx)
-	tasks.Go(func() error { return d.follow.run(ctx) })
+	tasks.Go(func() error { return d.follow.run(answering.requests) }) // answers to writes wait for it
 	tasks.Go(func() error {
 		d.engine.Run(ctx, workers, wait, func(err error) { d.cfg.Log.Error("reconcile", "error", err.Error()) })
 		return nil
@@ -97,13 +97,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error {
 		<-ctx.Done()
 		d.tell("STOPPING=1")
-		stop() // long polls end now
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-		defer cancel()
-		if err := server.Shutdown(late); err != nil {
-			return server.Close()
-		}
-		return nil
+		return answering.drain(server)
 	})
 	return tasks.Wait()
 }
