@@ -93,9 +93,21 @@ func (a Access) WhoCanLogIn(at scope.ID) []Entrant {
 		}
 	}
 	slices.SortStableFunc(out, func(x, y Entrant) int {
-		return cmp.Or(strings.Compare(x.Principal.Name, y.Principal.Name), strings.Compare(x.Principal.ID, y.Principal.ID), len(y.Through.Scope)-len(x.Through.Scope))
+		return cmp.Or(strings.Compare(x.Principal.Name, y.Principal.Name), strings.Compare(x.Principal.ID, y.Principal.ID), away(x.Through.Scope)-away(y.Through.Scope))
 	})
 	return out
+}
+
+// away orders the scopes that enclose one place, nearest first: what lies in a
+// subscription by length, then management groups, then the root.
+func away(s string) int {
+	switch {
+	case strings.HasPrefix(s, "/subscriptions/"):
+		return -len(s)
+	case s == "/":
+		return 2
+	}
+	return 1
 }
 
 func (a Access) account(id string) (Account, bool) {

@@ -31,10 +31,15 @@ const (
 	crew  = "0bbbbbbb-0000-4000-8000-000000000006" // holds bob and eve
 )
 
-// flat is a tree without management groups.
+// flat is a tree of one management group.
 type flat struct{}
 
-func (flat) Above(id scope.ID) (scope.ID, bool) { return scope.Root(), id != scope.Root() }
+func (flat) Above(id scope.ID) (scope.ID, bool) {
+	if id == scope.ManagementGroup(tenantID) {
+		return scope.Root(), true
+	}
+	return scope.ManagementGroup(tenantID), true
+}
 
 // town is a rig whose directory and roles are the real indexes.
 type town struct {
@@ -135,6 +140,7 @@ func TestWhoCanLogIn_PeopleGroupsAndNobodyElse(t *testing.T) {
 	w.give(ann, rbac.VMUserLogin, sub)
 	w.give(ann, rbac.VMAdministratorLogin, w.vm)
 	w.give(staff, rbac.VMUserLogin, resource)
+	w.give(staff, rbac.VMUserLogin, scope.ManagementGroup(tenantID))
 	w.give(robot, rbac.VMUserLogin, w.vm)
 	w.give(bob, rbac.Owner, scope.Root())                                        // manages, does not log in
 	w.give("0bbbbbbb-0000-4000-8000-00000000dead", rbac.VMUserLogin, w.vm)       // deleted
@@ -142,9 +148,9 @@ func TestWhoCanLogIn_PeopleGroupsAndNobodyElse(t *testing.T) {
 	w.give(bob, rbac.VMUserLogin, scope.ResourceGroup(sub.Name(), "another-rg")) // elsewhere
 	want := map[string][]string{
 		w.vm.String(): {"ann@corp.example User admin " + w.vm.String() + " []", "ann@corp.example User login " + sub.String() + " []",
-			"bob@corp.example User login " + resource.String() + " [Staff>Crew]", "robot ServicePrincipal login " + w.vm.String() + " []"},
-		resource.String(): {"ann@corp.example User login " + sub.String() + " []", "bob@corp.example User login " + resource.String() + " [Staff>Crew]"},
-		sub.String():      {"ann@corp.example User login " + sub.String() + " []"},
+			"bob@corp.example User login " + resource.String() + " [Staff>Crew]", "bob@corp.example User login " + scope.ManagementGroup(tenantID).String() + " [Staff>Crew]", "robot ServicePrincipal login " + w.vm.String() + " []"},
+		resource.String(): {"ann@corp.example User login " + sub.String() + " []", "bob@corp.example User login " + resource.String() + " [Staff>Crew]", "bob@corp.example User login " + scope.ManagementGroup(tenantID).String() + " [Staff>Crew]"},
+		sub.String():      {"ann@corp.example User login " + sub.String() + " []", "bob@corp.example User login " + scope.ManagementGroup(tenantID).String() + " [Staff>Crew]"},
 		"/":               {},
 	}
 	for at, lines := range want {

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"strings"
 
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
@@ -63,7 +64,7 @@ func (h *Handler) explain(c *httpd.Call) error {
 		return fault.New(fault.Invalid, "NotAMachine", "'%s' is no machine", id.Name())
 	}
 	who := c.R.URL.Query().Get("principal")
-	if who == "" {
+	if who == "" || strings.EqualFold(who, c.By.Name) {
 		who = c.By.Principal
 	}
 	if who != c.By.Principal {

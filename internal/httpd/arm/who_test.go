@@ -90,6 +90,9 @@ func TestExplain_OneselfOrWithTheRight(t *testing.T) {
 	if code, body := explain(nobody, ""); code != 200 || dig(body, "properties", "principal", "id") != nobody || dig(body, "properties", "hiddenAssignments") != 0.0 {
 		t.Errorf("oneself: %d %v", code, body)
 	}
+	if code, body := explain(nobody, "U@example.test"); code != 200 || dig(body, "properties", "principal", "id") != nobody {
+		t.Errorf("oneself by name: %d %v", code, body)
+	}
 	if code, _ := explain(nobody, admin); code != 403 {
 		t.Errorf("another: %d", code)
 	}
