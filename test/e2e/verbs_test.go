@@ -154,3 +154,42 @@ func TestDenial_NameOfALocalUser(t *testing.T) {
 	m.mustRoot(t, "sed -i '/^twin@/d' /etc/passwd")
 	allowedSoon(t, p, m)
 }
+
+// TestAccess_WhoAndExplain: the list and the explanation agree with what the
+// machine does.
+func TestAccess_WhoAndExplain(t *testing.T) {
+	a := admin(t)
+	m := machine(t, "myVM")
+	in, out := newUser(t, "explained"), newUser(t, "unexplained")
+	g := a.must(t, "ad", "group", "create", "--display-name", "explainers", "--mail-nickname", "explainers", "--query", "id", "-o", "tsv")
+	a.must(t, "ad", "group", "member", "add", "--group", g, "--member-id", a.must(t, "ad", "user", "show", "--id", in.name, "--query", "id", "-o", "tsv"))
+	a.must(t, "role", "assignment", "create", "--role", roleUser, "--assignee-object-id", g, "--assignee-principal-type", "Group", "--scope", m.id)
+	allowedSoon(t, in, m)
+	who := a.must(t, "access", "who", "--scope", m.id, "-o", "json")
+	says(t, who, in.name)
+	if strings.Contains(who, out.name) {
+		t.Errorf("%s is listed: %s", out.name, who)
+	}
+	for _, p := range []*person{in, out} {
+		says(t, a.must(t, "access", "explain", "--user", p.name, "--machine", m.name, "-g", group, "-o", "json"), p.name, map[bool]string{true: "explainers", false: "refused: neither"}[p == in])
+	}
+	refused(t, out.sshIP(m, "true"), "Azure role not assigned")
+}
+
+// TestRoles_CustomRoleOpensTheMachine: a role of one's own with the login data
+// action works like the built-in one, and stops working when it loses it.
+func TestRoles_CustomRoleOpensTheMachine(t *testing.T) {
+	a := admin(t)
+	m := machine(t, "myVM")
+	p := newUser(t, "customer")
+	scope := a.must(t, "group", "show", "-n", group, "--query", "id", "-o", "tsv")
+	role := func(dataActions string) string {
+		return `{"Name":"Shell only","IsCustom":true,"Description":"x","Actions":[],"NotActions":[],"DataActions":[` + dataActions + `],"NotDataActions":[],"AssignableScopes":["` + scope + `"]}`
+	}
+	a.must(t, "role", "definition", "create", "--role-definition", role(`"Microsoft.Compute/virtualMachines/login/action"`))
+	grant(t, "Shell only", p.name, m.id)
+	allowedSoon(t, p, m)
+	refused(t, p.sshIP(m, "sudo", "-n", "true"), roleAdmin)
+	a.must(t, "role", "definition", "update", "--role-definition", role(""))
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned")
+}
