@@ -121,11 +121,15 @@ func rootCommand() *cobra.Command {
 		}}
 }
 
+// gatherTime is how late the server may learn of a login: reports made in the
+// middle of it would slow it down.
+const gatherTime = time.Second
+
 // rootConfig connects the root part to this machine.
 func rootConfig(pins pin.Machine, log func(string, ...any)) root.Config {
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table)
-	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log,
+	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
 		Ender: session.New(session.Config{Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", Wait: wait, Self: os.Getpid()})}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,14 +27,20 @@ const (
 type spool struct {
 	path string
 
+	// gather is how long events are collected before they are offered, so that a
+	// login is not slowed by the report of its own beginning.
+	gather time.Duration
+
 	mu         sync.Mutex
 	events     []protocol.MachineEvent
+	ripe       bool // events may be taken
+	waiting    bool // the gathering time runs
 	generation int64
-	changed    chan struct{} // closed and replaced when something is added or poke is called
+	changed    chan struct{} // closed and replaced when events are ripe or poke is called
 }
 
-func openSpool(path string, owner uint32) (*spool, error) {
-	s := &spool{path: path, changed: make(chan struct{})}
+func openSpool(path string, owner uint32, gather time.Duration) (*spool, error) {
+	s := &spool{path: path, gather: gather, changed: make(chan struct{})}
 	b, err := durable.Read(path, owner, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -48,6 +55,7 @@ func openSpool(path string, owner uint32) (*spool, error) {
 		}
 	}
 	s.events = s.events[max(0, len(s.events)-maxSpool):]
+	s.ripe = len(s.events) > 0
 	return s, nil
 }
 
@@ -60,8 +68,7 @@ func (s *spool) add(e protocol.MachineEvent) error {
 	defer s.mu.Unlock()
 	s.events = append(s.events, e)
 	s.events = s.events[max(0, len(s.events)-maxSpool):]
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.ripen()
 	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -70,13 +77,37 @@ func (s *spool) add(e protocol.MachineEvent) error {
 	return errors.Join(err, f.Close())
 }
 
+// ripen offers the events now, or when the gathering time is over. The caller
+// holds the lock.
+func (s *spool) ripen() {
+	switch {
+	case s.ripe:
+	case s.gather == 0 || len(s.events) >= maxBatch:
+		s.ripe = true
+		s.wake()
+	case s.waiting:
+	default:
+		s.waiting = true
+		time.AfterFunc(s.gather, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.waiting, s.ripe = false, len(s.events) > 0
+			s.wake()
+		})
+	}
+}
+
+func (s *spool) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
 // poke wakes whoever waits for news.
 func (s *spool) poke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation++
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.wake()
 }
 
 // news is the number of times that poke was called.
@@ -86,8 +117,8 @@ func (s *spool) news() int64 {
 	return s.generation
 }
 
-// take forgets what the server has and returns the oldest of the rest, with a
-// channel that closes when more come.
+// take forgets what the server has and returns the oldest of the rest that are
+// ripe, with a channel that closes when more are.
 func (s *spool) take(have []string) ([]protocol.MachineEvent, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,6 +129,14 @@ func (s *spool) take(have []string) ([]protocol.MachineEvent, <-chan struct{}, e
 		if len(s.events) != before {
 			err = s.rewrite()
 		}
+		// What came while the report was under way is gathered anew.
+		s.ripe = len(s.events) >= maxBatch
+		if len(s.events) > 0 {
+			s.ripen()
+		}
+	}
+	if !s.ripe {
+		return nil, s.changed, err
 	}
 	return slices.Clone(s.events[:min(len(s.events), maxBatch)]), s.changed, err
 }

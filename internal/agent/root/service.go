@@ -85,6 +85,9 @@ type Config struct {
 	Run       func(ctx context.Context, c Command) ([]byte, error)
 	Reload    func(ctx context.Context) error // make sshd read its configuration again
 	Log       func(format string, args ...any)
+	// Gather is how long events are collected before the network part gets them;
+	// zero hands them over at once.
+	Gather time.Duration
 }
 
 // Service is the root part. It is safe for concurrent use.
@@ -128,7 +131,7 @@ func New(cfg Config) (*Service, error) {
 	if s.names, err = names.Open(s.at(namesPath), cfg.Owner); err != nil {
 		return nil, err
 	}
-	if s.events, err = openSpool(s.at(eventsPath), cfg.Owner); err != nil {
+	if s.events, err = openSpool(s.at(eventsPath), cfg.Owner, cfg.Gather); err != nil {
 		return nil, err
 	}
 	if s.view, err = s.restore(); err != nil {
