@@ -84,6 +84,7 @@ func (d *deployment) serve(ctx context.Context) error {
 		return nil
 	})
 	tasks.Go(func() error { return d.sweep(ctx) })
+	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error {
