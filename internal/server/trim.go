@@ -12,7 +12,7 @@ const (
 	// trimHeld is what the heap may keep of the system's memory anyway, and
 	// trimAllocated how much must have been allocated since the last look for
 	// another to be worth a collection.
-	trimHeld      = 40 << 20
+	trimHeld      = 16 << 20
 	trimAllocated = 16 << 20
 )
 
