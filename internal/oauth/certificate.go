@@ -108,7 +108,8 @@ func (s *Service) certificateRequest(x *exchange, n session, d conditional.Decis
 	}
 	extensions := map[string]string{
 		"permit-pty": "", "permit-agent-forwarding": "", "permit-port-forwarding": "", "permit-X11-forwarding": "", "permit-user-rc": "",
-		sshca.ExtObjectID: n.principal(), sshca.ExtTenant: s.cfg.Directory.Tenant().ID, sshca.ExtFactors: factorText(n.factors), sshca.ExtPolicy: d.Revision,
+		sshca.ExtObjectID: n.principal(), sshca.ExtTenant: s.cfg.Directory.Tenant().ID,
+		sshca.ExtIssued: strconv.FormatInt(x.by.At.UnixMicro(), 10), sshca.ExtFactors: factorText(n.factors), sshca.ExtPolicy: d.Revision,
 	}
 	if machine := x.get("machine"); machine != "" {
 		id, ok := guid.Parse(machine)

@@ -28,6 +28,7 @@ const (
 const (
 	ExtObjectID = "object-id@sallyport" // directory object id of the principal
 	ExtTenant   = "tenant@sallyport"    // tenant id
+	ExtIssued   = "issued@sallyport"    // time of issue in Unix microseconds; ValidAfter has whole seconds
 	ExtFactors  = "factors@sallyport"   // "pwd:UNIXTIME,otp:UNIXTIME", sorted by name
 	ExtPolicy   = "policy@sallyport"    // revision of the policy that allowed it
 	ExtMachine  = "machine@sallyport"   // the one machine that may accept it

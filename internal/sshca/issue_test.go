@@ -11,6 +11,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func userRequest(t testing.TB) Request {
 	pub, _ := newKey(t)
 	return Request{
 		Type: User, PublicKey: pub, Principals: []string{"alice@contoso.test", oid}, KeyID: corr, IssuedAt: issuedAt(), Lifetime: time.Hour,
-		Extensions: map[string]string{"permit-pty": "", ExtObjectID: oid, ExtTenant: tenant, ExtFactors: "pwd:1795348800", ExtPolicy: "default"},
+		Extensions: map[string]string{"permit-pty": "", ExtObjectID: oid, ExtTenant: tenant, ExtIssued: strconv.FormatInt(issuedAt().UnixMicro(), 10), ExtFactors: "pwd:1795348800", ExtPolicy: "default"},
 	}
 }
 

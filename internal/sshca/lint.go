@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -264,7 +265,7 @@ func clauseExtensions(c plainCertificate, want expectation) error {
 			if e.value != "" {
 				return fmt.Errorf("extension %q has a value", e.name)
 			}
-		case ExtObjectID, ExtTenant, ExtFactors, ExtPolicy, ExtMachine:
+		case ExtObjectID, ExtTenant, ExtIssued, ExtFactors, ExtPolicy, ExtMachine:
 		default:
 			return fmt.Errorf("unknown extension %q", e.name)
 		}
@@ -272,7 +273,7 @@ func clauseExtensions(c plainCertificate, want expectation) error {
 	return nil
 }
 
-func clauseOwnExtensions(c plainCertificate, _ expectation) error {
+func clauseOwnExtensions(c plainCertificate, want expectation) error {
 	if c.kind == 2 {
 		return nil
 	}
@@ -285,6 +286,9 @@ func clauseOwnExtensions(c plainCertificate, _ expectation) error {
 	}
 	if !guid(values[ExtTenant]) {
 		return errors.New("the tenant is missing")
+	}
+	if values[ExtIssued] != strconv.FormatInt(want.request.IssuedAt.UnixMicro(), 10) {
+		return errors.New("the time of issue is missing or is not the request's")
 	}
 	if m, targeted := values[ExtMachine]; targeted && !guid(m) {
 		return errors.New("the target machine is not a GUID")

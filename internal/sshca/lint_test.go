@@ -137,6 +137,8 @@ func TestClause_C10_OwnExtensions(t *testing.T) {
 		"no object id":      func(m map[string]string) { delete(m, ExtObjectID) },
 		"another object id": func(m map[string]string) { m[ExtObjectID] = tenant },
 		"no tenant":         func(m map[string]string) { delete(m, ExtTenant) },
+		"no time of issue":  func(m map[string]string) { delete(m, ExtIssued) },
+		"another issue":     func(m map[string]string) { m[ExtIssued] = "1795348800000001" },
 		"bad machine":       func(m map[string]string) { m[ExtMachine] = "web1" },
 		"bad policy":        func(m map[string]string) { m[ExtPolicy] = "a b" },
 		"no factors":        func(m map[string]string) { delete(m, ExtFactors) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,40 @@ func TestPAM_RevokedWhileLoggingIn(t *testing.T) {
 	}{{101, alice}, {100, bob}, {7777, alice}} {
 		if a := r.openSession(c.pid, c.login); a.Allow {
 			t.Errorf("process %d opened a session of %s", c.pid, c.login)
+		}
+	}
+}
+
+// TestPAM_EndedInTheSameSecond: the seconds of ValidAfter cannot say whether a
+// certificate was made before or after sessions ended; its own time of issue can.
+func TestPAM_EndedInTheSameSecond(t *testing.T) {
+	for name, c := range map[string]struct {
+		issued time.Duration // after the second began; negative: the certificate does not say
+		reason string
+	}{
+		"made after":            {600 * time.Millisecond, ""},
+		"made at that time":     {400 * time.Millisecond, ""},
+		"made before":           {399 * time.Millisecond, "not-before"},
+		"an older server's":     {-1, "not-before"},
+		"not within its second": {time.Second, "no-certificate"},
+	} {
+		r := newRig(t)
+		second := r.now.Truncate(time.Second)
+		r.now = second.Add(900 * time.Millisecond)
+		r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].NotBefore = second.Add(400 * time.Millisecond) })
+		monitor, helper := r.connect(100)
+		request := r.certificate(alice, aliceID, func(cert *ssh.Certificate) {
+			if c.issued >= 0 {
+				cert.Extensions[extIssued] = strconv.FormatInt(second.Add(c.issued).UnixMicro(), 10)
+			}
+		})
+		_, _ = r.Principals(context.Background(), helper, request) // a refusal shows in the account phase
+		a := r.PAM(context.Background(), monitor, shim.PAMRequest{Phase: shim.PhaseAccount, Service: "sshd", User: alice, RHost: "10.0.0.1"})
+		if a.Allow != (c.reason == "") {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if got := r.reasons(); c.reason != "" && got[len(got)-1] != "login.deny "+c.reason {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 // Extensions of a certificate (docs/certificate-profile.md).
 const (
 	extObjectID = "object-id@sallyport"
+	extIssued   = "issued@sallyport"
 	extTenant   = "tenant@sallyport"
 	extFactors  = "factors@sallyport"
 	extMachine  = "machine@sallyport"
@@ -188,11 +189,31 @@ func (s *Service) certificate(v view, r shim.PrincipalsRequest, objectID string)
 	if tenant := cert.Extensions[extTenant]; tenant != s.cfg.Pins.Tenant {
 		return none, fmt.Errorf("made for tenant %q", tenant)
 	}
+	issued, err := issuedAt(cert)
+	if err != nil {
+		return none, err
+	}
 	return grants.Certificate{
 		KeyID: cert.KeyId, Serial: r.Serial, ObjectID: cert.Extensions[extObjectID], Tenant: cert.Extensions[extTenant], Machine: cert.Extensions[extMachine],
 		Principals: cert.ValidPrincipals, Factors: factors(cert.Extensions[extFactors]),
-		IssuedAt: time.Unix(int64(cert.ValidAfter), 0).Add(protocol.Backdate), ValidBefore: time.Unix(int64(min(cert.ValidBefore, 1<<62)), 0),
+		IssuedAt: issued, ValidBefore: time.Unix(int64(min(cert.ValidBefore, 1<<62)), 0),
 	}, nil
+}
+
+// issuedAt reads the exact time of issue, which must lie in the second that
+// ValidAfter tells. A certificate of an older server has only that second; its
+// beginning is taken, so that a doubt refuses.
+func issuedAt(cert *ssh.Certificate) (time.Time, error) {
+	second := time.Unix(int64(min(cert.ValidAfter, 1<<40)), 0).Add(protocol.Backdate)
+	text, exact := cert.Extensions[extIssued]
+	if !exact {
+		return second, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if at := time.UnixMicro(n); err == nil && !at.Before(second) && at.Before(second.Add(time.Second)) {
+		return at, nil
+	}
+	return time.Time{}, errors.New("its time of issue is not that of its validity")
 }
 
 // factors reads "pwd:UNIXTIME,otp:UNIXTIME"; what is malformed is no factor.

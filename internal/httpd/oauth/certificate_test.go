@@ -79,7 +79,8 @@ func TestClause_I1_ContentOfAUserCertificate(t *testing.T) {
 	if len(c.ValidPrincipals) != 2 || c.ValidPrincipals[0] != "alice@contoso.test" || c.ValidPrincipals[1] != w.alice.ID {
 		t.Error(c.ValidPrincipals)
 	}
-	want := map[string]string{sshca.ExtObjectID: w.alice.ID, sshca.ExtTenant: w.oauth.TenantID(), sshca.ExtFactors: "pwd:" + strconv.FormatInt(signedIn.Unix(), 10), sshca.ExtPolicy: "default", sshca.ExtMachine: machine}
+	want := map[string]string{sshca.ExtObjectID: w.alice.ID, sshca.ExtTenant: w.oauth.TenantID(), sshca.ExtIssued: strconv.FormatInt(w.now().UnixMicro(), 10),
+		sshca.ExtFactors: "pwd:" + strconv.FormatInt(signedIn.Unix(), 10), sshca.ExtPolicy: "default", sshca.ExtMachine: machine}
 	for name, v := range want {
 		if c.Extensions[name] != v {
 			t.Errorf("%s = %q", name, c.Extensions[name])
