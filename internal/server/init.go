@@ -72,7 +72,8 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 		return Deployment{}, err
 	}
 	path := filepath.Join(cfg.State, storeFile)
-	st, err := store.Create(ctx, store.Config{Path: path, Now: cfg.Now, Writer: writerName})
+	place := store.Config{Path: path, Now: cfg.Now, Writer: writerName}
+	st, err := store.Create(ctx, place)
 	if err != nil {
 		return Deployment{}, err
 	}
@@ -83,9 +84,7 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 		if err == nil {
 			return
 		}
-		for _, f := range []string{path, path + "-wal", path + "-shm"} {
-			_ = os.Remove(f)
-		}
+		store.Remove(place)
 		if os.IsNotExist(statErr) {
 			_ = os.RemoveAll(keyDir)
 		}

@@ -41,13 +41,15 @@ type Config struct {
 
 // Store is an open database, safe for concurrent use.
 type Store struct {
-	cfg    Config
-	db     *sql.DB
-	writes chan *write
-	pool   chan *conn
-	chain  chain
-	stop   chan struct{}
-	done   chan struct{}
+	cfg      Config
+	db       *sql.DB
+	lock     *os.File // nil for one that only reads
+	readOnly bool
+	writes   chan *write
+	pool     chan *conn
+	chain    chain
+	stop     chan struct{}
+	done     chan struct{}
 
 	mu       sync.Mutex
 	position int64         // of the last committed feed row
@@ -58,45 +60,132 @@ type Store struct {
 // Create makes a new store and opens it. It refuses an existing file, so that
 // nobody initialises over a deployment.
 func Create(ctx context.Context, cfg Config) (*Store, error) {
+	err := create(ctx, cfg, func(ctx context.Context, _ *Store, w *conn) error { return migrate(ctx, w, nil) })
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, cfg)
+}
+
+// create makes a new file and fills it in one transaction; it leaves nothing
+// when that fails.
+func create(ctx context.Context, cfg Config, fill func(context.Context, *Store, *conn) error) (err error) {
 	f, err := os.OpenFile(cfg.Path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fault.Wrap(err, fault.Conflict, "StoreExists", "%s already holds a deployment", cfg.Path).
+		return fault.Wrap(err, fault.Conflict, "StoreExists", "%s already holds a deployment", cfg.Path).
 			WithRemedy("Choose another --state folder, or remove this one if its contents may be lost.")
 	}
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "StoreNotCreated", "cannot create %s", cfg.Path)
+		return fault.Wrap(err, fault.Unavailable, "StoreNotCreated", "cannot create %s", cfg.Path)
 	}
 	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("create store: %w", err)
+		return fmt.Errorf("create store: %w", err)
 	}
-	return open(ctx, cfg)
+	defer func() {
+		if err != nil {
+			removeStore(cfg.Path)
+		}
+	}()
+	db, err := connect(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	w, err := newConn(ctx, db)
+	if err != nil {
+		return err
+	}
+	return w.inTransaction(ctx, func() error { return fill(ctx, &Store{cfg: cfg, db: db}, w) })
+}
+
+// removeStore removes the files of a store that was not finished.
+func removeStore(path string) {
+	for _, f := range []string{path, path + "-wal", path + "-shm", path + lockSuffix} {
+		_ = os.Remove(f)
+	}
 }
 
 // Open opens an existing store, checks who owns it and brings its schema up to
-// this build's. A file that others may read is refused.
+// this build's. A file that others may read is refused, and one that another
+// process has open to write.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	info, err := os.Lstat(cfg.Path)
+	if err := private(cfg.Path); err != nil {
+		return nil, err
+	}
+	lock, err := lockStore(cfg.Path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.NotFound, "StoreNotFound", "there is no deployment at %s", cfg.Path).
+		return nil, err
+	}
+	s, err := open(ctx, cfg, false)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.lock = lock
+	return s, nil
+}
+
+// OpenRead opens an existing store to read it while a server may serve it. It
+// leaves the schema as it is; Write is refused.
+func OpenRead(ctx context.Context, cfg Config) (*Store, error) {
+	if err := private(cfg.Path); err != nil {
+		return nil, err
+	}
+	return open(ctx, cfg, true)
+}
+
+// private holds the file to its owner.
+func private(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fault.Wrap(err, fault.NotFound, "StoreNotFound", "there is no deployment at %s", path).
 			WithRemedy("Make one with: sally server init")
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Geteuid() {
-		return nil, fault.New(fault.Forbidden, "StoreNotPrivate", "%s must be a regular file of uid %d with mode 0600", cfg.Path, os.Geteuid())
+		return fault.New(fault.Forbidden, "StoreNotPrivate", "%s must be a regular file of uid %d with mode 0600", path, os.Geteuid())
 	}
-	return open(ctx, cfg)
+	return nil
 }
 
-func open(ctx context.Context, cfg Config) (*Store, error) {
+// lockSuffix is of the file whose lock says that the store is open to write.
+// SQLite's own locks are of one moment; two servers on one file would each
+// continue the same audit chain.
+const lockSuffix = ".lock"
+
+func lockStore(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+lockSuffix, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot lock the deployment at %s", path)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+		return nil, errors.Join(fault.Wrap(err, fault.Conflict, "StoreInUse", "another process serves the deployment at %s", path).
+			WithRemedy("Stop that server first."), f.Close())
+	}
+	return f, nil
+}
+
+func connect(cfg Config) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+strings.ReplaceAll(cfg.Path, "?", "%3f")+
 		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{cfg: cfg, db: db, writes: make(chan *write, 1024), pool: make(chan *conn, readers),
+	return db, nil
+}
+
+func open(ctx context.Context, cfg Config, readOnly bool) (*Store, error) {
+	db, err := connect(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, db: db, writes: make(chan *write, 1024), pool: make(chan *conn, readers), readOnly: readOnly,
 		stop: make(chan struct{}), done: make(chan struct{}), moved: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
 		_ = db.Close()
+		var said *fault.Error
+		if errors.As(err, &said) {
+			return nil, err
+		}
 		return nil, fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment at %s", cfg.Path)
 	}
 	return s, nil
@@ -107,8 +196,10 @@ func (s *Store) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, w); err != nil {
-		return err
+	if !s.readOnly {
+		if err := w.inTransaction(ctx, func() error { return migrate(ctx, w, nil) }); err != nil {
+			return err
+		}
 	}
 	t := &Tx{ctx: ctx, conn: w, store: s}
 	if _, err := t.row(`SELECT position FROM feed_position WHERE id = 1`, nil, &s.position); err != nil {
@@ -127,39 +218,48 @@ func (s *Store) start(ctx context.Context) error {
 		}
 		s.pool <- c
 	}
+	if s.readOnly {
+		close(s.done)
+		return w.raw.Close()
+	}
 	go s.writer(w)
 	return nil
 }
 
 // migrate runs the schema files that this database has not seen, in the order
-// of their names, each in a transaction of its own. Forward only.
-func migrate(ctx context.Context, c *conn) error {
-	if _, err := c.raw.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name TEXT PRIMARY KEY, at BIGINT NOT NULL)`); err != nil {
+// of their names, inside the caller's transaction; only those named where names
+// are given. Forward only: a database of a newer build is refused.
+func migrate(ctx context.Context, c *conn, only []string) error {
+	t := &Tx{ctx: ctx, conn: c}
+	if _, err := t.exec(`CREATE TABLE IF NOT EXISTS ` + migrationTable + ` (name TEXT PRIMARY KEY, at BIGINT NOT NULL)`); err != nil {
 		return err
 	}
-	names, err := fs.Glob(schema, "schema/*.sql")
+	seen, err := t.migrations()
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		t := &Tx{ctx: ctx, conn: c}
-		var seen string
-		found, err := t.row(`SELECT name FROM schema_migration WHERE name = $1`, []any{name}, &seen)
-		if err != nil {
+	if len(seen) > 0 {
+		if err := knownMigrations(seen); err != nil {
 			return err
 		}
-		if found {
+	}
+	names, err := schemaFiles()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.Contains(seen, name) || only != nil && !slices.Contains(only, name) {
 			continue
 		}
 		text, err := schema.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		script := "BEGIN IMMEDIATE;\n" + string(text) + "\nINSERT INTO schema_migration (name, at) VALUES ('" + name + "', 0);\nCOMMIT;"
-		if _, err := c.raw.ExecContext(ctx, script); err != nil {
-			_, _ = c.raw.ExecContext(ctx, "ROLLBACK")
+		if _, err := c.raw.ExecContext(ctx, string(text)); err != nil {
 			return fmt.Errorf("migration %s: %w", name, err)
+		}
+		if _, err := t.exec(`INSERT INTO `+migrationTable+` (name, at) VALUES ($1, 0)`, name); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -177,7 +277,11 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.stop)
 	<-s.done
-	return s.db.Close()
+	err := s.db.Close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
 // Now is the store's clock.
@@ -218,3 +322,22 @@ func (c *conn) do(ctx context.Context, query string) error {
 	_, err = st.ExecContext(ctx)
 	return err
 }
+
+// inTransaction runs f in a writing transaction of its own.
+func (c *conn) inTransaction(ctx context.Context, f func() error) error {
+	if err := c.do(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := f()
+	if err == nil {
+		err = c.do(ctx, "COMMIT")
+	}
+	if err != nil {
+		_ = c.do(context.WithoutCancel(ctx), "ROLLBACK")
+	}
+	return err
+}
+
+// Remove takes a store away that was made a moment ago and holds nothing worth
+// keeping. The store must be closed.
+func Remove(cfg Config) { removeStore(cfg.Path) }

@@ -26,6 +26,9 @@ var errClosed = fault.New(fault.Unavailable, "ServerStopping", "the server is st
 // storage. An error from f undoes f alone and is returned as it is. Many
 // writes share one commit; they run one after another, in the writer.
 func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
+	if s.readOnly {
+		return fault.New(fault.Forbidden, "StoreReadOnly", "the store was opened to be read")
+	}
 	w := &write{ctx: ctx, run: f, done: make(chan error, 1)}
 	select {
 	case <-s.stop:
