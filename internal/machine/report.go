@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -70,20 +71,35 @@ func (s *Service) event(t Tx, by audit.By, m Machine, e protocol.MachineEvent) e
 	if err != nil || !fresh {
 		return err
 	}
-	detail := maps.Clone(e.Detail)
-	if detail == nil {
-		detail = map[string]string{}
-	}
-	detail["objectId"], detail["login"], detail["machineTime"] = e.ObjectID, e.LoginName, e.Time.UTC().Format(time.RFC3339Nano)
 	by.CorrelationID = e.CorrelationID
-	outcome := audit.Success
+	return t.Audit(by, auditEvent(m, e))
+}
+
+// auditEvent puts a machine's event into the words of the audit. One that this
+// server does not know, of a newer agent say, keeps what it says as one fact.
+func auditEvent(m Machine, e protocol.MachineEvent) audit.Event {
+	event := audit.Event{Type: "machine.other", Outcome: audit.Success, Target: m.ResourceID.String(), Detail: maps.Clone(e.Detail)}
 	switch {
 	case strings.HasSuffix(e.Type, ".deny"):
-		outcome = audit.Denied
+		event.Outcome = audit.Denied
 	case strings.HasSuffix(e.Type, ".fail"):
-		outcome = audit.Failure
+		event.Outcome = audit.Failure
 	}
-	return t.Audit(by, audit.Event{Type: "machine." + e.Type, Outcome: outcome, Target: m.ResourceID.String(), Detail: detail})
+	if event.Detail == nil {
+		event.Detail = map[string]string{}
+	}
+	event.Detail["objectId"], event.Detail["login"], event.Detail["machineTime"] = e.ObjectID, e.LoginName, e.Time.UTC().Format(time.RFC3339Nano)
+	known := event
+	known.Type = "machine." + e.Type
+	if audit.Declared(known) == nil && known.Type != event.Type {
+		return known
+	}
+	facts, err := json.Marshal(e.Detail)
+	if err != nil {
+		facts = nil // texts always marshal
+	}
+	event.Detail = map[string]string{"objectId": e.ObjectID, "login": e.LoginName, "machineTime": event.Detail["machineTime"], "event": e.Type, "facts": string(facts)}
+	return event
 }
 
 func reported(m Machine, r protocol.Report) Machine {

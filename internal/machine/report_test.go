@@ -41,6 +41,29 @@ func TestReport_StoredAndEventsAuditedOnce(t *testing.T) {
 	}
 }
 
+// An event of a newer agent is recorded with what it says, and not under a name
+// or with facts that the reference does not have.
+func TestReport_UnknownEventIsKeptWhole(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	for i, e := range []protocol.MachineEvent{
+		{Type: "disk.fail", Detail: map[string]string{"disk": "sda"}}, {Type: "login.allow", Detail: map[string]string{"mood": "good"}},
+		{Type: "other", Detail: map[string]string{"event": "forged"}}, {Type: "joinToken"},
+	} {
+		p := report()
+		e.ID, e.CorrelationID = strings.Repeat(string(rune('a'+i)), 8)+eventID[8:], tenantID
+		p.Events = []protocol.MachineEvent{e}
+		if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
+			t.Fatal(err)
+		}
+		got := r.audited()[0]
+		facts, _ := json.Marshal(e.Detail)
+		if got.Type != "machine.other" || got.Detail["event"] != e.Type || got.Detail["facts"] != string(facts) || i == 0 && got.Outcome != audit.Failure {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 func TestReport_Refusals(t *testing.T) {
 	r := newRig(t)
 	r.joined()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
@@ -95,7 +96,7 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 
 // storeConfig says where a deployment's store is.
 func (c Config) storeConfig(m *meter) store.Config {
-	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName, Committed: m.committed}
+	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName, Committed: m.committed, Declared: audit.Declared}
 }
 
 func (d *deployment) connect(ctx context.Context) error {

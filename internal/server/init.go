@@ -72,7 +72,7 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 		return Deployment{}, err
 	}
 	path := filepath.Join(cfg.State, storeFile)
-	place := store.Config{Path: path, Now: cfg.Now, Writer: writerName}
+	place := store.Config{Path: path, Now: cfg.Now, Writer: writerName, Declared: audit.Declared}
 	st, err := store.Create(ctx, place)
 	if err != nil {
 		return Deployment{}, err

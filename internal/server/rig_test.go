@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/keystore"
 	"sallyport/internal/store"
 )
@@ -24,7 +25,7 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 			t.Fatal(err)
 		}
 	}
-	st, err := store.Create(ctx, store.Config{Path: filepath.Join(dir, storeFile), Now: now, Writer: writerName})
+	st, err := store.Create(ctx, store.Config{Path: filepath.Join(dir, storeFile), Now: now, Writer: writerName, Declared: audit.Declared})
 	fine(err)
 	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
 	fine(err)

@@ -32,6 +32,11 @@ func (t *Tx) Audit(by audit.By, e audit.Event) error {
 	if !t.writing {
 		return errors.New("audit inside a read")
 	}
+	if d := t.store.cfg.Declared; d != nil {
+		if err := d(e); err != nil {
+			return err
+		}
+	}
 	if by.At.IsZero() {
 		by.At = t.now
 	}

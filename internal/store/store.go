@@ -37,6 +37,9 @@ type Config struct {
 	// Committed, where set, is told of every commit: how many writes shared it,
 	// and their audit events. It runs in the writer and must be quick.
 	Committed func(writes int, events []audit.Event)
+	// Declared, where set, refuses events that may not be written; an event that
+	// it refuses is an error of the write.
+	Declared func(e audit.Event) error
 }
 
 // Store is an open database, safe for concurrent use.

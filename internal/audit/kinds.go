@@ -1,0 +1,120 @@
+package audit
+
+const (
+	principalTarget   = "object id of the principal"
+	userTarget        = "object id of the user"
+	applicationTarget = "object id of the application"
+	servicesTarget    = "object id of the service principal"
+	groupTarget       = "object id of the group"
+	resourceTarget    = "resource id"
+	scopeTarget       = "scope"
+	machineTarget     = "resource id of the machine"
+)
+
+func signInKinds() []Kind {
+	grant, scope, code := Key{"grant", "OAuth grant"}, Key{"scope", "scopes asked for"}, Key{"code", "Entra's number of the refusal"}
+	session, reason := Key{"session", "id of the sign-in session"}, Key{"reason", "why not"}
+	factors, family := Key{"factors", "factors with their times"}, Key{"family", "id of the refresh family"}
+	return []Kind{
+		{"signin.password", "A password was shown.", SurfaceSignIn, didOrDenied(), userTarget + "; empty for an unknown name", []Key{reason, {"mustChange", "the password is right and must be changed first"}}},
+		{"signin.client", "A client could not prove itself.", SurfaceSignIn, refused(), "client id", []Key{{"code", "the refusal in Entra's words"}}},
+		{"signin.session", "A sign-in session began.", SurfaceSignIn, did(), userTarget, []Key{session, {"factors", "factors that were shown"}}},
+		{"signin.end", "Somebody signed out.", SurfaceSignIn, did(), userTarget, []Key{session}},
+		{"authorize.code", "An authorization code was given, or one was used a second time.", SurfaceSignIn, didOrDenied(), "client id; " + userTarget + " for a second use", []Key{scope, reason}},
+		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason}},
+		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code}},
+		{"token.reuse", "A refresh token was used again after its successor: its family has ended.", SurfaceSignIn, refused(), principalTarget, []Key{family}},
+		{"certificate.issue", "A user certificate was issued or refused. The record is the certificate's only one.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{
+			{"serial", "serial number"}, {"keyId", "key id, which is the correlation id"}, {"principals", "principals"}, {"fingerprint", "of the person's key"}, {"authority", "fingerprint of the CA key"},
+			{"validAfter", "begin"}, {"validBefore", "end"}, grant, factors, {"policy", "revision of the policies"}, {"machine", "the one machine it is good for"},
+			{"reportOnly", "report-only policies that would have refused"}, code, scope,
+		}},
+	}
+}
+
+func directoryKinds() []Kind {
+	name, upn := Key{"displayName", "display name"}, Key{"userPrincipalName", "sign-in name"}
+	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
+	return []Kind{
+		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
+		{"user.create", "A user was created.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
+		{"user.update", "A user was changed.", SurfaceDirectory, didOrDenied(), userTarget, []Key{{"properties", "names of the changed properties"}}},
+		{"user.delete", "A user was deleted.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
+		{"user.revokeSessions", "A user's sessions and certificates were revoked.", SurfaceDirectory, didOrDenied(), userTarget, nil},
+		{"user.resetPassword", "Somebody set another's password.", SurfaceDirectory, didOrDenied(), userTarget, nil},
+		{"user.changePassword", "A user changed the own password.", SurfaceDirectory, did(), userTarget, nil},
+		{"user.oneTimePassword", "A one-time password was made.", SurfaceDirectory, did(), userTarget, nil},
+		{"group.create", "A group was created.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{name}},
+		{"group.update", "A group was changed.", SurfaceDirectory, didOrDenied(), groupTarget, nil},
+		{"group.delete", "A group was deleted.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{name}},
+		{"group.addMember", "A member was added to a group.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{member}},
+		{"group.removeMember", "A member was removed from a group.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{member}},
+		{"application.create", "An application was registered.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{app, name}},
+		{"application.update", "An application was changed.", SurfaceDirectory, didOrDenied(), applicationTarget, nil},
+		{"application.delete", "An application was deleted.", SurfaceDirectory, didOrDenied(), applicationTarget, nil},
+		{"servicePrincipal.create", "A service principal was created.", SurfaceDirectory, didOrDenied(), servicesTarget + "; the application's client id when refused", []Key{app}},
+		{"servicePrincipal.update", "A service principal was enabled or disabled.", SurfaceDirectory, didOrDenied(), servicesTarget, []Key{{"accountEnabled", "true or false"}}},
+		{"servicePrincipal.delete", "A service principal was deleted.", SurfaceDirectory, didOrDenied(), servicesTarget, nil},
+		{"credential.addSecret", "A client secret was added.", SurfaceDirectory, didOrDenied(), "object id of the owner", []Key{key, {"end", "when it expires"}}},
+		{"credential.addCertificate", "A client certificate was added.", SurfaceDirectory, didOrDenied(), "object id of the owner", []Key{key, {"sha256", "of the certificate"}}},
+		{"credential.remove", "A client secret or certificate was removed.", SurfaceDirectory, didOrDenied(), "object id of the owner", []Key{key}},
+		{"directoryRole.assign", "A directory role was given.", SurfaceDirectory, didOrDenied(), principalTarget, []Key{role}},
+		{"directoryRole.remove", "A directory role was taken away.", SurfaceDirectory, didOrDenied(), principalTarget + "; the assignment's id when refused", []Key{role}},
+	}
+}
+
+func resourceKinds() []Kind {
+	kind := Key{"type", "resource type"}
+	role := []Key{{"id", "name of the assignment"}, {"role", "role definition"}, {"principal", "object id that holds it"}, {"principalType", "User, Group or ServicePrincipal"}}
+	definition := []Key{{"name", "name of the role"}, {"assignableScopes", "where it may be assigned"}, {"permissions", "what it allows, JSON"}}
+	parent := []Key{{"parent", "the management group above"}}
+	return []Kind{
+		{"resource.authorize", "A caller may not do what it asked for (writes and actions; a refused read is not recorded).", SurfaceResources, refused(), scopeTarget, []Key{{"action", "the missing action"}}},
+		{"resource.write", "A resource was created or changed.", SurfaceResources, did(), resourceTarget, []Key{kind, {"created", "yes for a new one"}}},
+		{"resource.delete", "The deletion of a resource was asked for.", SurfaceResources, did(), resourceTarget, []Key{kind}},
+		{"resource.deleted", "A resource is gone.", SurfaceResources, did(), resourceTarget, nil},
+		{"resource.action", "An action on a resource was begun: start, stop, restart.", SurfaceResources, did(), resourceTarget, []Key{{"action", "the action"}}},
+		{"resource.reconcile", "A resource could not be brought to its wanted state.", SurfaceResources, []Outcome{Failure}, resourceTarget, []Key{{"code", "error code"}}},
+		{"roleAssignment.write", "A role was given.", SurfaceResources, did(), scopeTarget, role},
+		{"roleAssignment.delete", "A role was taken away.", SurfaceResources, did(), scopeTarget, role},
+		{"roleDefinition.write", "A custom role was created or changed.", SurfaceResources, did(), "id of the definition", definition},
+		{"roleDefinition.delete", "A custom role was deleted.", SurfaceResources, did(), "id of the definition", definition},
+		{"managementGroup.write", "A management group was created or changed.", SurfaceResources, did(), resourceTarget, parent},
+		{"managementGroup.delete", "A management group was deleted.", SurfaceResources, did(), resourceTarget, nil},
+		{"subscription.move", "A subscription was moved to another management group.", SurfaceResources, did(), "id of the subscription", parent},
+	}
+}
+
+func machineKinds() []Kind {
+	id, key := Key{"machineId", "id of the machine"}, Key{"key", "thumbprint of its key"}
+	return append([]Kind{
+		{"machine.joinToken", "A join token was made.", SurfaceMachines, did(), machineTarget, []Key{id, {"expires", "when it expires"}}},
+		{"machine.join", "A machine joined, or showed a token that was used or is expired.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, key, {"reason", "why not"}}},
+		{"machine.rejoin", "A machine joined again with another key; the old one is dead.", SurfaceMachines, did(), machineTarget, []Key{id, key, {"replacedKey", "thumbprint of the key that died"}}},
+		{"machine.remove", "A machine was removed.", SurfaceMachines, did(), machineTarget, []Key{id, key}},
+		{"hostCertificate.issue", "A host certificate was issued.", SurfaceMachines, did(), machineTarget, []Key{{"principal", "the one principal"}, {"serial", "serial number"}, {"hostKey", "the host key"}, {"validBefore", "end"}}},
+	}, reportedKinds()...)
+}
+
+// reportedKinds are the decisions of machines: the machine's word, under its
+// principal. docs/machine-protocol.md has the reports that carry them.
+func reportedKinds() []Kind {
+	said := func(more ...Key) []Key {
+		return append([]Key{{"objectId", "whom it concerns"}, {"login", "login name"}, {"machineTime", "the machine's time"}}, more...)
+	}
+	decision := said(Key{"service", "PAM service"}, Key{"from", "remote host, as PAM says"}, Key{"tty", "terminal"}, Key{"by", "user who asked"}, Key{"reason", "what decided"},
+		Key{"serial", "of the certificate"}, Key{"keyId", "of the certificate"})
+	return []Kind{
+		{"machine.login.allow", "A login was let in.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.login.deny", "A login was refused.", SurfaceMachines, refused(), machineTarget, decision},
+		{"machine.sudo.allow", "sudo or su was allowed.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.sudo.deny", "sudo or su was refused.", SurfaceMachines, refused(), machineTarget, decision},
+		{"machine.local.allow", "A service of the machine itself (cron, at, systemd) ran for a person.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.local.deny", "A service of the machine itself was refused.", SurfaceMachines, refused(), machineTarget, decision},
+		{"machine.session.open", "A session began.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.other", "The machine reported an event that this server does not know.", SurfaceMachines, []Outcome{Success, Denied, Failure}, machineTarget, said(Key{"event", "its type"}, Key{"facts", "its facts, JSON"})},
+	}
+}
+
+func serverKinds() []Kind { return nil }
