@@ -25,7 +25,7 @@ unit() { suite unit go test -v -shuffle=on ./...; }
 race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin; }
 clibs() { suite c make --no-print-directory -C shim test check-symbols; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./...'; }
-e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./internal/lab/...; }
+e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./test/operations/... ./internal/lab/...; }
 fresh() { suite fresh test/fresh.sh; }
 
 case "${1:-all}" in

@@ -1,0 +1,186 @@
+//go:build e2e
+
+package operations
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// stepTime bounds one command on a computer.
+	stepTime = 2 * time.Minute
+	// bootTime bounds the start of systemd.
+	bootTime = 30 * time.Second
+	// checkout is where a computer has what `make build` made, and packaging/.
+	checkout = "/root/sallyport"
+)
+
+// computer is a root filesystem with systemd running in it, in namespaces of
+// its own.
+type computer struct {
+	folder, name string
+	boot         *exec.Cmd
+	first        string // pid of its first process, as this computer counts
+	ended        chan struct{}
+}
+
+// cache is where prepared root filesystems and older builds are kept.
+func cache() string {
+	if dir := os.Getenv("SALLY_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/sallyport"
+}
+
+// newComputer boots one. A test that ends, in whatever way, ends it.
+func newComputer(t *testing.T) *computer {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("these tests need root: a computer is made of namespaces and mounts")
+	}
+	prepare := exec.Command("./rootfs.sh", cache())
+	prepare.Stderr = os.Stderr
+	rootfs, err := prepare.Output()
+	if err != nil {
+		t.Fatalf("prepare the root filesystem: %v", err)
+	}
+	folder, err := os.MkdirTemp("/var/tmp", "sallyport-computer-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &computer{folder: folder, name: filepath.Base(folder), ended: make(chan struct{})}
+	t.Cleanup(c.close)
+	c.furnish(t)
+	var said bytes.Buffer
+	c.boot = exec.Command("./boot.sh", strings.TrimSpace(string(rootfs)), folder, c.name)
+	c.boot.Stdout, c.boot.Stderr, c.boot.WaitDelay = &said, &said, time.Second
+	c.boot.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.boot.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = c.boot.Wait(); close(c.ended) }()
+	if err := until(bootTime, c.booted); err != nil {
+		t.Fatalf("the computer does not start: %v\n%s", err, said.String())
+	}
+	return c
+}
+
+// furnish lays out/ and packaging/ over the root filesystem, as a checkout after
+// `make build` has them.
+func (c *computer) furnish(t *testing.T) {
+	t.Helper()
+	at := filepath.Join(c.folder, "upper", checkout)
+	if err := os.MkdirAll(filepath.Join(at, "out"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"chmod", "0755", c.folder}, {"chmod", "0700", filepath.Dir(at)}, {"cp", "../../out/sally", at + "/out/"}, {"cp", "-r", "../../packaging", at + "/"}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v %s (is out/sally there? run: make build)", args, err, out)
+		}
+	}
+}
+
+// booted finds the first process and asks it whether it has started everything.
+func (c *computer) booted() error {
+	select {
+	case <-c.ended:
+		return errors.New("it ended")
+	default:
+	}
+	if c.first == "" {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", c.boot.Process.Pid, c.boot.Process.Pid))
+		if err != nil {
+			return err
+		}
+		pid := strings.TrimSpace(string(children))
+		if comm, err := os.ReadFile("/proc/" + pid + "/comm"); pid == "" || err != nil || strings.TrimSpace(string(comm)) != "systemd" {
+			return errors.New("systemd does not run yet")
+		}
+		c.first = pid
+	}
+	out, _, err := c.run(true, "systemctl is-system-running")
+	if state := strings.TrimSpace(out); state != "running" {
+		return fmt.Errorf("systemd says %q, %v", state, err)
+	}
+	return nil
+}
+
+// run runs a command of the documentation with bash and returns what it printed
+// and its exit status.
+func (c *computer) run(root bool, command string) (output string, exit int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	defer cancel()
+	args := []string{"-t", c.first, "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--", "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	if root {
+		args = append(args, "HOME=/root", "bash", "-c", "cd "+checkout+"\n"+command)
+	} else {
+		args = append(args, "HOME=/home/person", "setpriv", "--reuid", "person", "--regid", "person", "--init-groups", "bash", "-c", "cd\n"+command)
+	}
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.Dir = "/"
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	var exited *exec.ExitError
+	if errors.As(err, &exited) && ctx.Err() == nil {
+		return string(out), exited.ExitCode(), nil
+	}
+	return string(out), 0, err
+}
+
+// must runs a command as root, which has to succeed.
+func (c *computer) must(t *testing.T, command string) string {
+	t.Helper()
+	out, exit, err := c.run(true, command)
+	if err != nil || exit != 0 {
+		t.Fatalf("%s: exit %d %v\n%s", command, exit, err, out)
+	}
+	return out
+}
+
+// close ends every process of the computer with its first one, and removes it.
+func (c *computer) close() {
+	if c.boot != nil && c.boot.Process != nil {
+		if pid, err := strconv.Atoi(c.first); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		_ = c.boot.Process.Kill()
+		<-c.ended
+	}
+	groups := filepath.Join(c.folder, "cgroup")
+	_ = until(5*time.Second, func() error {
+		return exec.Command("find", filepath.Join(groups, c.name), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").Run()
+	})
+	_ = syscall.Unmount(groups, syscall.MNT_DETACH)
+	_ = os.RemoveAll(c.folder)
+}
+
+// until polls for a condition of the outside world; it gives up with the last
+// error after the limit.
+func until(limit time.Duration, try func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %s: %w", limit, err)
+		case <-tick.C:
+		}
+	}
+}
