@@ -217,8 +217,9 @@ func directoryVerbs() []verb {
 		{path: "ad signed-in-user show", short: "Show the signed-in user.", method: http.MethodGet, surface: client.Graph, url: "/me", shape: entity, columns: person},
 		{
 			path: "ad group create", short: "Create a group.", method: http.MethodPost, surface: client.Graph, url: "/groups", shape: entity,
-			flags: []flag{{name: "display-name", required: true, usage: "Display name"}, {name: "mail-nickname", required: true, usage: "Mail alias"}, {name: "description", usage: "Description"}},
-			body:  newGroup, columns: columns("DisplayName=displayName", "Id=id"),
+			flags: []flag{{name: "display-name", required: true, usage: "Display name"}, {name: "mail-nickname", required: true, usage: "Mail alias"}, {name: "description", usage: "Description"},
+				{name: "is-assignable-to-role", kind: 'b', usage: "Directory roles can be assigned to the group; only a Global Administrator makes one"}},
+			body: newGroup, columns: columns("DisplayName=displayName", "Id=id"),
 		},
 		{
 			path: "ad group list", short: "List groups.", method: http.MethodGet, surface: client.Graph, url: "/groups", list: true, flags: []flag{name, filter},
@@ -285,6 +286,9 @@ func newGroup(in values) (any, error) {
 	body := map[string]any{"displayName": in.text("display-name"), "mailNickname": in.text("mail-nickname"), "mailEnabled": false, "securityEnabled": true}
 	if in.given("description") {
 		body["description"] = in.text("description")
+	}
+	if in.on("is-assignable-to-role") {
+		body["isAssignableToRole"] = true
 	}
 	return body, nil
 }

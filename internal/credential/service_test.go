@@ -45,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	w.svc = directory.NewService(directory.Config{
 		Write: storetest.Write[directory.Tx](w.store),
-		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac}, Rand: rand.Reader,
+		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac, Directory: w.dir}, Rand: rand.Reader,
 	})
 	var err error
 	w.cred, err = credential.NewService(credential.Config{

@@ -12,6 +12,9 @@ type NewGroup struct {
 	DisplayName  string
 	Description  string
 	MailNickname string
+	// RoleAssignable makes a group that directory roles can be assigned to. Only
+	// a Global Administrator makes and changes one, and it holds no groups.
+	RoleAssignable bool
 }
 
 // GroupChange describes a change; nil fields stay as they are.
@@ -41,14 +44,21 @@ func (g Group) with(c GroupChange) (Group, error) {
 	return g, nil
 }
 
+// actionRoleAssignable is what it takes to make a group that directory roles can
+// be assigned to: to assign those.
+const actionRoleAssignable = "microsoft.directory/roleAssignments/allProperties/allTasks"
+
 // CreateGroup creates an empty security group. Names need not be unique: rights
 // go by object id, never by name.
 func (s *Service) CreateGroup(ctx context.Context, by audit.By, n NewGroup) (Group, error) {
 	var g Group
 	allowed := s.require(by, "microsoft.directory/groups/create")
+	if n.RoleAssignable && allowed == nil {
+		allowed = s.require(by, actionRoleAssignable)
+	}
 	err := s.change(ctx, by, success("group.create", "", nil), allowed, func(tx Tx) error {
 		var err error
-		g, err = Group{CreatedAt: tx.Now()}.with(GroupChange{DisplayName: &n.DisplayName, Description: &n.Description, MailNickname: &n.MailNickname})
+		g, err = Group{CreatedAt: tx.Now(), RoleAssignable: n.RoleAssignable}.with(GroupChange{DisplayName: &n.DisplayName, Description: &n.Description, MailNickname: &n.MailNickname})
 		if err != nil {
 			return err
 		}
@@ -105,7 +115,7 @@ func (s *Service) DeleteGroup(ctx context.Context, by audit.By, id string) error
 		if _, ok, err := tx.GroupByID(id); err != nil || !ok {
 			return orNotFound(err, id)
 		}
-		if err := tx.DeleteGroup(id); err != nil {
+		if err := KeepAdministrator(tx, func() error { return tx.DeleteGroup(id) }); err != nil {
 			return err
 		}
 		return tx.Audit(by, event)
@@ -119,7 +129,8 @@ func (s *Service) AddGroupMember(ctx context.Context, by audit.By, groupID, memb
 	groupID, memberID = asciiLower(groupID), asciiLower(memberID)
 	event := success("group.addMember", groupID, map[string]string{"member": memberID})
 	return s.change(ctx, by, event, s.mayChangeGroup(by, "microsoft.directory/groups/members/update", groupID), func(tx Tx) error {
-		if _, ok, err := tx.GroupByID(groupID); err != nil || !ok {
+		g, ok, err := tx.GroupByID(groupID)
+		if err != nil || !ok {
 			return orNotFound(err, groupID)
 		}
 		if groupID == memberID {
@@ -128,6 +139,9 @@ func (s *Service) AddGroupMember(ctx context.Context, by audit.By, groupID, memb
 		kind, err := kindOf(tx, memberID)
 		if err != nil {
 			return err
+		}
+		if g.RoleAssignable && kind == MemberGroup {
+			return fault.New(fault.Invalid, "Request_BadRequest", "a group cannot be a member of a group that directory roles can be assigned to.").WithRemedy("Add its members one by one.")
 		}
 		added, err := tx.AddMember(Member{GroupID: groupID, ID: memberID, Type: kind})
 		if err != nil {
@@ -159,9 +173,14 @@ func (s *Service) RemoveGroupMember(ctx context.Context, by audit.By, groupID, m
 	groupID, memberID = asciiLower(groupID), asciiLower(memberID)
 	event := success("group.removeMember", groupID, map[string]string{"member": memberID})
 	return s.change(ctx, by, event, s.mayChangeGroup(by, "microsoft.directory/groups/members/update", groupID), func(tx Tx) error {
-		removed, err := tx.RemoveMember(groupID, memberID)
-		if err != nil || !removed {
-			return orNotFound(err, memberID)
+		if err := KeepAdministrator(tx, func() error {
+			removed, err := tx.RemoveMember(groupID, memberID)
+			if err != nil || !removed {
+				return orNotFound(err, memberID)
+			}
+			return nil
+		}); err != nil {
+			return err
 		}
 		return tx.Audit(by, event)
 	})

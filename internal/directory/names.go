@@ -202,3 +202,13 @@ func show(s string) string {
 	}
 	return s
 }
+
+// CheckMachinePOSIXID refuses a POSIX id for a managed identity out of the part of
+// the block that is kept for people.
+func CheckMachinePOSIXID(uid uint32) error {
+	if uid <= LastMachinePOSIXID {
+		return nil
+	}
+	return fault.New(fault.Exhausted, "PosixIdsExhausted", "all POSIX ids for managed identities have been given; the rest is kept for people.").
+		WithRemedy("Ids are never given twice. Find in the audit log who assigned and removed identities so often.")
+}

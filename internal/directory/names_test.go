@@ -97,3 +97,12 @@ func FuzzParseRedirect(f *testing.F) {
 		}
 	})
 }
+
+// Machines cannot use up the ids that people need.
+func TestPOSIXID_MachinesLeaveThePeopleTheirs(t *testing.T) {
+	for uid, want := range map[uint32]bool{FirstPOSIXID: true, LastMachinePOSIXID: true, LastMachinePOSIXID + 1: false, LastPOSIXID: false} {
+		if err := CheckMachinePOSIXID(uid); (err == nil) != want || err != nil && !fault.Is(err, fault.Exhausted) {
+			t.Errorf("%d: %v", uid, err)
+		}
+	}
+}

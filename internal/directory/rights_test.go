@@ -1,6 +1,7 @@
 package directory_test
 
 import (
+	"slices"
 	"testing"
 
 	"sallyport/internal/audit"
@@ -232,7 +233,126 @@ func TestDirectoryRoles_OnlyGlobalAdministratorsAssign(t *testing.T) {
 	_, err := w.roles.Assign(t.Context(), w.by(w.admin.ID), rbac.GlobalAdministrator, helpdesk.ID)
 	w.allowed("assign", err)
 	w.allowed("remove with another beside", w.roles.Remove(t.Context(), w.by(w.admin.ID), first.ID))
-	if n := len(w.roles.Definitions()); n != 4 {
+	if n := len(w.roles.Definitions()); n != 6 {
 		t.Errorf("%d directory roles", n)
 	}
+}
+
+// Entra's table of who may do sensitive things to whom, for the roles that there
+// are here: nobody to a stronger one or to one of another kind.
+func TestRights_WhoMayResetWhosePassword(t *testing.T) {
+	w := newWorld(t)
+	roles := map[string]string{
+		"authentication": rbac.AuthenticationAdministrator, "user": rbac.UserAdministrator, "application": rbac.ApplicationAdministrator,
+		"security": rbac.SecurityAdministrator, "reader": rbac.GlobalReader, "global": rbac.GlobalAdministrator,
+	}
+	actors, targets := map[string]directory.User{}, map[string]directory.User{"nobody": w.user("t-nobody")}
+	for name, role := range roles {
+		actors[name], targets[name] = w.user("a-"+name, role), w.user("t-"+name, role)
+	}
+	holder := w.user("t-group")
+	g, err := w.svc.CreateGroup(t.Context(), w.by(w.admin.ID), directory.NewGroup{DisplayName: "crew", RoleAssignable: true})
+	w.must(err)
+	w.must(w.svc.AddGroupMember(t.Context(), w.by(w.admin.ID), g.ID, holder.ID))
+	targets["member of a role-assignable group"] = holder
+	may := map[string][]string{
+		"authentication": {"nobody", "authentication"}, "user": {"nobody", "user"},
+		"global": {"nobody", "authentication", "user", "application", "security", "reader", "global", "member of a role-assignable group"},
+	}
+	off := false
+	for actor, a := range actors {
+		for target, u := range targets {
+			what := actor + " over " + target
+			allowed := slices.Contains(may[actor], target)
+			for verb, err := range map[string]error{"reset": w.svc.MayResetPassword(w.by(a.ID), u.ID), "revoke": w.svc.RevokeSessions(t.Context(), w.by(a.ID), u.ID)} {
+				if allowed {
+					w.allowed(verb+" "+what, err)
+				} else {
+					w.refused(verb+" "+what, err)
+				}
+			}
+			if !allowed {
+				w.refused("disable "+what, w.svc.UpdateUser(t.Context(), w.by(a.ID), u.ID, directory.UserChange{Enabled: &off}))
+				w.refused("delete "+what, w.svc.DeleteUser(t.Context(), w.by(a.ID), u.ID))
+			}
+		}
+	}
+}
+
+// The tenant keeps an enabled person who is Global Administrator, whatever way
+// the last one is taken: by assignment, account, group or membership.
+func TestDirectoryRoles_TheLastAdministratorStays(t *testing.T) {
+	w := newWorld(t)
+	ctx, off := t.Context(), false
+	conflict := func(what string, err error) {
+		t.Helper()
+		if !fault.Is(err, fault.Conflict) || fault.As(err).Remedy == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	second := w.user("second")
+	// An application is Global Administrator too, and nobody's rescue.
+	_, sp := w.application("robot")
+	robot := w.by(sp.ID)
+	w.assign("/microsoft.directory", rbac.GlobalAdministrator, sp.ID)
+	g, err := w.svc.CreateGroup(ctx, w.by(w.admin.ID), directory.NewGroup{DisplayName: "admins", RoleAssignable: true})
+	w.must(err)
+	w.must(w.svc.AddGroupMember(ctx, w.by(w.admin.ID), g.ID, second.ID))
+	byGroup, err := w.roles.Assign(ctx, w.by(w.admin.ID), rbac.GlobalAdministrator, g.ID)
+	w.must(err)
+	w.must(w.roles.Remove(ctx, w.by(second.ID), w.roles.Assignments(w.admin.ID)[0].ID))
+	conflict("the assignment", w.roles.Remove(ctx, w.by(second.ID), byGroup.ID))
+	conflict("the membership", w.svc.RemoveGroupMember(ctx, robot, g.ID, second.ID))
+	conflict("the group", w.svc.DeleteGroup(ctx, robot, g.ID))
+	conflict("the account, disabled", w.svc.UpdateUser(ctx, robot, second.ID, directory.UserChange{Enabled: &off}))
+	conflict("the account, deleted", w.svc.DeleteUser(ctx, robot, second.ID))
+	if u, ok := w.dir.User(second.ID); !ok || !u.Enabled || !w.dir.HasMember(g.ID, second.ID) {
+		t.Error("a refused change had an effect")
+	}
+	third := w.user("third", rbac.GlobalAdministrator)
+	w.allowed("with another beside", w.svc.UpdateUser(ctx, robot, second.ID, directory.UserChange{Enabled: &off}))
+	conflict("the disabled one does not count", w.svc.DeleteUser(ctx, robot, third.ID))
+}
+
+// The index is a moment behind the store. Whoever lost his role in that moment
+// gives none any more, so of two administrators that remove each other one stays.
+func TestDirectoryRoles_TheRightIsCheckedInsideTheWrite(t *testing.T) {
+	w := newWorld(t)
+	second := w.user("second")
+	mine := w.roles.Assignments(w.admin.ID)[0]
+	theirs, err := w.roles.Assign(t.Context(), w.by(w.admin.ID), rbac.GlobalAdministrator, second.ID)
+	w.must(err)
+	// second takes the role from root; the index has not heard of it yet.
+	w.must(w.store.Store.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.DeleteRoleAssignment(mine.ID); return err }))
+	_, err = w.roles.Assign(t.Context(), w.by(w.admin.ID), rbac.UserAdministrator, w.admin.ID)
+	if !fault.Is(err, fault.Conflict) || fault.As(err).Code != "AuthorizationChanged" {
+		t.Errorf("assign: %v", err)
+	}
+	w.refused("and once it has", w.roles.Remove(t.Context(), w.by(w.admin.ID), theirs.ID))
+}
+
+func TestDirectoryRoles_GroupsMustBeMadeForThem(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	helpdesk := w.user("helpdesk", rbac.UserAdministrator)
+	plain := w.group("plain")
+	if _, err := w.roles.Assign(ctx, w.by(w.admin.ID), rbac.GlobalReader, plain.ID); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a plain group: %v", err)
+	}
+	_, err := w.svc.CreateGroup(ctx, w.by(helpdesk.ID), directory.NewGroup{DisplayName: "mine", RoleAssignable: true})
+	w.refused("a User Administrator makes one", err)
+	g, err := w.svc.CreateGroup(ctx, w.by(w.admin.ID), directory.NewGroup{DisplayName: "crew", RoleAssignable: true})
+	w.must(err)
+	name := "x"
+	for what, err := range map[string]error{
+		"add": w.svc.AddGroupMember(ctx, w.by(helpdesk.ID), g.ID, helpdesk.ID), "update": w.svc.UpdateGroup(ctx, w.by(helpdesk.ID), g.ID, directory.GroupChange{DisplayName: &name}),
+		"delete": w.svc.DeleteGroup(ctx, w.by(helpdesk.ID), g.ID),
+	} {
+		w.refused("before a role is assigned: "+what, err)
+	}
+	if err := w.svc.AddGroupMember(ctx, w.by(w.admin.ID), g.ID, plain.ID); !fault.Is(err, fault.Invalid) {
+		t.Errorf("nesting: %v", err)
+	}
+	_, err = w.roles.Assign(ctx, w.by(w.admin.ID), rbac.UserAdministrator, g.ID)
+	w.allowed("assign", err)
 }

@@ -19,6 +19,7 @@ type Tx interface {
 	GroupWriter
 	ApplicationWriter
 	PutTenant(t Tenant) error
+	Administrators() ([]string, error)
 	// NextPOSIXID gives the next id; an id given once is never given again,
 	// also after its principal is deleted.
 	NextPOSIXID() (uint32, error)
@@ -124,6 +125,9 @@ func (s *Service) require(by audit.By, action string) error {
 }
 
 func roleFor(action string) string {
+	if action == actionRoleAssignable {
+		return "Global Administrator"
+	}
 	for _, prefix := range []string{"microsoft.directory/applications/", "microsoft.directory/servicePrincipals/"} {
 		if len(action) > len(prefix) && action[:len(prefix)] == prefix {
 			return "Application Administrator"

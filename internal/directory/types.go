@@ -9,6 +9,10 @@ const (
 	SallyCLI     = "5a11e9c1-0000-4000-8000-5a11e9c11001" // our own public client
 	FirstPOSIXID = 1879048192                             // host-facts: the last free block below 2^31
 	LastPOSIXID  = 2147483599                             // the top of the block is for role groups
+	// LastMachinePOSIXID leaves 2^24 ids to people and applications: each managed
+	// identity is a new principal with an id of its own, and whoever may write one
+	// machine could use them up by assigning and removing its identity.
+	LastMachinePOSIXID = LastPOSIXID - 1<<24
 )
 
 // Tenant is the directory as a whole.
@@ -59,7 +63,10 @@ type Group struct {
 	DisplayName  string
 	Description  string
 	MailNickname string
-	CreatedAt    time.Time
+	// RoleAssignable says that directory roles can be assigned to the group. It is
+	// set when the group is made and never changes.
+	RoleAssignable bool
+	CreatedAt      time.Time
 }
 
 // Application is a registration: what a client is.

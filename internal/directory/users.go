@@ -182,7 +182,13 @@ func (s *Service) UpdateUser(ctx context.Context, by audit.By, id string, c User
 		if u == old {
 			return nil
 		}
-		if err := tx.PutUser(u); err != nil {
+		put := func() error { return tx.PutUser(u) }
+		if old.Enabled && !u.Enabled {
+			err = KeepAdministrator(tx, put)
+		} else {
+			err = put()
+		}
+		if err != nil {
 			return err
 		}
 		return tx.Audit(by, event)
@@ -223,7 +229,7 @@ func (s *Service) DeleteUser(ctx context.Context, by audit.By, id string) error 
 		if _, ok, err := tx.UserByID(id); err != nil || !ok {
 			return orNotFound(err, id)
 		}
-		if err := tx.DeleteUser(id); err != nil {
+		if err := KeepAdministrator(tx, func() error { return tx.DeleteUser(id) }); err != nil {
 			return err
 		}
 		return tx.Audit(by, event)

@@ -1,7 +1,7 @@
 package rbac
 
 // BuiltIns returns the definitions that exist in every tenant: six resource
-// roles and four directory roles, with the ids, names, texts and permissions of
+// roles and six directory roles, with the ids, names, texts and permissions of
 // Azure's "built-in roles" reference and Entra's role reference. The caller owns
 // the result.
 func BuiltIns() []Definition { return append(resourceRoles(), directoryRoles()...) }
@@ -50,16 +50,32 @@ func resourceRole(id, name, text string, p Permission) Definition {
 }
 
 // The directory roles act on microsoft.directory/... at scope.Directory only.
+// None but the first may give roles or permissions of applications.
 func directoryRoles() []Definition {
+	const d = "microsoft.directory/"
+	read := []string{d + "*/standard/read", d + "*/members/read", d + "*/memberOf/read"}
+	with := func(actions ...string) []string {
+		out := append([]string{}, read...)
+		for _, a := range actions {
+			out = append(out, d+a)
+		}
+		return out
+	}
 	return []Definition{
 		directoryRole(GlobalAdministrator, "Global Administrator", "Can manage all aspects of Microsoft Entra ID and Microsoft services that use Microsoft Entra identities.",
-			"microsoft.directory/*"),
+			d+"*"),
 		directoryRole(UserAdministrator, "User Administrator", "Can manage all aspects of users and groups, including resetting passwords for limited admins.",
-			"microsoft.directory/*/standard/read", "microsoft.directory/users/*", "microsoft.directory/groups/*", "microsoft.directory/groups.security/*"),
+			with("users/*", "groups/*", "groups.security/*")...),
 		directoryRole(ApplicationAdministrator, "Application Administrator", "Can create and manage all aspects of app registrations and enterprise apps.",
-			"microsoft.directory/*/standard/read", "microsoft.directory/applications/*", "microsoft.directory/servicePrincipals/*"),
+			with("applications/*", "servicePrincipals/create", "servicePrincipals/delete", "servicePrincipals/enable", "servicePrincipals/disable", "servicePrincipals/basic/update",
+				"servicePrincipals/credentials/update", "servicePrincipals/owners/update", ActionGrantDelegated[len(d):])...),
+		directoryRole(AuthenticationAdministrator, "Authentication Administrator", "Can access to view, set and reset authentication method information for any non-admin user.",
+			with("users/authenticationMethods/*", "users/basic/update", "users/delete", "users/disable", "users/enable", "users/invalidateAllRefreshTokens", "users/password/update",
+				"users/userPrincipalName/update")...),
+		directoryRole(SecurityAdministrator, "Security Administrator", "Can read security information and reports, and manage configuration in Microsoft Entra ID and Office 365.",
+			with("conditionalAccessPolicies/*", "namedLocations/*", "auditLogs/allProperties/read", "signInReports/allProperties/read", "servicePrincipals/policies/update")...),
 		directoryRole(GlobalReader, "Global Reader", "Can read everything that a Global Administrator can, but not update anything.",
-			"microsoft.directory/*/read"),
+			d+"*/read"),
 	}
 }
 

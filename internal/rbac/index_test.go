@@ -218,12 +218,13 @@ func TestBuiltIns_AreAzures(t *testing.T) {
 	x := NewIndex(nil)
 	for id, name := range map[string]string{Owner: "Owner", Contributor: "Contributor", Reader: "Reader", UserAccessAdministrator: "User Access Administrator",
 		VMAdministratorLogin: "Virtual Machine Administrator Login", VMUserLogin: "Virtual Machine User Login",
-		GlobalAdministrator: "Global Administrator", UserAdministrator: "User Administrator", ApplicationAdministrator: "Application Administrator", GlobalReader: "Global Reader"} {
+		GlobalAdministrator: "Global Administrator", UserAdministrator: "User Administrator", ApplicationAdministrator: "Application Administrator",
+		AuthenticationAdministrator: "Authentication Administrator", SecurityAdministrator: "Security Administrator", GlobalReader: "Global Reader"} {
 		if d, ok := x.Definition(strings.ToUpper(id)); !ok || d.Name != name || !d.BuiltIn {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
-	if n := len(x.Definitions()); n != 10 {
+	if n := len(x.Definitions()); n != 12 {
 		t.Errorf("%d roles", n)
 	}
 }

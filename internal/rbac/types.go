@@ -18,10 +18,12 @@ const (
 
 // Directory role template ids: Entra's GUIDs.
 const (
-	GlobalAdministrator      = "62e90394-69f5-4237-9190-012177145e10"
-	UserAdministrator        = "fe930be7-5e62-47db-91af-98c3a49a38b1"
-	ApplicationAdministrator = "9b895d92-2cd3-44c7-9d02-a6ac2d5ea5c3"
-	GlobalReader             = "f2ef992c-3afb-46b9-b7cf-a126ee74c451"
+	GlobalAdministrator         = "62e90394-69f5-4237-9190-012177145e10"
+	UserAdministrator           = "fe930be7-5e62-47db-91af-98c3a49a38b1"
+	ApplicationAdministrator    = "9b895d92-2cd3-44c7-9d02-a6ac2d5ea5c3"
+	AuthenticationAdministrator = "c4e39bd9-1100-46d3-8c65-fb160da0071f"
+	SecurityAdministrator       = "194ae4cb-b126-40b2-bd5b-6091b380977d"
+	GlobalReader                = "f2ef992c-3afb-46b9-b7cf-a126ee74c451"
 )
 
 // The two data actions that open a machine.

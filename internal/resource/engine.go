@@ -87,6 +87,14 @@ func (e *Engine) Authorize(ctx context.Context, by audit.By, action string, at s
 	return denied
 }
 
+// Standing confirms inside a write that what allowed the caller an action is
+// still there: the index that Authorize asked is a moment behind the store. What
+// gives or takes rights asks it.
+func (e *Engine) Standing(tx rbac.StandingTx, by audit.By, action string, at scope.ID) error {
+	q := rbac.Query{Principals: by.Principals(), Scope: at, Action: action}
+	return rbac.Stands(tx, by, q, e.cfg.Rights.Check(q))
+}
+
 // Denied is the refusal that names the client, the action, the scope and what
 // to do. The first sentence is the one that Azure's clients know.
 func Denied(by audit.By, action string, at scope.ID) error {

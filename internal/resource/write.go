@@ -311,6 +311,9 @@ func (w *writing) identity(now time.Time) error {
 		if err != nil {
 			return err
 		}
+		if err := directory.CheckMachinePOSIXID(uid); err != nil {
+			return err
+		}
 		w.next.Identity = &Identity{Type: SystemAssigned, PrincipalID: id, TenantID: w.e.cfg.Tenant().ID}
 		return w.tx.PutServicePrincipal(directory.ServicePrincipal{ID: id, AppID: app, DisplayName: w.next.ID.Name(), Type: directory.TypeManagedIdentity,
 			Names: []string{app, w.next.ID.String()}, ResourceID: w.next.ID.String(), Enabled: true, UID: uid, CreatedAt: now})

@@ -196,7 +196,7 @@ func (d indexes) refresh(t *store.Tx, kind, key string) error {
 }
 
 func (d *deployment) connectDirectory() error {
-	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.DirectoryAuthority{Index: d.roles}, Rand: d.cfg.Rand})
+	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.DirectoryAuthority{Index: d.roles, Directory: d.directory}, Rand: d.cfg.Rand})
 	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
 	var err error
 	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,

@@ -116,12 +116,13 @@ func (t *Tx) DeleteUser(id string) error {
 }
 
 func (t *Tx) groups(where string, args []any, f func(directory.Group) error) error {
-	return t.query(`SELECT id, display_name, description, mail_nickname, created_at FROM directory_group `+where, args, func(scan func(...any) error) error {
+	return t.query(`SELECT id, display_name, description, mail_nickname, role_assignable, created_at FROM directory_group `+where, args, func(scan func(...any) error) error {
 		var g directory.Group
-		var created int64
-		if err := scan(&g.ID, &g.DisplayName, &g.Description, &g.MailNickname, &created); err != nil {
+		var assignable, created int64
+		if err := scan(&g.ID, &g.DisplayName, &g.Description, &g.MailNickname, &assignable, &created); err != nil {
 			return err
 		}
+		g.RoleAssignable = assignable != 0
 		g.CreatedAt = fromMicros(created)
 		return f(g)
 	})
@@ -135,11 +136,12 @@ func (t *Tx) GroupByID(id string) (directory.Group, bool, error) {
 	return one(func(f func(directory.Group) error) error { return t.groups(`WHERE id = $1`, []any{id}, f) })
 }
 
-// PutGroup writes a group.
+// PutGroup writes a group. Whether directory roles can be assigned to it is
+// decided once, when it is made.
 func (t *Tx) PutGroup(g directory.Group) error {
-	if _, err := t.exec(`INSERT INTO directory_group (id, display_name, description, mail_nickname, created_at) VALUES ($1, $2, $3, $4, $5)
+	if _, err := t.exec(`INSERT INTO directory_group (id, display_name, description, mail_nickname, role_assignable, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (id) DO UPDATE SET display_name = excluded.display_name, description = excluded.description, mail_nickname = excluded.mail_nickname`,
-		g.ID, g.DisplayName, g.Description, g.MailNickname, micros(g.CreatedAt)); err != nil {
+		g.ID, g.DisplayName, g.Description, g.MailNickname, flag(g.RoleAssignable), micros(g.CreatedAt)); err != nil {
 		return err
 	}
 	return t.changed("group", g.ID)
@@ -181,6 +183,13 @@ func (t *Tx) EachMember(f func(directory.Member) error) error { return t.members
 func (t *Tx) MembersOfGroup(groupID string) ([]directory.Member, error) {
 	var list []directory.Member
 	err := t.memberships(`WHERE group_id = $1`, []any{groupID}, func(m directory.Member) error { list = append(list, m); return nil })
+	return list, err
+}
+
+// GroupsHolding lists the groups that hold a principal directly.
+func (t *Tx) GroupsHolding(memberID string) ([]string, error) {
+	var list []string
+	err := t.memberships(`WHERE member_id = $1`, []any{memberID}, func(m directory.Member) error { list = append(list, m.GroupID); return nil })
 	return list, err
 }
 

@@ -47,6 +47,17 @@ func (t *Tx) RoleAssignmentByID(id string) (found rbac.Assignment, ok bool, err 
 	return found, ok, err
 }
 
+// Administrators lists whom the directory role Global Administrator is assigned
+// to.
+func (t *Tx) Administrators() ([]string, error) {
+	var list []string
+	err := t.assignments(`WHERE role = $1 AND scope_key = $2`, []any{rbac.GlobalAdministrator, scope.Directory().Key()}, func(a rbac.Assignment) error {
+		list = append(list, a.PrincipalID)
+		return nil
+	})
+	return list, err
+}
+
 // PutRoleAssignment stores an assignment; ids of role and principal are stored
 // lower-cased. A second one of the same role to the same principal at the same
 // scope is fault.Conflict with code RoleAssignmentExists.

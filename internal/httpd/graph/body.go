@@ -88,6 +88,13 @@ func (b *body) fixed(property, why string, values ...string) {
 	b.fail(badBody("the value of property '%s' of resource '%s' is not supported: %s.", property, b.resource, why).WithTarget(property))
 }
 
+// unchanging takes a property that may only be echoed as it is.
+func (b *body) unchanging(property, why string, is bool) {
+	if v := b.boolean(property); v != nil && *v != is {
+		b.fail(badBody("the property '%s' of resource '%s' cannot be changed: %s.", property, b.resource, why).WithTarget(property))
+	}
+}
+
 // require refuses a body without the property.
 func (b *body) require(property string, present bool) {
 	if !present {

@@ -19,9 +19,13 @@ func groupEntity() entity {
 
 func groupObject(g directory.Group) object {
 	created := g.CreatedAt.UTC().Format(time.RFC3339)
+	var assignable any // Graph says true, or null
+	if g.RoleAssignable {
+		assignable = true
+	}
 	return object{
 		"id": g.ID, "displayName": g.DisplayName, "description": nullable(g.Description), "mailNickname": nullable(g.MailNickname), "mail": nil, "mailEnabled": false, "securityEnabled": true,
-		"groupTypes": []string{}, "visibility": nil, "proxyAddresses": []string{}, "securityIdentifier": nil, "isAssignableToRole": nil,
+		"groupTypes": []string{}, "visibility": nil, "proxyAddresses": []string{}, "securityIdentifier": nil, "isAssignableToRole": assignable,
 		"createdDateTime": created, "renewedDateTime": created, "deletedDateTime": nil,
 	}
 }
@@ -56,7 +60,6 @@ func (b *body) groupChange() directory.GroupChange {
 	ch := directory.GroupChange{DisplayName: b.text("displayName"), Description: b.text("description"), MailNickname: b.text("mailNickname")}
 	b.fixed("mailEnabled", "groups have no mail", "false")
 	b.fixed("securityEnabled", "every group is a security group", "true")
-	b.fixed("isAssignableToRole", "every group can be given roles, and is then protected", "false", "true")
 	b.fixed("visibility", "everybody in the tenant sees groups", `"Public"`)
 	for _, p := range []string{"groupTypes", "membershipRule", "membershipRuleProcessingState"} {
 		b.fixed(p, "members are added one by one")
@@ -70,11 +73,13 @@ func (h *Handler) createGroup(c *httpd.Call) error {
 		return err
 	}
 	ch := b.groupChange()
+	assignable := b.boolean("isAssignableToRole")
 	b.require("displayName", ch.DisplayName != nil)
 	if err := b.finish(); err != nil {
 		return err
 	}
-	g, err := h.cfg.Directory.CreateGroup(c.R.Context(), c.By, directory.NewGroup{DisplayName: value(ch.DisplayName), Description: value(ch.Description), MailNickname: value(ch.MailNickname)})
+	g, err := h.cfg.Directory.CreateGroup(c.R.Context(), c.By, directory.NewGroup{DisplayName: value(ch.DisplayName), Description: value(ch.Description), MailNickname: value(ch.MailNickname),
+		RoleAssignable: assignable != nil && *assignable})
 	if err != nil {
 		return err
 	}
@@ -86,12 +91,14 @@ func (h *Handler) updateGroup(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
+	was, ok := h.index().Group(c.Var("id"))
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
 	ch := b.groupChange()
+	b.unchanging("isAssignableToRole", "it is decided when the group is made", was.RoleAssignable)
 	if err := b.finish("id", "mail", "proxyAddresses", "securityIdentifier", "createdDateTime", "renewedDateTime", "deletedDateTime"); err != nil {
 		return err
-	}
-	if _, ok := h.index().Group(c.Var("id")); !ok {
-		return directory.NotFound(c.Var("id"))
 	}
 	if err := h.cfg.Directory.UpdateGroup(c.R.Context(), c.By, c.Var("id"), ch); err != nil {
 		return err
@@ -124,18 +131,9 @@ func (h *Handler) members(transitive bool) httpd.HandlerFunc {
 }
 
 func (h *Handler) addMember(c *httpd.Call) error {
-	b, err := readBody(c, "directoryObject")
+	id, err := h.reference(c)
 	if err != nil {
 		return err
-	}
-	ref := value(b.text("@odata.id"))
-	if err := b.finish(); err != nil {
-		return err
-	}
-	id, ok := referenced(ref)
-	if !ok {
-		return badBody("the reference '%s' names no directory object.", bounded(ref)).WithTarget("@odata.id").
-			WithRemedy("Send {\"@odata.id\": \"%s/v1.0/directoryObjects/OBJECT-ID\"}.", h.cfg.URL)
 	}
 	if _, ok := h.index().Group(c.Var("id")); !ok {
 		return directory.NotFound(c.Var("id"))
@@ -144,6 +142,24 @@ func (h *Handler) addMember(c *httpd.Call) error {
 		return err
 	}
 	return c.NoContent(204)
+}
+
+// reference reads the body of a $ref request: the object to add.
+func (h *Handler) reference(c *httpd.Call) (string, error) {
+	b, err := readBody(c, "directoryObject")
+	if err != nil {
+		return "", err
+	}
+	ref := value(b.text("@odata.id"))
+	if err := b.finish(); err != nil {
+		return "", err
+	}
+	id, ok := referenced(ref)
+	if !ok {
+		return "", badBody("the reference '%s' names no directory object.", bounded(ref)).WithTarget("@odata.id").
+			WithRemedy("Send {\"@odata.id\": \"%s/v1.0/directoryObjects/OBJECT-ID\"}.", h.cfg.URL)
+	}
+	return id, nil
 }
 
 // referenced reads the object id at the end of an @odata.id. The host is not

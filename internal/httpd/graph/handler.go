@@ -43,8 +43,10 @@ func (h *Handler) Mount(m *httpd.Mux) {
 		"graph.servicePrincipals.addPassword": h.addPassword, "graph.servicePrincipals.removePassword": h.removePassword,
 		"graph.directoryObjects.getByIds": h.getByIDs, "graph.directoryObjects.get": h.getObject,
 		"graph.organization.list": h.listOrganizations, "graph.organization.get": h.getOrganization,
-		"graph.directoryRoles.list": h.listDirectoryRoles, "graph.directoryRoles.members": h.directoryRoleMembers,
-		"graph.roleDefinitions.list": h.listRoleDefinitions, "graph.roleDefinitions.get": h.getRoleDefinition,
+		"graph.directoryRoleTemplates.list": h.listRoles(templateEntity(), templateObject), "graph.directoryRoleTemplates.get": h.showRole(templateEntity(), templateObject),
+		"graph.directoryRoles.list": h.listRoles(roleEntity(), roleObject), "graph.directoryRoles.get": h.showRole(roleEntity(), roleObject), "graph.directoryRoles.activate": h.activateRole,
+		"graph.directoryRoles.members": h.directoryRoleMembers, "graph.directoryRoles.members.add": h.addRoleMember, "graph.directoryRoles.members.remove": h.removeRoleMember,
+		"graph.roleDefinitions.list": h.listRoles(definitionEntity(), definitionObject), "graph.roleDefinitions.get": h.showRole(definitionEntity(), definitionObject),
 		"graph.roleAssignments.list": h.listRoleAssignments, "graph.roleAssignments.create": h.createRoleAssignment,
 		"graph.roleAssignments.get": h.getRoleAssignment, "graph.roleAssignments.delete": h.deleteRoleAssignment,
 	} {

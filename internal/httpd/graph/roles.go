@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/rbac"
 )
@@ -31,15 +32,79 @@ func (h *Handler) organization() object {
 	return object{"id": t.ID, "displayName": t.DisplayName, "verifiedDomains": domains, "tenantType": "AAD", "createdDateTime": t.CreatedAt.UTC().Format(time.RFC3339), "deletedDateTime": nil}
 }
 
-func (h *Handler) listDirectoryRoles(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+func roleEntity() entity {
+	return entity{set: "directoryRoles", odata: "#microsoft.graph.directoryRole", schema: map[string]kind{
+		"id": text, "displayName": text, "description": text, "roleTemplateId": text, "deletedDateTime": other,
+	}}
+}
+
+func templateEntity() entity {
+	return entity{set: "directoryRoleTemplates", odata: "#microsoft.graph.directoryRoleTemplate", schema: map[string]kind{
+		"id": text, "displayName": text, "description": text, "deletedDateTime": other,
+	}}
+}
+
+// roleObject shows a directory role. Every role of ours is active, and its id is
+// its template's: Entra's are ids of their own, which no client may rely on.
+func roleObject(d rbac.Definition) object {
+	return object{"id": d.ID, "displayName": d.Name, "description": d.Description, "roleTemplateId": d.ID, "deletedDateTime": nil}
+}
+
+func templateObject(d rbac.Definition) object {
+	return object{"id": d.ID, "displayName": d.Name, "description": d.Description, "deletedDateTime": nil}
+}
+
+// listRoles lists the directory roles in one of their shapes.
+func (h *Handler) listRoles(e entity, shape func(rbac.Definition) object) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+			return err
+		}
+		q, err := parseQuery(c, e)
+		if err != nil {
+			return err
+		}
+		p := &page{q: q}
+		for _, d := range h.cfg.Roles.Definitions() {
+			if o := shape(d); q.matches(o) {
+				p.items = append(p.items, q.project(o))
+			}
+		}
+		p.total = len(p.items)
+		return h.answer(c, e.set, p)
+	}
+}
+
+func (h *Handler) showRole(e entity, shape func(rbac.Definition) object) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+			return err
+		}
+		d, ok := h.definition(c.Var("id"))
+		if !ok {
+			return directory.NotFound(c.Var("id"))
+		}
+		return h.show(c, e, shape(d))
+	}
+}
+
+// activateRole is what clients of the older interface do before they use a role.
+// Every role is active, so there is nothing to do but to say so.
+func (h *Handler) activateRole(c *httpd.Call) error {
+	b, err := readBody(c, "directoryRole")
+	if err != nil {
 		return err
 	}
-	roles := []object{}
-	for _, d := range h.cfg.Roles.Definitions() {
-		roles = append(roles, object{"id": d.ID, "displayName": d.Name, "description": d.Description, "roleTemplateId": d.ID, "deletedDateTime": nil})
+	id := b.text("roleTemplateId")
+	b.require("roleTemplateId", id != nil)
+	if err := b.finish(); err != nil {
+		return err
 	}
-	return c.JSON(200, object{"@odata.context": h.context("directoryRoles"), "value": roles})
+	if _, ok := h.definition(value(id)); !ok {
+		return directory.NotFound(value(id))
+	}
+	return fault.New(fault.Conflict, "Request_MultipleObjectsWithSameKeyValue", "a conflicting object with one or more of the specified property values is present in the directory: the role is active.").
+		WithRemedy("Nothing needs to be done.")
 }
 
 func (h *Handler) directoryRoleMembers(c *httpd.Call) error {
@@ -57,6 +122,33 @@ func (h *Handler) directoryRoleMembers(c *httpd.Call) error {
 		}
 	}
 	return h.objects(c, ids)
+}
+
+// addRoleMember and removeRoleMember are role assignments in the older form.
+func (h *Handler) addRoleMember(c *httpd.Call) error {
+	if _, ok := h.definition(c.Var("id")); !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	id, err := h.reference(c)
+	if err != nil {
+		return err
+	}
+	if _, err := h.cfg.Roles.Assign(c.R.Context(), c.By, c.Var("id"), id); err != nil {
+		return err
+	}
+	return c.NoContent(204)
+}
+
+func (h *Handler) removeRoleMember(c *httpd.Call) error {
+	for _, a := range h.cfg.Roles.Assignments(c.Var("member")) {
+		if strings.EqualFold(a.RoleID, c.Var("id")) {
+			if err := h.cfg.Roles.Remove(c.R.Context(), c.By, a.ID); err != nil {
+				return err
+			}
+			return c.NoContent(204)
+		}
+	}
+	return directory.NotFound(c.Var("member"))
 }
 
 func (h *Handler) definition(id string) (rbac.Definition, bool) {
@@ -80,35 +172,6 @@ func definitionObject(d rbac.Definition) object {
 		permissions = append(permissions, object{"allowedResourceActions": listOf(p.Actions), "condition": nil})
 	}
 	return object{"id": d.ID, "displayName": d.Name, "description": d.Description, "isBuiltIn": d.BuiltIn, "isEnabled": true, "templateId": d.ID, "version": "1", "resourceScopes": []string{"/"}, "rolePermissions": permissions}
-}
-
-func (h *Handler) listRoleDefinitions(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
-		return err
-	}
-	q, err := parseQuery(c, definitionEntity())
-	if err != nil {
-		return err
-	}
-	p := &page{q: q}
-	for _, d := range h.cfg.Roles.Definitions() {
-		if o := definitionObject(d); q.matches(o) {
-			p.items = append(p.items, q.project(o))
-		}
-	}
-	p.total = len(p.items)
-	return h.answer(c, definitionEntity().set, p)
-}
-
-func (h *Handler) getRoleDefinition(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
-		return err
-	}
-	d, ok := h.definition(c.Var("id"))
-	if !ok {
-		return directory.NotFound(c.Var("id"))
-	}
-	return h.show(c, definitionEntity(), definitionObject(d))
 }
 
 func assignmentEntity() entity {

@@ -30,7 +30,7 @@ type AuthorizationTx interface {
 	ResourceByID(key string) (resource.Resource, bool, error)
 	PutRoleAssignment(rbac.Assignment) error
 	DeleteRoleAssignment(id string) (existed bool, err error)
-	RoleAssignmentByID(id string) (rbac.Assignment, bool, error)
+	rbac.StandingTx
 	// CountRoleAssignmentsIn counts those at a scope and below it.
 	CountRoleAssignmentsIn(scope.ID) (int, error)
 	RoleDefinitionTx
@@ -174,6 +174,9 @@ func (a Authorization) PutAssignment(ctx context.Context, by audit.By, at scope.
 		return nil, err
 	}
 	err = a.Write(ctx, func(tx AuthorizationTx) error {
+		if err := a.Engine.Standing(tx, by, RoleAssignment+"/write", at); err != nil {
+			return err
+		}
 		next.CreatedAt, next.UpdatedAt, next.CreatedBy, next.UpdatedBy = tx.Now(), tx.Now(), by.Principal, by.Principal
 		if err := scopeExists(tx, at); err != nil {
 			return err
@@ -376,6 +379,9 @@ func (a Authorization) DeleteAssignment(ctx context.Context, by audit.By, at sco
 		return nil, false, err
 	}
 	err = a.Write(ctx, func(tx AuthorizationTx) error {
+		if err := a.Engine.Standing(tx, by, RoleAssignment+"/delete", at); err != nil {
+			return err
+		}
 		x, ok, err := tx.RoleAssignmentByID(name)
 		if err != nil {
 			return err

@@ -1,0 +1,40 @@
+package types_test
+
+import (
+	"testing"
+
+	"sallyport/internal/rbac"
+	"sallyport/internal/store"
+)
+
+// Whoever lost the right to assign in the moment before his write is stored
+// assigns and deletes nothing, although the index still says that he may.
+func TestAssignment_TheRightIsCheckedInsideTheWrite(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	right := w.mustGrant(alice, rbac.Owner, rg)
+	given := w.mustGrant(alice, rbac.Reader, rg)
+	// Behind the back of the indexes, as another server's commit is for a moment.
+	if err := w.store.Store.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.DeleteRoleAssignment(right); return err }); err != nil {
+		t.Fatal(err)
+	}
+	body := `{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/` + rbac.Owner + `","principalId":"` + alice + `"}}`
+	if _, err := w.auth.PutAssignment(t.Context(), as(alice), id(rg), "00000000-0000-4000-8000-00000000abcd", []byte(body)); code(err) != "AuthorizationChanged" {
+		t.Errorf("assign: %v", err)
+	}
+	if _, _, err := w.auth.DeleteAssignment(t.Context(), as(alice), id(rg), given); code(err) == "" {
+		t.Error("deleted without the right")
+	}
+	if err := w.store.Read(t.Context(), func(tx *store.Tx) error {
+		if _, ok, err := tx.RoleAssignmentByID("00000000-0000-4000-8000-00000000abcd"); err != nil || ok {
+			t.Errorf("it was assigned all the same: %v", err)
+		}
+		_, ok, err := tx.RoleAssignmentByID(given)
+		if !ok {
+			t.Error("it was deleted all the same")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
