@@ -18,6 +18,6 @@ var version = "0.0.0-dev"
 func main() {
 	config := cli.System(version)
 	root := cli.Command(config)
-	root.AddCommand(server.Command(), agent.Command(version), lab.Command())
+	root.AddCommand(server.Command(version), agent.Command(version), lab.Command())
 	os.Exit(cli.Run(context.Background(), root, config, os.Args[1:]))
 }

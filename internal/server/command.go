@@ -14,10 +14,10 @@ import (
 	"sallyport/internal/fault"
 )
 
-// Command returns `sally server`.
-func Command() *cobra.Command {
+// Command returns `sally server`; version is the build's.
+func Command(version string) *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Run a Sallyport server."}
-	cmd.AddCommand(initCommand(), runCommand(), statusCommand(), openapiCommand())
+	cmd.AddCommand(initCommand(), runCommand(), statusCommand(), openapiCommand(), backupCommand(version), identityCommand())
 	return cmd
 }
 

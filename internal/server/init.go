@@ -121,6 +121,11 @@ func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot make the folder %s", dir)
 	}
+	return ownFolder(dir)
+}
+
+// ownFolder checks that a folder is this uid's alone.
+func ownFolder(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the folder %s", dir)

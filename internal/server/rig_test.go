@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 			t.Fatal(err)
 		}
 	}
+	fine(os.Chmod(dir, 0o700))
 	st, err := store.Create(ctx, store.Config{Path: filepath.Join(dir, storeFile), Now: now, Writer: writerName, Declared: audit.Declared})
 	fine(err)
 	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
