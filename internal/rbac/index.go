@@ -101,10 +101,26 @@ func (x *Index) Load(r Source) error {
 	for _, d := range custom {
 		x.define(d.ID, d, true)
 	}
+	shared := words{}
 	for _, a := range all {
-		x.add(a)
+		x.add(shared.of(a))
 	}
 	return nil
+}
+
+// words holds each text once: a million assignments have few roles, types and
+// authors, and far fewer principals.
+type words map[string]string
+
+func (w words) of(a Assignment) Assignment {
+	for _, s := range []*string{&a.RoleID, &a.PrincipalID, &a.PrincipalType, &a.CreatedBy, &a.UpdatedBy} {
+		if one, ok := w[*s]; ok {
+			*s = one
+		} else {
+			w[*s] = *s
+		}
+	}
+	return a
 }
 
 // Refresh follows one entry of the change feed. Kinds that do not concern

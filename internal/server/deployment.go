@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sallyport/internal/audit"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
@@ -173,15 +175,22 @@ func listed(m protocol.Manifest, p protocol.Purpose, id string) bool {
 	return false
 }
 
-// loadIndexes loads every index from one consistent read and starts the
-// follower at its position.
+// loadIndexes loads every index and starts the follower at the position that
+// the store had before.
 func (d *deployment) loadIndexes(ctx context.Context) error {
 	d.directory, d.tree, d.machineKeys, d.wanted = directory.NewIndex(), resource.NewTree(), machine.NewIndex(), types.NewMachines()
 	d.roles = rbac.NewIndex(d.tree)
 	at := d.store.Position() // nothing writes before the follower runs
-	err := d.store.Read(ctx, func(t *store.Tx) error {
-		return errors.Join(d.directory.Load(t), d.tree.Load(t), d.roles.Load(t), d.machineKeys.Load(t), d.wanted.Load(t))
+	// Two views of the store are as good as one: what is newer than the position
+	// is read again by the follower.
+	load, ctx := errgroup.WithContext(ctx)
+	load.Go(func() error { return d.store.Read(ctx, func(t *store.Tx) error { return d.roles.Load(t) }) })
+	load.Go(func() error {
+		return d.store.Read(ctx, func(t *store.Tx) error {
+			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t))
+		})
 	})
+	err := load.Wait()
 	d.follow = newFollower(d.store, at, d.cfg.Log, indexes{d})
 	d.lag = &lagMeter{at: positions{stored: d.store.Position, indexed: d.follow.Position}}
 	return err

@@ -11,7 +11,22 @@ import (
 
 const assignmentColumns = `id, scope, role, principal, principal_type, description, created_at, created_by, updated_at, updated_by`
 
-func scanAssignment(scan func(...any) error) (rbac.Assignment, error) {
+// places parses the text of a scope once and shares the result: many assignments
+// are at one scope.
+type places map[string]scope.ID
+
+func (p places) parse(text string) (scope.ID, error) {
+	if id, ok := p[text]; ok {
+		return id, nil
+	}
+	id, err := scope.Parse(text)
+	if err == nil {
+		p[text] = id
+	}
+	return id, err
+}
+
+func scanAssignment(scan func(...any) error, at places) (rbac.Assignment, error) {
 	var a rbac.Assignment
 	var where string
 	var created, updated int64
@@ -20,15 +35,16 @@ func scanAssignment(scan func(...any) error) (rbac.Assignment, error) {
 	}
 	a.CreatedAt, a.UpdatedAt = fromMicros(created), fromMicros(updated)
 	var err error
-	if a.Scope, err = scope.Parse(where); err != nil {
+	if a.Scope, err = at.parse(where); err != nil {
 		return a, fmt.Errorf("role assignment %s: %w", a.ID, err)
 	}
 	return a, nil
 }
 
-func (t *Tx) assignments(where string, args []any, f func(rbac.Assignment) error) error {
-	return t.query(`SELECT `+assignmentColumns+` FROM role_assignment `+where+` ORDER BY scope_key, id`, args, func(scan func(...any) error) error {
-		a, err := scanAssignment(scan)
+func (t *Tx) assignments(rest string, args []any, f func(rbac.Assignment) error) error {
+	at := places{}
+	return t.query(`SELECT `+assignmentColumns+` FROM role_assignment `+rest, args, func(scan func(...any) error) error {
+		a, err := scanAssignment(scan, at)
 		if err != nil {
 			return err
 		}
@@ -36,7 +52,7 @@ func (t *Tx) assignments(where string, args []any, f func(rbac.Assignment) error
 	})
 }
 
-// EachRoleAssignment calls f with every assignment, by scope and id.
+// EachRoleAssignment calls f with every assignment, in no order.
 func (t *Tx) EachRoleAssignment(f func(rbac.Assignment) error) error {
 	return t.assignments("", nil, f)
 }

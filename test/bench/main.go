@@ -44,6 +44,7 @@ func measures() []measure {
 	return []measure{
 		{"names", (*bench).names},
 		{"rbac", (*bench).rbac},
+		{"scale", (*bench).scale},
 		{"first", (*bench).first}, // makes the world; before what puts load on it
 		{"login", (*bench).login},
 		{"decision", (*bench).decision},
@@ -60,7 +61,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/bench", "folder for results.json and results.md")
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
-	flag.StringVar(&only, "only", "", "comma-separated: names rbac first login decision cli memory certificates")
+	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
 	flag.Parse()

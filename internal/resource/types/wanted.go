@@ -92,13 +92,18 @@ func (m *Machines) Load(r Reader) error {
 	if err != nil {
 		return err
 	}
-	byID, byKey := map[string]Want{}, map[string]string{}
+	extensions, err := r.ListResources(resource.Range{Type: Extension})
+	if err != nil {
+		return err
+	}
+	inside := map[string][]resource.Resource{}
+	for _, e := range extensions {
+		vm, _ := e.ID.Parent()
+		inside[vm.Key()] = append(inside[vm.Key()], e)
+	}
+	byID, byKey := make(map[string]Want, len(list)), make(map[string]string, len(list))
 	for _, vm := range list {
-		children, err := r.ListResources(resource.Range{Under: vm.ID, Type: Extension})
-		if err != nil {
-			return err
-		}
-		if w := Wanted(vm, children); w.MachineID != "" {
+		if w := Wanted(vm, inside[vm.ID.Key()]); w.MachineID != "" {
 			byID[w.MachineID], byKey[vm.ID.Key()] = w, w.MachineID
 		}
 	}
