@@ -2,10 +2,6 @@ package keystore
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -16,7 +12,6 @@ import (
 	"syscall"
 
 	"sallyport/internal/fault"
-	"sallyport/internal/machine/protocol"
 )
 
 const (
@@ -25,34 +20,6 @@ const (
 	// maxFile bounds what is read of a key file.
 	maxFile = 64 << 10
 )
-
-// generate makes a key of the kind that its purpose needs. Tokens are RS256,
-// because that is what MSAL and the Azure SDKs verify; TLS keys are P-256,
-// because browsers accept no Ed25519 certificates; the rest is Ed25519.
-func generate(rand io.Reader, p Purpose) (crypto.Signer, error) {
-	switch p {
-	case protocol.Token:
-		return rsa.GenerateKey(rand, 2048)
-	case TLS, TLSCA:
-		return ecdsa.GenerateKey(elliptic.P256(), rand)
-	default:
-		_, key, err := ed25519.GenerateKey(rand)
-		return key, err
-	}
-}
-
-// suits checks that a key read from a file is of its purpose's kind.
-func suits(p Purpose, key crypto.Signer) bool {
-	switch k := key.Public().(type) {
-	case *rsa.PublicKey:
-		return p == protocol.Token && k.N.BitLen() >= 2048
-	case *ecdsa.PublicKey:
-		return p == TLS || p == TLSCA
-	case ed25519.PublicKey:
-		return p != TLS && p != TLSCA && p != protocol.Token
-	}
-	return false
-}
 
 func fileName(p Purpose) string { return string(p) + ".pem" }
 
@@ -74,8 +41,8 @@ func readKey(dir string, b *box, p Purpose) (crypto.Signer, error) {
 		return nil, fault.Wrap(err, fault.Invalid, "KeyInvalid", "%s holds no PKCS #8 key", filepath.Join(dir, fileName(p)))
 	}
 	key, ok := parsed.(crypto.Signer)
-	if !ok || !suits(p, key) {
-		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s holds a key of the wrong kind for its purpose", filepath.Join(dir, fileName(p)))
+	if !ok || !suits(p, key.Public()) {
+		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s holds a key of the wrong kind, or too weak, for its purpose", filepath.Join(dir, fileName(p)))
 	}
 	return key, nil
 }

@@ -39,6 +39,10 @@ type Config struct {
 	Dir        string
 	Rand       io.Reader
 	Passphrase []byte
+	// Algorithms are the kinds of the authorities' keys that Create makes.
+	Algorithms map[Purpose]Algorithm
+	// External are the authorities' keys that are in other processes.
+	External map[Purpose]External
 }
 
 // Store holds opened keys. It is immutable and safe for concurrent use.
@@ -68,7 +72,13 @@ func Create(c Config) (*Store, error) {
 		return nil, err
 	}
 	for _, p := range Purposes() {
-		key, err := generate(c.Rand, p)
+		if from, ok := c.External[p]; ok {
+			if err := adopt(c, p, from); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		key, err := generate(c.Rand, p, c.Algorithms[p])
 		if err != nil {
 			return nil, fmt.Errorf("keystore: make key %s: %w", p, err)
 		}
@@ -96,7 +106,7 @@ func Open(c Config) (*Store, error) {
 	box := &box{passphrase: c.Passphrase, derived: map[string][]byte{}}
 	seen := map[string]Purpose{}
 	for _, p := range Purposes() {
-		key, err := readKey(c.Dir, box, p)
+		key, err := open(c, box, p)
 		if os.IsNotExist(err) && p == Manifest {
 			continue
 		}
@@ -122,6 +132,18 @@ func Open(c Config) (*Store, error) {
 	}
 	s.hash = secret
 	return s, nil
+}
+
+// open reads the key of one purpose, or connects the one that is elsewhere.
+func open(c Config, b *box, p Purpose) (crypto.Signer, error) {
+	if from, ok := c.External[p]; ok {
+		return readExternal(c.Dir, p, from)
+	}
+	key, err := readKey(c.Dir, b, p)
+	if os.IsNotExist(err) {
+		return nil, elsewhere(c.Dir, p, err)
+	}
+	return key, err
 }
 
 // Signer returns the key of one purpose.

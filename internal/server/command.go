@@ -24,6 +24,7 @@ func Command(version string) *cobra.Command {
 func initCommand() *cobra.Command {
 	cfg := InitConfig{Now: time.Now, Rand: rand.Reader}
 	var passwordFile, addressFile, passphraseFile string
+	var authority authorityFlags
 	cmd := &cobra.Command{
 		Use: "init", Short: "Make a new deployment: keys, directory and the first administrator.", Args: cobra.NoArgs,
 		Long: "Makes a new deployment in an empty folder and prints the address that people copy and the first administrator's one-time password.\n" +
@@ -33,6 +34,10 @@ func initCommand() *cobra.Command {
 			var err error
 			if cfg.Passphrase, err = passphrase(passphraseFile); err != nil {
 				return err
+			}
+			var faults []error
+			if cfg.Algorithms, cfg.Signers, faults = authority.keyConfig(); len(faults) != 0 {
+				return all(faults)
 			}
 			files, err := reserve(passwordFile, addressFile)
 			if err != nil {
@@ -54,6 +59,8 @@ func initCommand() *cobra.Command {
 	f.StringVar(&passwordFile, "password-file", "", "Write the one-time password to this new file (0600) instead of the terminal.")
 	f.StringVar(&addressFile, "address-file", "", "Also write the server's address to this new file.")
 	f.StringVar(&passphraseFile, "key-passphrase-file", "", "File with a passphrase that encrypts the keys at rest.")
+	authority.algorithmFlags(f)
+	authority.signerFlags(f)
 	for _, name := range []string{"state", "domain", "url"} {
 		_ = cmd.MarkFlagRequired(name) // the flag exists two lines above
 	}

@@ -38,6 +38,7 @@ type Config struct {
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
+	Signers    map[keystore.Purpose]keystore.External // authorities' keys in other processes
 	Now        func() time.Time
 	Rand       io.Reader
 	Log        *slog.Logger
@@ -103,7 +104,7 @@ func (c Config) storeConfig(m *meter) store.Config {
 
 func (d *deployment) connect(ctx context.Context) error {
 	var err error
-	if d.keys, err = keystore.Open(keystore.Config{Dir: filepath.Join(d.cfg.State, keysDir), Rand: d.cfg.Rand, Passphrase: d.cfg.Passphrase}); err != nil {
+	if d.keys, err = keystore.Open(d.cfg.keyConfig()); err != nil {
 		return err
 	}
 	if err := d.loadManifest(ctx); err != nil {

@@ -44,6 +44,8 @@ type InitConfig struct {
 	DisplayName string // of the tenant
 	Admin       string // the part of the first administrator's UPN before '@'
 	Passphrase  []byte // encrypts the keys at rest; may be empty
+	Algorithms  map[keystore.Purpose]keystore.Algorithm
+	Signers     map[keystore.Purpose]keystore.External
 	Now         func() time.Time
 	Rand        io.Reader
 }
@@ -89,9 +91,9 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 			_ = os.RemoveAll(keyDir)
 		}
 	}()
-	keys, err := keystore.Create(keystore.Config{Dir: keyDir, Rand: cfg.Rand, Passphrase: cfg.Passphrase})
+	keys, err := keystore.Create(keystore.Config{Dir: keyDir, Rand: cfg.Rand, Passphrase: cfg.Passphrase, Algorithms: cfg.Algorithms, External: cfg.Signers})
 	if err != nil {
-		return Deployment{}, err
+		return Deployment{}, operators(err)
 	}
 	cfg.URL = address
 	return bootstrap(ctx, cfg, st, keys)

@@ -43,8 +43,10 @@ func (d *deployment) ready(ctx context.Context) map[string]string {
 		fail("indexes", "the indexes are behind the store", nil)
 	}
 	for _, p := range []protocol.Purpose{protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit} {
-		if _, err := d.keys.Signer(p); err != nil {
+		if key, err := d.keys.Signer(p); err != nil {
 			fail("keys", "a key is not open", err)
+		} else if err := reachable(key); err != nil {
+			fail("keys", "the process that holds the "+string(p)+" key does not answer", err)
 		}
 	}
 	if floor := d.manifest.IssuedAt; now.Add(maxBackwards).Before(floor) || now.Add(maxBackwards).Before(newest) {

@@ -23,6 +23,7 @@ import (
 type runFlags struct {
 	config, passphraseFile string
 	check, verbose         bool
+	authority              authorityFlags
 }
 
 func runCommand() *cobra.Command {
@@ -64,6 +65,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
 	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
 	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
+	words.authority.signerFlags(f)
 	f.BoolVar(&words.verbose, "debug", false, "Log more.")
 	return cmd
 }
@@ -80,6 +82,8 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 	var err error
 	cfg.Passphrase, err = passphrase(words.passphraseFile)
 	note(err)
+	_, signers, wrong := words.authority.keyConfig()
+	cfg.Signers, faults = signers, append(faults, wrong...)
 	if cfg.State == "" {
 		note(fault.New(fault.Invalid, "StateMissing", "the folder of the deployment is not set").WithRemedy(`Give it with --state, or as "state" in the configuration file.`))
 	}
@@ -113,6 +117,9 @@ func checkState(cfg Config) error {
 	if err := privateDir(cfg.State); err != nil {
 		return err
 	}
-	_, err := keystore.Open(keystore.Config{Dir: filepath.Join(cfg.State, keysDir), Rand: cfg.Rand, Passphrase: cfg.Passphrase})
-	return err
+	keys, err := keystore.Open(cfg.keyConfig())
+	if err != nil {
+		return err
+	}
+	return checkSigners(keys)
 }

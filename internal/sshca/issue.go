@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -75,8 +74,8 @@ type Config struct {
 // Issuer signs certificates. It is safe for concurrent use when Rand is.
 type Issuer struct {
 	rand     io.Reader
-	user     ssh.Signer
-	host     ssh.Signer
+	user     *authority
+	host     *authority
 	own      map[string]bool
 	hostKeys HostKeys
 }
@@ -84,11 +83,11 @@ type Issuer struct {
 // New checks the CA keys. A certificate in the place of a CA key is refused
 // here (CVE-2025-49825), and both types need their own key.
 func New(c Config) (*Issuer, error) {
-	user, err := authority(c.UserCA)
+	user, err := newAuthority(c.UserCA)
 	if err != nil {
 		return nil, fmt.Errorf("sshca: user CA: %w", err)
 	}
-	host, err := authority(c.HostCA)
+	host, err := newAuthority(c.HostCA)
 	if err != nil {
 		return nil, fmt.Errorf("sshca: host CA: %w", err)
 	}
@@ -104,32 +103,6 @@ func New(c Config) (*Issuer, error) {
 		own[string(p.Marshal())] = true
 	}
 	return &Issuer{rand: c.Rand, user: user, host: host, own: own, hostKeys: c.HostKeys}, nil
-}
-
-func authority(key crypto.Signer) (ssh.Signer, error) {
-	if key == nil {
-		return nil, errors.New("no key")
-	}
-	s, err := ssh.NewSignerFromSigner(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := plainAuthority(s.PublicKey()); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// plainAuthority accepts the plain key types that sign our certificates.
-func plainAuthority(k ssh.PublicKey) error {
-	if _, isCert := k.(*ssh.Certificate); isCert || strings.Contains(k.Type(), "-cert-") {
-		return errors.New("a certificate cannot be an authority")
-	}
-	switch k.Type() {
-	case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
-		return nil
-	}
-	return fmt.Errorf("a %s key cannot be an authority", k.Type())
 }
 
 // UserCA returns the public key that machines trust for users.
@@ -185,7 +158,7 @@ func (i *Issuer) checkSubject(r Request) error {
 
 // prepare builds the bytes that will be signed, in the layout of
 // PROTOCOL.certkeys, up to and including the signature key.
-func (i *Issuer) prepare(r Request) ([]byte, ssh.Signer, error) {
+func (i *Issuer) prepare(r Request) ([]byte, *authority, error) {
 	signer := i.user
 	if r.Type == Host {
 		signer = i.host
@@ -206,13 +179,17 @@ func (i *Issuer) prepare(r Request) ([]byte, ssh.Signer, error) {
 }
 
 // sign takes the linter's one-use token, never bytes, and verifies the result
-// as a reader would.
-func (i *Issuer) sign(l *linted, signer ssh.Signer) (*ssh.Certificate, error) {
+// as a reader would. A key that lives elsewhere and is away says so in its own
+// words: the caller may try again.
+func (i *Issuer) sign(l *linted, signer *authority) (*ssh.Certificate, error) {
 	tbs, err := l.take()
 	if err != nil {
 		return nil, err
 	}
-	sig, err := signer.Sign(i.rand, tbs)
+	sig, err := signer.sign(i.rand, tbs)
+	if fault.Is(err, fault.Unavailable) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "CertificateSign", "the certificate could not be signed")
 	}
@@ -225,6 +202,9 @@ func (i *Issuer) sign(l *linted, signer ssh.Signer) (*ssh.Certificate, error) {
 	cert, ok := parsed.(*ssh.Certificate)
 	if !ok {
 		return nil, fault.New(fault.Internal, "CertificateVerify", "the signed bytes are no certificate")
+	}
+	if cert.Signature.Format != signer.algorithm {
+		return nil, fault.New(fault.Internal, "CertificateVerify", "the certificate is signed by another algorithm than its authority's")
 	}
 	if err := signer.PublicKey().Verify(tbs, cert.Signature); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "CertificateVerify", "the certificate's signature does not verify")

@@ -183,7 +183,7 @@ func TestNew_CVE_2025_49825_CertificateAsAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := plainAuthority(cert); err == nil || !strings.Contains(err.Error(), "a certificate cannot be") {
+	if _, _, err := SignatureAlgorithm(cert); err == nil || !strings.Contains(err.Error(), "a certificate cannot be") {
 		t.Fatalf("a certificate as authority: %v", err)
 	}
 	r := userRequest(t)

@@ -66,13 +66,13 @@ func clauseKey(c plainCertificate, want expectation) error {
 		return errors.New("the authority would certify itself")
 	}
 	if c.algorithm == "ssh-rsa-cert-v01@openssh.com" {
-		return rsaWide(c.key)
+		return rsaWide(c.key, minRSA)
 	}
 	return nil
 }
 
 // rsaWide counts the modulus' bits in the bytes themselves.
-func rsaWide(blob []byte) error {
+func rsaWide(blob []byte, least int) error {
 	r := reader{blob}
 	var n []byte
 	for range 3 { // algorithm, e, n
@@ -82,8 +82,8 @@ func rsaWide(blob []byte) error {
 		}
 	}
 	n = bytes.TrimLeft(n, "\x00")
-	if len(n) < minRSA/8 || len(n) == minRSA/8 && n[0] < 0x80 {
-		return errors.New("the RSA key is shorter than 2048 bits")
+	if len(n) < least/8 || len(n) == least/8 && n[0] < 0x80 {
+		return fmt.Errorf("the RSA key is shorter than %d bits", least)
 	}
 	return nil
 }
@@ -95,7 +95,13 @@ func clauseAuthority(c plainCertificate, want expectation) error {
 	if !bytes.Equal(c.authority, want.authority) {
 		return errors.New("the signature key is not this type's authority")
 	}
-	return nil
+	switch c.authorityOf {
+	case "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521":
+		return nil
+	case "ssh-rsa":
+		return rsaWide(c.authority, minAuthorityRSA)
+	}
+	return fmt.Errorf("a %q key is no authority", c.authorityOf)
 }
 
 func clauseSerialNonce(c plainCertificate, _ expectation) error {
