@@ -74,7 +74,10 @@ func (c Config) keyConfig() keystore.Config {
 // operators turns a signer's fault, whose sentence is for everybody, into one
 // for who configures the server: with the cause.
 func operators(err error) error {
-	if cause := errors.Unwrap(fault.As(err)); fault.Is(err, fault.Unavailable) && cause != nil {
+	if !fault.Is(err, fault.Unavailable) {
+		return err
+	}
+	if cause := errors.Unwrap(fault.As(err)); cause != nil {
 		return fault.Wrap(err, fault.Unavailable, "SignerAway", "the signer cannot be used: %v", cause).
 			WithRemedy("Start it, and check path, owner and fingerprint.")
 	}

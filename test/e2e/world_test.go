@@ -38,6 +38,9 @@ type world struct {
 	server  *exec.Cmd
 	lab     *exec.Cmd
 
+	// initExtra and runExtra are more words for server init and server run.
+	initExtra, runExtra []string
+
 	mu    sync.Mutex
 	users map[string]*person
 }
@@ -87,7 +90,11 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-func newWorld() (*world, error) {
+func newWorld() (*world, error) { return newWorldWith(nil) }
+
+// newWorldWith makes a world whose server is made and run with more words, which
+// prepare sets when the world has its folder.
+func newWorldWith(prepare func(*world) error) (*world, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "sallyport-test-")
 	if err != nil {
 		return nil, err
@@ -106,6 +113,11 @@ func newWorld() (*world, error) {
 	}
 	if w.port, err = freePort(); err != nil {
 		return w, err
+	}
+	if prepare != nil {
+		if err := prepare(w); err != nil {
+			return w, err
+		}
 	}
 	if err := w.startServer(); err != nil {
 		return w, err
@@ -144,7 +156,7 @@ func (w *world) startServer() error {
 		return err
 	}
 	url := fmt.Sprintf("https://localhost:%d", w.port)
-	init := w.asServer("server", "init", "--state", state, "--domain", domain, "--url", url, "--password-file", state+"/first-password", "--address-file", state+"/address")
+	init := w.asServer(append([]string{"server", "init", "--state", state, "--domain", domain, "--url", url, "--password-file", state + "/first-password", "--address-file", state + "/address"}, w.initExtra...)...)
 	if out, err := init.CombinedOutput(); err != nil {
 		return fmt.Errorf("server init: %w: %s", err, out)
 	}
@@ -157,7 +169,7 @@ func (w *world) startServer() error {
 }
 
 func (w *world) runServer() error {
-	w.server = w.asServer("server", "run", "--state", w.path("server"), "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock"))
+	w.server = w.asServer(append([]string{"server", "run", "--state", w.path("server"), "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock")}, w.runExtra...)...)
 	if err := logTo(w.server, w.path("server.log")); err != nil {
 		return err
 	}
@@ -400,8 +412,12 @@ func machine(t *testing.T, name string) *vm {
 // without the extension.
 func bareMachine(t *testing.T, name string) *vm {
 	t.Helper()
-	a := admin(t)
-	key := theWorld.path("azureuser")
+	return admin(t).bareMachine(t, name)
+}
+
+func (a *person) bareMachine(t *testing.T, name string) *vm {
+	t.Helper()
+	key := a.w.path("azureuser")
 	if _, err := os.Stat(key); err != nil {
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
 			t.Fatalf("%v %s", err, out)
