@@ -47,7 +47,7 @@ const (
 func newClient(c clientConfig) (*client, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: !c.Pinned} //nolint:gosec // unpinned: only to fetch the manifest, whose signature the pin verifies; no secret is sent
 	if len(c.Trust.TLSRoots) > 0 {
-		conf.RootCAs = x509.NewCertPool()
+		conf.RootCAs, conf.NextProtos = x509.NewCertPool(), []string{"h2", "http/1.1", protocol.ALPNPinned}
 		for _, der := range c.Trust.TLSRoots {
 			cert, err := x509.ParseCertificate(der)
 			if err != nil {

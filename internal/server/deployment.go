@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -39,9 +40,15 @@ type Config struct {
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
 	Signers    map[keystore.Purpose]keystore.External // authorities' keys in other processes
-	Now        func() time.Time
-	Rand       io.Reader
-	Log        *slog.Logger
+	TLS        TLSConfig
+	// Sockets, where there are some, are listened on instead of Listen; a
+	// service manager keeps them over a restart.
+	Sockets []net.Listener
+	// Reload means: look at the files now.
+	Reload <-chan struct{}
+	Now    func() time.Time
+	Rand   io.Reader
+	Log    *slog.Logger
 	// Notify tells a service manager "READY=1" and "STOPPING=1"; nil for none.
 	Notify func(state string) error
 }
@@ -58,6 +65,7 @@ type deployment struct {
 	manifest protocol.Manifest
 	follow   *follower
 	lag      *lagMeter
+	tls      *certificates
 	meter    *meter
 
 	directory   *directory.Index

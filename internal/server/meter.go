@@ -86,6 +86,7 @@ func (d *deployment) measure() {
 		{Name: "sallyport_machines_connected", Help: "Machines that polled this server within 90 seconds."},
 		{Name: "sallyport_machines_snapshot_behind", Help: "Connected machines that have not acknowledged the newest snapshot signed for them."},
 	}, d.fleet)
+	d.measureTLS()
 	for _, g := range []struct{ name, help, source string }{
 		{"go_goroutines", "Goroutines that exist.", "/sched/goroutines:goroutines"},
 		{"go_memstats_heap_alloc_bytes", "Bytes of heap objects, live or not yet swept.", "/memory/classes/heap/objects:bytes"},

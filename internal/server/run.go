@@ -62,19 +62,18 @@ func (d *deployment) serve(ctx context.Context) error {
 		return err
 	}
 	d.measure()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Listen)
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s", d.cfg.Listen).WithRemedy("Choose another address with --listen.")
+	if err := d.openTLS(); err != nil {
+		return err
 	}
-	leaf := &leaf{keys: d.keys, root: d.manifest.TLSRoots[0], hosts: hosts(d.manifest.URL, d.cfg.Listen), now: d.cfg.Now}
-	if _, err := leaf.certificate(nil); err != nil {
-		return errors.Join(err, listener.Close())
+	listeners, err := d.listen(ctx)
+	if err != nil {
+		return err
 	}
 	answering := newLifetimes(ctx)
 	defer answering.end()
 	server := &http.Server{
 		Handler: answering.bound(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: leaf.certificate, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.tls.get, ClientAuth: tls.RequestClientCert, NextProtos: d.cfg.TLS.protocols()},
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 	}
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -87,14 +86,17 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
-	tasks.Go(func() error {
-		d.tell("READY=1") // the socket takes connections from here on
-		d.cfg.Log.Info("serving", "listen", listener.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
-	})
+	tasks.Go(func() error { return d.keepTLS(ctx) })
+	d.tell("READY=1") // the sockets take connections already
+	for _, l := range listeners {
+		d.cfg.Log.Info("serving", "listen", l.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
+		tasks.Go(func() error {
+			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve: %w", err)
+			}
+			return nil
+		})
+	}
 	tasks.Go(func() error {
 		<-ctx.Done()
 		d.tell("STOPPING=1")

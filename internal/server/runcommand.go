@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -24,6 +25,7 @@ type runFlags struct {
 	config, passphraseFile string
 	check, verbose         bool
 	authority              authorityFlags
+	logFormat              string
 }
 
 func runCommand() *cobra.Command {
@@ -50,8 +52,15 @@ func runCommand() *cobra.Command {
 			if words.verbose {
 				level = slog.LevelDebug
 			}
-			cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			cfg.Log = slog.New(logHandler(cmd.ErrOrStderr(), words.logFormat, level))
 			cfg.Notify = notifier(os.Getenv("NOTIFY_SOCKET"))
+			var err error
+			if cfg.Sockets, err = inherited(os.Getenv, os.Getpid(), firstSocket); err != nil {
+				return err
+			}
+			var unhook func()
+			cfg.Reload, unhook = reloads()
+			defer unhook()
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			return Run(ctx, cfg)
@@ -67,7 +76,36 @@ func runCommand() *cobra.Command {
 	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
 	words.authority.signerFlags(f)
 	f.BoolVar(&words.verbose, "debug", false, "Log more.")
+	f.StringVar(&words.logFormat, "log-format", "json", "json or text: how a line of the log is written.")
+	f.StringVar(&cfg.TLS.Certificate, "tls-certificate", "", "PEM file with a certificate and its chain for browsers and Azure's clients; read again on change and on SIGHUP.")
+	f.StringVar(&cfg.TLS.Key, "tls-key", "", "PEM file with the key of --tls-certificate.")
+	f.StringVar(&cfg.TLS.ACMEDirectory, "acme-directory", "", "URL of an ACME directory to get such a certificate from; naming it agrees to the issuer's terms.")
+	f.StringVar(&cfg.TLS.ACMEEmail, "acme-email", "", "Address that the ACME issuer may write to.")
 	return cmd
+}
+
+// logHandler writes one line for each record.
+func logHandler(w io.Writer, format string, level slog.Level) slog.Handler {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.NewTextHandler(w, options)
+	}
+	return slog.NewJSONHandler(w, options)
+}
+
+// reloads passes SIGHUP on, at most one ahead.
+func reloads() (asked <-chan struct{}, stop func()) {
+	signals, out := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for range signals {
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out, func() { signal.Stop(signals); close(signals) }
 }
 
 // complete reads the passphrase and returns everything that is wrong with the
@@ -91,8 +129,13 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 	if cfg.Metrics != "" {
 		note(loopback(cfg.Metrics))
 	}
+	note(checkTLS(cfg.TLS))
+	if words.logFormat != "json" && words.logFormat != "text" {
+		note(fault.New(fault.Invalid, "LogFormat", "the log is written as json or text, not as %q", words.logFormat).WithTarget("logFormat"))
+	}
 	if words.check && cfg.State != "" {
 		note(checkState(*cfg))
+		note(checkTLSFiles(*cfg))
 	}
 	return faults
 }

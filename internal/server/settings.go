@@ -22,7 +22,21 @@ const maxSettings = 64 << 10
 // settingKeys are the keys of the configuration file and the flag that each
 // stands for. A flag on the command line wins.
 func settingKeys() map[string]string {
-	return map[string]string{"state": "state", "listen": "listen", "labSocket": "lab-socket", "metrics": "metrics", "keyPassphraseFile": "key-passphrase-file", "userCASigner": "user-ca-signer", "hostCASigner": "host-ca-signer", "debug": "debug"}
+	return map[string]string{
+		"state":             "state",
+		"listen":            "listen",
+		"labSocket":         "lab-socket",
+		"metrics":           "metrics",
+		"keyPassphraseFile": "key-passphrase-file",
+		"userCASigner":      "user-ca-signer",
+		"hostCASigner":      "host-ca-signer",
+		"tlsCertificate":    "tls-certificate",
+		"tlsKey":            "tls-key",
+		"acmeDirectory":     "acme-directory",
+		"acmeEmail":         "acme-email",
+		"logFormat":         "log-format",
+		"debug":             "debug",
+	}
 }
 
 // readSettings sets the flags that a configuration file names. It returns every

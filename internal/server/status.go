@@ -98,7 +98,7 @@ func status(ctx context.Context, address string) (route.Readiness, error) {
 	}
 	trusted := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(manifest.TLSRoots) > 0 {
-		trusted.RootCAs = x509.NewCertPool()
+		trusted.RootCAs, trusted.NextProtos = x509.NewCertPool(), []string{"h2", "http/1.1", protocol.ALPNPinned}
 	}
 	for _, der := range manifest.TLSRoots {
 		root, err := x509.ParseCertificate(der)
@@ -118,7 +118,7 @@ func status(ctx context.Context, address string) (route.Readiness, error) {
 func failed(r route.Readiness) []string {
 	var out []string
 	for _, check := range slices.Sorted(maps.Keys(r.Checks)) {
-		if r.Checks[check] != operations.OK {
+		if !operations.Well(r.Checks[check]) {
 			out = append(out, check+": "+r.Checks[check])
 		}
 	}
@@ -127,7 +127,7 @@ func failed(r route.Readiness) []string {
 
 // fetch reads one JSON answer and follows nothing.
 func fetch(ctx context.Context, trust *tls.Config, address string, into any) (code int, err error) {
-	transport := &http.Transport{TLSClientConfig: trust, Proxy: http.ProxyFromEnvironment}
+	transport := &http.Transport{TLSClientConfig: trust, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: statusTime, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)

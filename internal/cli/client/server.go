@@ -134,9 +134,9 @@ func (s *Server) accept(r, held ServerRecord) error {
 		s.cfg.Notice(fmt.Sprintf("%s calls itself %s; that address is used from now on.", r.URL, own))
 		r.URL, r.Endpoints = own, nil
 	}
-	roots := s.cfg.SystemRoots
+	roots, alpn := s.cfg.SystemRoots, []string(nil)
 	if len(m.TLSRoots) > 0 {
-		roots = x509.NewCertPool()
+		roots, alpn = x509.NewCertPool(), []string{"h2", "http/1.1", protocol.ALPNPinned}
 		for _, der := range m.TLSRoots {
 			c, err := x509.ParseCertificate(der)
 			if err != nil {
@@ -146,7 +146,7 @@ func (s *Server) accept(r, held ServerRecord) error {
 		}
 	}
 	s.record, s.manifest = r, m
-	s.http = newHTTP(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Time: s.cfg.Now})
+	s.http = newHTTP(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: alpn, Time: s.cfg.Now})
 	return nil
 }
 

@@ -3,6 +3,7 @@ package operations
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"sallyport/internal/httpd"
 	"sallyport/internal/route"
@@ -50,12 +51,16 @@ func (h *Handler) health(c *httpd.Call) error {
 // OK is the state of a check that found nothing wrong.
 const OK = "ok"
 
+// Well says whether a check is passed: its state is OK, or "ok; " and what to
+// look after before it fails.
+func Well(state string) bool { return state == OK || strings.HasPrefix(state, OK+"; ") }
+
 // readiness is 503 when any check is not OK: a load balancer then sends
 // requests elsewhere.
 func (h *Handler) readiness(c *httpd.Call) error {
 	answer, status := route.Readiness{Status: "ready", Checks: h.ready(c.R.Context())}, http.StatusOK
 	for _, state := range answer.Checks {
-		if state != OK {
+		if !Well(state) {
 			answer.Status, status = "unready", http.StatusServiceUnavailable
 		}
 	}

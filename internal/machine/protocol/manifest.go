@@ -8,6 +8,12 @@ import (
 	"time"
 )
 
+// ALPNPinned is offered in a TLS handshake (RFC 7301), after the protocols that
+// are really wanted, by a client that trusts the roots of a manifest alone. A
+// server with a second certificate for browsers then shows the one under the
+// manifest's own root. It is never chosen.
+const ALPNPinned = "sallyport-pinned"
+
 // Purpose says the one thing a key is for.
 type Purpose string
 
