@@ -69,12 +69,13 @@ func (d *deployment) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answering := newLifetimes(ctx)
+	answering := newLifetimes(ctx, d.cfg.Now)
 	defer answering.end()
 	server := &http.Server{
 		Handler: answering.bound(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.tls.get, ClientAuth: tls.RequestClientCert, NextProtos: d.cfg.TLS.protocols()},
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
+		ConnState: answering.connections.changed,
 	}
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return d.follow.run(answering.requests) }) // answers to writes wait for it
@@ -91,7 +92,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	for _, l := range listeners {
 		d.cfg.Log.Info("serving", "listen", l.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
 		tasks.Go(func() error {
-			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) && !answering.leaving.Load() {
 				return fmt.Errorf("serve: %w", err)
 			}
 			return nil
@@ -100,7 +101,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error {
 		<-ctx.Done()
 		d.tell("STOPPING=1")
-		return answering.drain(server)
+		return answering.drain(server, listeners)
 	})
 	return tasks.Wait()
 }
