@@ -65,7 +65,7 @@ func Declared(e Event) error {
 		return fmt.Errorf("audit event %q is not declared with the outcome %q", e.Type, e.Outcome)
 	}
 	for name := range e.Detail {
-		if !k.Has(name) {
+		if !k.Has(name) && (e.Outcome != Denied || !summaryFact(name)) {
 			return fmt.Errorf("audit event %q is not declared with the fact %q", e.Type, name)
 		}
 	}
@@ -77,13 +77,20 @@ func (k Kind) Has(name string) bool {
 	return slices.ContainsFunc(k.Keys, func(key Key) bool { return key.Name == name })
 }
 
+// summaryFact reports whether every refusal may carry a fact of this name: a
+// record that stands for several refusals says how many and when.
+func summaryFact(name string) bool {
+	return name == "repeats" || name == "since" || name == "until" || name == "kinds"
+}
+
 // Reference is docs/audit-events.md.
 func Reference() string {
 	var b strings.Builder
 	b.WriteString("# Audit events\n\nMade from `internal/audit`; a test holds the two together. Every event that Sallyport writes is here, with every fact that it may carry;\n" +
 		"the server refuses to write any other. Each record also says who (principal, type, name), from where (address, client), when, the correlation id, and its place\n" +
 		"in the chain; [operations.md](operations.md) says how to read, follow, export and verify them.\n\n" +
-		"`success`: it happened. `denied`: somebody decided against it. `failure`: it was tried and went wrong.\n")
+		"`success`: it happened. `denied`: somebody decided against it. `failure`: it was tried and went wrong. Refusals that come again and again are summed up once a minute: such a record carries `repeats`,\n" +
+		"how many more there were, `since` and `until`, and, where it stands for several kinds of them, no target and address but `kinds`, how many.\n")
 	last := Surface("")
 	for _, k := range Kinds() {
 		if k.Surface != last {

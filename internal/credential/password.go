@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
+	"sallyport/internal/address"
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
@@ -53,60 +54,74 @@ type Result struct {
 // password costs.
 func (s *Service) Verify(ctx context.Context, by audit.By, userID, password string) (Result, error) {
 	u, _ := s.cfg.Directory.Index().User(userID)
-	r, _, err := s.verify(ctx, by, u, userID, password)
+	r, _, err := s.verify(ctx, by, u, userID, password, "")
 	return r, err
 }
 
 // VerifyUPN checks the password of whoever has the name, in any case. Use it
 // wherever a person types a name: it treats names that nobody has like others,
-// lock-out included.
-func (s *Service) VerifyUPN(ctx context.Context, by audit.By, upn, password string) (Result, error) {
+// lock-out included. shown is what Remember gave the browser, if anything.
+func (s *Service) VerifyUPN(ctx context.Context, by audit.By, upn, password, shown string) (Result, error) {
 	upn = strings.ToLower(upn)
 	u, _ := s.cfg.Directory.Index().UserByUPN(upn)
-	r, _, err := s.verify(ctx, by, u, upn, password)
+	r, _, err := s.verify(ctx, by, u, upn, password, shown)
 	return r, err
 }
 
 // verify returns the stored password that was proven beside the result. u is
 // the zero User for an unknown name.
-func (s *Service) verify(ctx context.Context, by audit.By, u directory.User, name, password string) (Result, Password, error) {
-	subject := u.ID
-	if subject == "" {
-		subject = "?" + s.keyed("attempts", name)
+func (s *Service) verify(ctx context.Context, by audit.By, u directory.User, name, password, shown string) (Result, Password, error) {
+	t := try{userID: u.ID, name: u.ID, place: address.Network(by.Address)}
+	if u.ID == "" {
+		t.name = "?" + s.keyed("attempts", name)
 	}
-	// The slot comes first: a try that is turned away for want of one must not
-	// count against the name.
+	// Who is locked out is told so before anything is written or waited for.
+	var until time.Time
+	err := s.cfg.Read(ctx, func(tx Tx) error {
+		stored, _, err := tx.PasswordOf(u.ID)
+		if err != nil {
+			return err
+		}
+		if nonce, since, ok := s.deviceOf(u.ID, shown, tx.Now()); ok && !since.Before(stored.ChangedAt.Truncate(time.Second)) {
+			t.place, t.device = "device "+nonce, true
+		}
+		st, err := t.stand(tx)
+		until = st.lockedUntil(tx.Now())
+		return err
+	})
+	if err != nil {
+		return Result{}, Password{}, err
+	}
+	if !until.IsZero() {
+		return s.locked(ctx, by, u.ID, until)
+	}
+	// A try that is turned away for want of a slot must not count either.
 	release, err := s.cfg.Slots.Acquire(ctx, by.Address)
 	if err != nil {
 		return Result{}, Password{}, err
 	}
 	defer release()
 	var stored Password
-	var now, until time.Time
+	var now time.Time
 	err = s.cfg.Write(ctx, func(tx Tx) error {
 		now, until = tx.Now(), time.Time{}
-		a, _, err := tx.AttemptsOf(subject)
+		st, err := t.stand(tx)
 		if err != nil {
 			return err
 		}
-		if a.locked(now) {
-			until = a.LockedUntil
-			return tx.Audit(by, event("signin.password", audit.Denied, u.ID, map[string]string{"reason": "locked"}))
+		if until = st.lockedUntil(now); !until.IsZero() {
+			return nil
 		}
 		if stored, _, err = tx.PasswordOf(u.ID); err != nil {
 			return err
 		}
-		if err := tx.ForgetAttempts(now.Add(-forgetTime)); err != nil {
-			return err
-		}
-		a.Subject = subject
-		return tx.PutAttempts(a.begin(now))
+		return st.begin(tx, now)
 	})
 	if err != nil {
 		return Result{}, Password{}, err
 	}
 	if !until.IsZero() {
-		return Result{Status: Locked, LockedUntil: until}, Password{}, nil
+		return s.locked(ctx, by, u.ID, until)
 	}
 	right, err := s.compare(stored, password)
 	if err != nil {
@@ -123,7 +138,23 @@ func (s *Service) verify(ctx context.Context, by audit.By, u directory.User, nam
 	case stored.MustChange:
 		r.Status = MustChange
 	}
-	return r, stored, s.conclude(ctx, by, subject, u.ID, r)
+	return r, stored, s.conclude(ctx, by, t, r)
+}
+
+// locked records a try that was turned away unchecked.
+func (s *Service) locked(ctx context.Context, by audit.By, userID string, until time.Time) (Result, Password, error) {
+	e := event("signin.password", audit.Denied, userID, map[string]string{"reason": "locked"})
+	if s.first(by, e) {
+		if err := s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, e) }); err != nil {
+			return Result{}, Password{}, err
+		}
+	}
+	return Result{Status: Locked, LockedUntil: until}, Password{}, nil
+}
+
+// first reports whether a refusal gets a record of its own.
+func (s *Service) first(by audit.By, e audit.Event) bool {
+	return s.cfg.Repeats == nil || s.cfg.Repeats.First(by, e)
 }
 
 // compare always computes exactly one hash.
@@ -143,27 +174,35 @@ func (s *Service) compare(stored Password, password string) (bool, error) {
 	return h.matches(password), nil
 }
 
-// conclude records the outcome; a right password also forgets the failures.
-func (s *Service) conclude(ctx context.Context, by audit.By, subject, userID string, r Result) error {
-	outcome, reason := audit.Success, map[string]string(nil)
+// conclude records the outcome; a right password also takes the try back.
+func (s *Service) conclude(ctx context.Context, by audit.By, t try, r Result) error {
+	e := event("signin.password", audit.Denied, t.userID, nil)
 	switch r.Status {
 	case Wrong:
-		outcome, reason = audit.Denied, map[string]string{"reason": "wrong name or password"}
+		e.Detail = map[string]string{"reason": "wrong name or password"}
 	case Disabled:
-		outcome, reason = audit.Denied, map[string]string{"reason": "account disabled"}
+		e.Detail = map[string]string{"reason": "account disabled"}
 	case Expired:
-		outcome, reason = audit.Denied, map[string]string{"reason": "one-time password expired"}
+		e.Detail = map[string]string{"reason": "one-time password expired"}
 	case MustChange:
-		reason = map[string]string{"mustChange": "true"}
+		e.Outcome, e.Detail = audit.Success, map[string]string{"mustChange": "true"}
 	case OK, Locked:
+		e.Outcome = audit.Success
+	}
+	told := e.Outcome == audit.Success || s.first(by, e)
+	if !told && r.Status == Wrong {
+		return nil
 	}
 	return s.cfg.Write(ctx, func(tx Tx) error {
 		if r.Status != Wrong {
-			if err := tx.PutAttempts(Attempts{Subject: subject}); err != nil {
+			if err := t.proven(tx, tx.Now()); err != nil {
 				return err
 			}
 		}
-		return tx.Audit(by, event("signin.password", outcome, userID, reason))
+		if !told {
+			return nil
+		}
+		return tx.Audit(by, e)
 	})
 }
 
@@ -246,14 +285,14 @@ func (s *Service) put(tx Tx, p Password) error {
 	if err := tx.PutPassword(p); err != nil {
 		return err
 	}
-	return tx.PutAttempts(Attempts{Subject: p.UserID})
+	return tx.ForgetAttemptsAt(p.UserID)
 }
 
 // ChangePassword changes the caller's own password; the old one is his proof.
 // It ends his sessions, tokens and certificates.
 func (s *Service) ChangePassword(ctx context.Context, by audit.By, upn, old, replacement string) error {
 	u, _ := s.cfg.Directory.Index().UserByUPN(upn)
-	r, proven, err := s.verify(ctx, by, u, strings.ToLower(upn), old)
+	r, proven, err := s.verify(ctx, by, u, strings.ToLower(upn), old, "")
 	if err != nil {
 		return err
 	}
@@ -288,7 +327,7 @@ func (r Result) refusal() error {
 	case OK, MustChange:
 		return nil
 	case Locked:
-		return fault.New(fault.Exhausted, "AccountLocked", "the account is locked after too many wrong passwords.").
+		return fault.New(fault.Exhausted, "AccountLocked", "too many wrong passwords: this name cannot sign in from here for a while.").
 			WithRemedy("Try again after %s.", r.LockedUntil.UTC().Format("15:04:05 MST"))
 	case Expired:
 		return fault.New(fault.Unauthenticated, "PasswordExpired", "the one-time password has expired.").WithRemedy("Ask an administrator for a new one.")
@@ -296,7 +335,7 @@ func (r Result) refusal() error {
 		return fault.New(fault.Forbidden, "AccountDisabled", "the account is disabled.").WithRemedy("Ask an administrator to enable it.")
 	case Wrong:
 	}
-	return fault.New(fault.Unauthenticated, "InvalidCredentials", "the name or the password is wrong.").WithRemedy("Check both; after %d failures the name is locked for a while.", lockAfter)
+	return fault.New(fault.Unauthenticated, "InvalidCredentials", "the name or the password is wrong.").WithRemedy("Check both; after %d failures it cannot sign in from here for a while.", pairRule().after)
 }
 
 // OneTime is a generated password, to be shown once.

@@ -23,15 +23,27 @@ type Tx interface {
 	ClientTx
 }
 
-// PasswordTx stores passwords and counted tries.
+// PasswordTx stores passwords, counted tries and the places of users.
 type PasswordTx interface {
 	PasswordOf(userID string) (Password, bool, error)
 	PutPassword(p Password) error
-	AttemptsOf(subject string) (Attempts, bool, error)
+	AttemptsOf(name, place string) (Attempts, bool, error)
 	// PutAttempts with no failures removes the row.
 	PutAttempts(a Attempts) error
-	// ForgetAttempts removes the rows whose last failure is older.
-	ForgetAttempts(before time.Time) error
+	PlaceTx
+}
+
+// PlaceTx stores where users signed in.
+type PlaceTx interface {
+	// ForgetAttemptsAt removes all counts at a name, and its places.
+	ForgetAttemptsAt(name string) error
+	FamiliarPlace(userID, place string) (last time.Time, found bool, err error)
+	PutFamiliarPlace(userID, place string, at time.Time) error
+}
+
+// Repeats decides which refusals get a record of their own; repeat.Counter does.
+type Repeats interface {
+	First(by audit.By, e audit.Event) bool
 }
 
 // ClientTx stores what proves applications and service principals.
@@ -45,7 +57,7 @@ type ClientTx interface {
 	DeleteClientCredential(ownerID, keyID string) (bool, error)
 }
 
-// Config is what a Service is made of; every field is required.
+// Config is what a Service is made of; every field but Repeats is required.
 type Config struct {
 	Write     func(context.Context, func(Tx) error) error
 	Read      func(context.Context, func(Tx) error) error
@@ -55,6 +67,8 @@ type Config struct {
 	// Key makes keyed hashes; 32 bytes, the same for the life of the store.
 	Key  []byte
 	Cost Cost
+	// Repeats, where set, bounds the records of wrong passwords.
+	Repeats Repeats
 }
 
 // Service proves identities and changes what proves them. It is safe for

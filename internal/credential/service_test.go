@@ -39,7 +39,9 @@ type world struct {
 
 const secret = "four unrelated words"
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
+
+func newWorldWith(t *testing.T, repeats credential.Repeats) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil)}
 	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
@@ -52,6 +54,7 @@ func newWorld(t *testing.T) *world {
 		Write:     storetest.Write[credential.Tx](w.store),
 		Read:      storetest.Read[credential.Tx](w.store),
 		Directory: w.svc, Slots: credential.NewFairSlots(4), Rand: rand.Reader, Key: make([]byte, 32), Cost: credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1},
+		Repeats: repeats,
 	})
 	w.must(err)
 	w.first, err = w.cred.NewOneTime()
@@ -96,7 +99,7 @@ func (w *world) user(name string, must bool) directory.User {
 
 func (w *world) check(upn, password string) credential.Status {
 	w.t.Helper()
-	r, err := w.cred.VerifyUPN(w.t.Context(), audit.By{Address: "192.0.2.1"}, upn, password)
+	r, err := w.cred.VerifyUPN(w.t.Context(), audit.By{Address: "192.0.2.1"}, upn, password, "")
 	w.must(err)
 	return r.Status
 }
@@ -165,6 +168,7 @@ func TestLockout_CVE_2025_6004(t *testing.T) {
 	w.want("nine do not lock", w.check("alice@corp.example", secret), credential.OK)
 }
 
+// One customer has a whole /64: its addresses are one place.
 func TestLockout_ParallelGuesses(t *testing.T) {
 	w := newWorld(t)
 	w.user("alice", false)
@@ -173,7 +177,7 @@ func TestLockout_ParallelGuesses(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 30 {
 		wg.Go(func() {
-			r, err := w.cred.VerifyUPN(context.Background(), audit.By{Address: fmt.Sprint(i)}, "alice@corp.example", "wrong")
+			r, err := w.cred.VerifyUPN(context.Background(), audit.By{Address: fmt.Sprintf("2001:db8::%d", i)}, "alice@corp.example", "wrong", "")
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

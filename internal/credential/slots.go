@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"sync"
+	"time"
 
 	"sallyport/internal/fault"
 )
@@ -15,8 +16,13 @@ type Slots interface {
 	Acquire(ctx context.Context, source string) (release func(), err error)
 }
 
-// waitLimit is how many requests of one source may wait.
-const waitLimit = 32
+// waitLimit is how many requests of one source may wait, waitTotal of all, and
+// waitTime how long: a person who has waited longer has gone or tries again.
+const (
+	waitLimit = 32
+	waitTotal = 256
+	waitTime  = 600 * time.Millisecond
+)
 
 // FairSlots shares slots by turns between sources, so that one who asks a
 // thousand times delays himself and not the others. It is safe for concurrent
@@ -24,17 +30,24 @@ const waitLimit = 32
 type FairSlots struct {
 	mu      sync.Mutex
 	free    int
+	queued  int
+	wait    time.Duration
 	waiting map[string][]chan struct{}
 	turns   []string // sources that wait, next first
 }
 
 // NewFairSlots returns n slots.
 func NewFairSlots(n int) *FairSlots {
-	return &FairSlots{free: max(1, n), waiting: map[string][]chan struct{}{}}
+	return &FairSlots{free: max(1, n), wait: waitTime, waiting: map[string][]chan struct{}{}}
 }
 
-// Acquire implements Slots. A source with too many waiting requests is refused
-// with fault.Exhausted.
+func errBusy(text string) error {
+	return fault.New(fault.Exhausted, "TooManyRequests", "%s", text).WithRemedy("Try again in a few seconds.")
+}
+
+// Acquire implements Slots. A source with too many waiting requests, a request
+// beyond all that may wait, and one that has waited too long are refused with
+// fault.Exhausted.
 func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) {
 	f.mu.Lock()
 	if f.free > 0 {
@@ -44,20 +57,30 @@ func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) 
 	}
 	if len(f.waiting[source]) >= waitLimit {
 		f.mu.Unlock()
-		return nil, fault.New(fault.Exhausted, "TooManyRequests", "too many sign-ins from this address are in progress.").WithRemedy("Try again in a few seconds.")
+		return nil, errBusy("too many sign-ins from this address are in progress.")
 	}
+	if f.queued >= waitTotal {
+		f.mu.Unlock()
+		return nil, errBusy("too many sign-ins are in progress.")
+	}
+	f.queued++
 	turn := make(chan struct{})
 	if len(f.waiting[source]) == 0 {
 		f.turns = append(f.turns, source)
 	}
 	f.waiting[source] = append(f.waiting[source], turn)
 	f.mu.Unlock()
+	waiting, cancel := context.WithTimeout(ctx, f.wait)
+	defer cancel()
 	select {
 	case <-turn:
 		return f.release, nil
-	case <-ctx.Done():
+	case <-waiting.Done():
 		f.abandon(source, turn)
-		return nil, ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, errBusy("too many sign-ins are in progress.")
 	}
 }
 
@@ -71,6 +94,7 @@ func (f *FairSlots) release() {
 	source := f.turns[0]
 	f.turns = f.turns[1:]
 	queue := f.waiting[source]
+	f.queued--
 	close(queue[0])
 	if len(queue) == 1 {
 		delete(f.waiting, source)
@@ -89,6 +113,7 @@ func (f *FairSlots) abandon(source string, turn chan struct{}) {
 		if c != turn {
 			continue
 		}
+		f.queued--
 		if queue = append(queue[:i:i], queue[i+1:]...); len(queue) > 0 {
 			f.waiting[source] = queue
 		} else {

@@ -3,8 +3,10 @@ package credential
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"sallyport/internal/fault"
 )
@@ -54,7 +56,34 @@ func TestFairSlots_TurnsBetweenSources(t *testing.T) {
 	if len(order) != 6 || order[1] != "person" {
 		t.Fatalf("order %v: the person waited for the flood", order)
 	}
-	if f.free != 1 || len(f.turns) != 0 || len(f.waiting) != 0 {
+	if f.free != 1 || f.queued != 0 || len(f.turns) != 0 || len(f.waiting) != 0 {
+		t.Fatalf("slots leaked: %+v", f)
+	}
+}
+
+// Nobody waits longer than a person would, and there is an end to who waits.
+func TestFairSlots_TimeAndTotal(t *testing.T) {
+	f := NewFairSlots(1)
+	f.wait = time.Millisecond
+	held, _ := f.Acquire(t.Context(), "x")
+	if _, err := f.Acquire(t.Context(), "late"); !fault.Is(err, fault.Exhausted) {
+		t.Fatal(err)
+	}
+	f.wait = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range waitTotal {
+		wg.Go(func() { _, _ = f.Acquire(ctx, strconv.Itoa(i)) })
+	}
+	for f.waiters() < waitTotal { //nolint:revive // waits for the goroutines to stand in their queues
+	}
+	if _, err := f.Acquire(t.Context(), "one more"); !fault.Is(err, fault.Exhausted) {
+		t.Fatal(err)
+	}
+	cancel()
+	wg.Wait()
+	held()
+	if f.free != 1 || f.queued != 0 || len(f.turns) != 0 || len(f.waiting) != 0 {
 		t.Fatalf("slots leaked: %+v", f)
 	}
 }

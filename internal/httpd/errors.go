@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strconv"
 	"time"
 
 	"sallyport/internal/fault"
@@ -66,12 +67,15 @@ func Status(f *fault.Error) int {
 // render writes err in the shape of the call's surface.
 func (s *Server) render(c *Call, err error) {
 	f := fault.As(err)
+	if f.Kind == fault.Exhausted && c.Row.Surface != route.OAuth {
+		c.W.Header().Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	}
 	switch c.Row.Surface {
 	case route.OAuth:
 		s.renderOAuth(c, err, f)
 	case route.Graph:
 		s.renderJSON(c, f, map[string]any{"error": map[string]any{"code": f.Code, "message": f.Public(),
-			"innerError": map[string]any{"date": c.By.At.UTC().Format("2006-01-02T15:04:05"), "request-id": c.By.CorrelationID, "client-request-id": c.By.ClientRequestID}}})
+			"innerError": graphInner(c, f)}})
 	case route.ARM:
 		body := map[string]any{"code": f.Code, "message": f.Public()}
 		if f.Target != "" {
@@ -86,6 +90,25 @@ func (s *Server) render(c *Call, err error) {
 	default:
 		s.renderPage(c, f)
 	}
+}
+
+// graphInner says of a throttled request also what Microsoft Graph says
+// (https://learn.microsoft.com/graph/throttling).
+func graphInner(c *Call, f *fault.Error) map[string]any {
+	inner := map[string]any{"date": c.By.At.UTC().Format("2006-01-02T15:04:05"), "request-id": c.By.CorrelationID, "client-request-id": c.By.ClientRequestID}
+	if f.Kind == fault.Exhausted {
+		inner["code"], inner["status"] = "429", "429"
+	}
+	return inner
+}
+
+// retryAfter is how many seconds a throttled client is told to wait.
+func retryAfter(err error) int {
+	var t *throttled
+	if errors.As(err, &t) {
+		return int(t.After / time.Second)
+	}
+	return 5
 }
 
 func (s *Server) renderJSON(c *Call, f *fault.Error, body any) {
@@ -138,7 +161,9 @@ func fromFault(f *fault.Error) *OAuthError {
 		o.Code = "invalid_client"
 	case fault.Forbidden:
 		o.Code = "access_denied"
-	case fault.Exhausted, fault.Unavailable:
+	case fault.Exhausted:
+		o.Code, o.Codes = "temporarily_unavailable", []int{90055} // Entra's TenantThrottlingError
+	case fault.Unavailable:
 		o.Code = "temporarily_unavailable"
 	case fault.Internal:
 		o.Code = "server_error"

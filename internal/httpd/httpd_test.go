@@ -32,7 +32,7 @@ func (doors) Machine(context.Context, string) (audit.By, error) {
 }
 
 func limits() map[string]Limit {
-	return map[string]Limit{"": {PerSecond: 1e6, Burst: 1e6}, "slow": {PerSecond: 0.001, Burst: 2}}
+	return map[string]Limit{"": {PerSecond: 1e6, Burst: 1e6}, "slow": {PerSecond: 0.001, Burst: 2}, "person": {PerSecond: 1e6, Burst: 1e6, PrincipalPerSecond: 0.001, PrincipalBurst: 2}}
 }
 
 func serve(t *testing.T, row route.Row, h HandlerFunc) *Server {

@@ -1,50 +1,183 @@
 package httpd
 
 import (
+	"hash/maphash"
+	"math"
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"sallyport/internal/address"
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 )
 
-// Limit is how often one address may use a class of operations.
+// Limit bounds a class of operations. Rates of zero bound nothing, except
+// PerSecond, which every class has.
 type Limit struct {
+	// PerSecond and Burst bound one place on the network, see address.Network.
 	PerSecond float64
 	Burst     int
+	// PrincipalPerSecond and PrincipalBurst bound one caller, wherever from.
+	PrincipalPerSecond float64
+	PrincipalBurst     int
+	// InFlight is how many requests of the class are worked on at a time; more
+	// are refused at once, so that those inside are answered soon.
+	InFlight int
 }
 
-// maxAddresses bounds the memory of the limiter; beyond it everything is
-// forgotten, which errs towards letting requests through.
-const maxAddresses = 50_000
+// The memory of a limiter: so many places and callers are known one by one;
+// those beyond share a fixed number of buckets with their neighbourhood. It
+// never forgets a bucket that is not full, or a flood from many addresses would
+// be a way to start anew.
+const (
+	maxKnown   = 50_000
+	sharedSize = 8192
+	sweepAfter = time.Second
+)
 
+// errTooMany is the refusal of all limits. Its remedy holds for people; clients
+// read Retry-After, where their protocol has it.
+func errTooMany(whose string, wait time.Duration) error {
+	seconds := int(math.Ceil(max(wait, time.Second).Seconds()))
+	return &throttled{
+		Err:   fault.New(fault.Exhausted, "TooManyRequests", "The server has received too many requests %s.", whose).WithRemedy("Try again after %d seconds.", seconds),
+		After: time.Duration(seconds) * time.Second,
+	}
+}
+
+// throttled is a refusal that says when to come again.
+type throttled struct {
+	Err   *fault.Error
+	After time.Duration
+}
+
+// Error is the operator's view.
+func (t *throttled) Error() string { return t.Err.Error() }
+
+// Unwrap returns the fault that is shown.
+func (t *throttled) Unwrap() error { return t.Err }
+
+// limiter holds, for each place and caller, the time when its bucket is full
+// again: the generic cell rate algorithm (ITU-T I.371), one time a bucket. A
+// bucket that is full is the same as none and may be dropped.
 type limiter struct {
 	limits map[string]Limit
+	seed   maphash.Seed
+
 	mu     sync.Mutex
-	byKey  map[string]*rate.Limiter
+	known  map[bucket]time.Time
+	swept  time.Time
+	shared []time.Time
 }
+
+type bucket struct{ class, who string }
 
 func newLimiter(limits map[string]Limit) *limiter {
-	return &limiter{limits: limits, byKey: map[string]*rate.Limiter{}}
+	return &limiter{limits: limits, seed: maphash.MakeSeed(), known: map[bucket]time.Time{}, shared: make([]time.Time, sharedSize)}
 }
 
-// allow takes one token of the address's bucket for the class.
-func (l *limiter) allow(class, address string, at time.Time) error {
+// address takes one token of the place's bucket for the class.
+func (l *limiter) address(class, text string, at time.Time) error {
 	limit := l.limits[class]
-	key := class + " " + address
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.byKey[key]
-	if b == nil {
-		if len(l.byKey) >= maxAddresses {
-			clear(l.byKey)
-		}
-		b = rate.NewLimiter(rate.Limit(limit.PerSecond), limit.Burst)
-		l.byKey[key] = b
-	}
-	if !b.AllowN(at, 1) {
-		return fault.New(fault.Exhausted, "TooManyRequests", "too many requests from this address").WithRemedy("Wait a few seconds and try again.")
+	wait := l.take(bucket{class, address.Network(text)}, "net "+address.Wide(text), limit.PerSecond, limit.Burst, at)
+	if wait > 0 {
+		return errTooMany("from your address", wait)
 	}
 	return nil
+}
+
+// caller takes one token of the caller's bucket for the class.
+func (l *limiter) caller(class string, by audit.By, at time.Time) error {
+	limit := l.limits[class]
+	if limit.PrincipalPerSecond <= 0 || by.Principal == "" {
+		return nil
+	}
+	who := "id " + by.Principal
+	if wait := l.take(bucket{class, who}, who, limit.PrincipalPerSecond, limit.PrincipalBurst, at); wait > 0 {
+		return errTooMany("from "+string(by.Type)+" "+by.Principal, wait)
+	}
+	return nil
+}
+
+// take returns 0 and takes a token, or how long to wait for one.
+func (l *limiter) take(b bucket, neighbourhood string, perSecond float64, burst int, at time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, isKnown := l.known[b]
+	if !isKnown && len(l.known) >= maxKnown && at.Sub(l.swept) >= sweepAfter {
+		l.swept = at
+		for k, t := range l.known {
+			if !t.After(at) {
+				delete(l.known, k)
+			}
+		}
+	}
+	own := isKnown || len(l.known) < maxKnown
+	var slot *time.Time
+	if !own {
+		slot = &l.shared[maphash.String(l.seed, b.class+" "+neighbourhood)%sharedSize]
+		full = *slot
+	}
+	if full.Before(at) {
+		full = at
+	}
+	each := time.Duration(float64(time.Second) / perSecond)
+	full = full.Add(each)
+	if wait := full.Sub(at) - time.Duration(burst)*each; wait > 0 {
+		return wait
+	}
+	if own {
+		l.known[b] = full
+	} else {
+		*slot = full
+	}
+	return 0
+}
+
+// gate counts what is worked on. Beyond half of a class's room, one place gets
+// a quarter of it at most, so that a flood from one place leaves room.
+type gate struct {
+	limits map[string]Limit
+
+	mu      sync.Mutex
+	classes map[string]*inside
+}
+
+type inside struct {
+	total int
+	from  map[string]int
+}
+
+func newGate(limits map[string]Limit) *gate {
+	return &gate{limits: limits, classes: map[string]*inside{}}
+}
+
+// enter lets a request in, or refuses it at once: a request that would wait is
+// better sent away while its sender still listens. leave is called once.
+func (g *gate) enter(class, text string) (leave func(), err error) {
+	room := g.limits[class].InFlight
+	if room <= 0 {
+		return func() {}, nil
+	}
+	place := address.Network(text)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	in := g.classes[class]
+	if in == nil {
+		in = &inside{from: map[string]int{}}
+		g.classes[class] = in
+	}
+	if in.total >= room || in.total >= room/2 && in.from[place] >= max(1, room/4) {
+		return nil, errTooMany("to work on them at once", time.Second)
+	}
+	in.total++
+	in.from[place]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		in.total--
+		if in.from[place]--; in.from[place] == 0 {
+			delete(in.from, place)
+		}
+	}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -38,20 +37,26 @@ type Config struct {
 	Now           func() time.Time
 	Rand          io.Reader
 	Log           *slog.Logger
+	Proxies       Proxies       // whose word about a client's address counts
 	BodyTime      time.Duration // within which a request's body must arrive; 0 means 30 s
+	AnswerTime    time.Duration // within which an answer must be taken; 0 means 60 s
 	// Answered, where set, is told of every answer: its row ("" where none
 	// matched), status and time.
 	Answered func(rowID string, status int, took time.Duration)
 }
 
-// bodyTime is enough for 4 MiB over a slow line.
-const bodyTime = 30 * time.Second
+// bodyTime and answerTime are enough for 4 MiB over a slow line.
+const (
+	bodyTime   = 30 * time.Second
+	answerTime = 60 * time.Second
+)
 
 // Server is an http.Handler over all rows.
 type Server struct {
 	cfg     Config
 	entries map[string][]entry
 	limits  *limiter
+	gate    *gate
 }
 
 // New checks every row against its handler and returns the server.
@@ -68,16 +73,20 @@ func New(cfg Config) (*Server, error) {
 	if cfg.BodyTime == 0 {
 		cfg.BodyTime = bodyTime
 	}
-	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits)}, nil
+	if cfg.AnswerTime == 0 {
+		cfg.AnswerTime = answerTime
+	}
+	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits), gate: newGate(cfg.Limits)}, nil
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := s.cfg.Now()
-	answer := &recorder{ResponseWriter: w}
+	answer := &recorder{ResponseWriter: w, within: s.cfg.AnswerTime}
+	answer.await(0) // the one before on this connection left its own
 	c := &Call{W: answer, R: r}
 	c.waitForBody(s.cfg.BodyTime)
-	c.By = audit.By{Address: address(r), CorrelationID: s.correlationID(), ClientRequestID: clientRequestID(r), At: started.UTC().Truncate(time.Microsecond)}
+	c.By = audit.By{Address: s.cfg.Proxies.client(r), CorrelationID: s.correlationID(), ClientRequestID: clientRequestID(r), At: started.UTC().Truncate(time.Microsecond)}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -113,10 +122,18 @@ func (s *Server) serve(c *Call) (err error) {
 		return err
 	}
 	c.vars = vars
-	if err := s.limits.allow(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
+	if err := s.limits.address(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
 		return err
 	}
+	leave, err := s.gate.enter(c.Row.Limiter, c.By.Address)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	if err := s.limits.caller(c.Row.Limiter, c.By, c.By.At); err != nil {
 		return err
 	}
 	return e.handle(c)
@@ -165,14 +182,6 @@ func peerThumbprint(r *http.Request) string {
 	return id
 }
 
-func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown"
-	}
-	return host
-}
-
 // clientRequestID returns the client's own id when it is short and printable.
 func clientRequestID(r *http.Request) string {
 	for _, name := range []string{"x-ms-client-request-id", "client-request-id"} {
@@ -203,6 +212,9 @@ func (s *Server) log(c *Call, answer *recorder, took time.Duration, err error) {
 		slog.String("row", c.Row.ID), slog.String("method", c.R.Method), slog.Int("status", answer.status), slog.String("principal", c.By.Principal),
 		slog.String("address", c.By.Address), slog.String("correlation", c.By.CorrelationID), slog.Duration("took", took),
 	}
+	if answer.status == http.StatusTooManyRequests {
+		level = slog.LevelDebug // a flood must not fill the disk with lines; the metrics count it
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 		if fault.Is(err, fault.Internal) || answer.status >= 500 {
@@ -212,16 +224,30 @@ func (s *Server) log(c *Call, answer *recorder, took time.Duration, err error) {
 	s.cfg.Log.LogAttrs(c.R.Context(), level, "request", attrs...)
 }
 
-// recorder remembers the status.
+// recorder remembers the status, and gives whoever asked a time to take the
+// answer: a reader that takes a byte a minute must not hold a connection.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	within time.Duration
+}
+
+// await sets the time within which what is written must be taken; 0 means any.
+// A writer without deadlines (a test's) says so with an error, which changes
+// nothing.
+func (r *recorder) await(d time.Duration) {
+	var until time.Time
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(until)
 }
 
 // WriteHeader remembers and forwards the status.
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
+		r.await(r.within)
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
@@ -230,6 +256,7 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
+		r.await(r.within)
 	}
 	return r.ResponseWriter.Write(b)
 }

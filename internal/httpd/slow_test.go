@@ -83,3 +83,55 @@ func TestBody_SlowSenderIsCutOff(t *testing.T) {
 		}
 	}
 }
+
+// Whoever does not take an answer is cut off, on both versions of HTTP, and a
+// connection that took its answers goes on.
+func TestAnswer_SlowReaderIsCutOff(t *testing.T) {
+	m := NewMux()
+	m.Handle("x", func(c *Call) error {
+		block := make([]byte, 1<<20)
+		for range 256 {
+			if _, err := c.W.Write(block); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	m.Handle("y", func(c *Call) error { return c.JSON(200, "y") })
+	rows := []route.Row{{ID: "x", Method: "GET", Pattern: "/x", Door: route.Public, Surface: route.Agent}, {ID: "y", Method: "GET", Pattern: "/y", Door: route.Public, Surface: route.Agent}}
+	ended := make(chan int, 1)
+	s, err := New(Config{Rows: rows, Mux: m, Authenticator: doors{}, Limits: limits(), Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), AnswerTime: 200 * time.Millisecond,
+		Answered: func(row string, status int, _ time.Duration) {
+			if row == "x" {
+				ended <- status
+			}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, two := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(s)
+		server.EnableHTTP2 = two
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		for range 2 {
+			res, err := server.Client().Get(server.URL + "/y")
+			if err != nil || (res.ProtoMajor == 2) != two {
+				t.Fatal(res, err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			<-time.After(250 * time.Millisecond) // longer than the answer before had: its time must not end this one
+		}
+		res, err := server.Client().Get(server.URL + "/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("HTTP/%d: a handler waits for a reader that does not read", res.ProtoMajor)
+		}
+		_ = res.Body.Close()
+	}
+}

@@ -9,7 +9,7 @@ func machineRows() []Row {
 	return []Row{
 		{ID: "machine.join", Method: "POST", Pattern: "/machine/v1/join", Door: Client, Surface: Agent, Limiter: "login",
 			Why: "the join token in the body is the right", Request: protocol.JoinRequest{}, Response: protocol.JoinAnswer{}},
-		{ID: "machine.poll", Method: "POST", Pattern: "/machine/v1/poll", Door: Machine, Surface: Agent, Limiter: "read",
+		{ID: "machine.poll", Method: "POST", Pattern: "/machine/v1/poll", Door: Machine, Surface: Agent, Limiter: "poll",
 			Why: why, Request: protocol.PollRequest{}, Response: protocol.PollAnswer{}},
 		{ID: "machine.report", Method: "POST", Pattern: "/machine/v1/report", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.Report{}},

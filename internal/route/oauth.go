@@ -18,8 +18,8 @@ func oauthRows() []Row {
 		{ID: "oauth.realm", Method: "GET", Pattern: "/{tenant}/userrealm/{upn}", Door: Public, Surface: OAuth, Why: "tells the kind of a domain, never whether a user exists", Limiter: "read"},
 		{ID: "oauth.token", Method: "POST", Pattern: "/{tenant}/oauth2/v2.0/token", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
 		{ID: "oauth.tokenADFS", Method: "POST", Pattern: "/{tenant}/oauth2/token", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
-		{ID: "oauth.device", Method: "POST", Pattern: "/{tenant}/oauth2/v2.0/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
-		{ID: "oauth.deviceADFS", Method: "POST", Pattern: "/{tenant}/oauth2/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "token"},
+		{ID: "oauth.device", Method: "POST", Pattern: "/{tenant}/oauth2/v2.0/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "device"},
+		{ID: "oauth.deviceADFS", Method: "POST", Pattern: "/{tenant}/oauth2/devicecode", Door: Client, Surface: OAuth, Why: client, Limiter: "device"},
 		{ID: "oauth.password", Method: "POST", Pattern: "/sallyport/v1/password", Door: Public, Surface: Agent, Why: "the present password is the proof", Limiter: "login"},
 		{ID: "oauth.manifest", Method: "GET", Pattern: "/.well-known/sallyport/manifest", Door: Public, Surface: Agent, Why: "signed public keys; readers pin the signing key", Limiter: "read", Response: protocol.SignedManifest{}},
 	}

@@ -5,8 +5,8 @@ package route
 func pageRows() []Row {
 	const person = "the page itself proves who the person is"
 	return []Row{
-		{ID: "page.authorize", Method: "GET", Pattern: "/{tenant}/oauth2/v2.0/authorize", Door: Public, Surface: Page, Why: person, Limiter: "read"},
-		{ID: "page.authorizeADFS", Method: "GET", Pattern: "/{tenant}/oauth2/authorize", Door: Public, Surface: Page, Why: person, Limiter: "read"},
+		{ID: "page.authorize", Method: "GET", Pattern: "/{tenant}/oauth2/v2.0/authorize", Door: Public, Surface: Page, Why: person, Limiter: "login"},
+		{ID: "page.authorizeADFS", Method: "GET", Pattern: "/{tenant}/oauth2/authorize", Door: Public, Surface: Page, Why: person, Limiter: "login"},
 		{ID: "page.logout", Method: "GET", Pattern: "/{tenant}/oauth2/v2.0/logout", Door: Public, Surface: Page, Why: person, Limiter: "read"},
 		{ID: "page.logoutADFS", Method: "GET", Pattern: "/{tenant}/oauth2/logout", Door: Public, Surface: Page, Why: person, Limiter: "read"},
 		{ID: "page.signin", Method: "GET", Pattern: "/signin", Door: Public, Surface: Page, Why: person, Limiter: "read"},

@@ -41,7 +41,8 @@ type Row struct {
 	// and Why says why that is right.
 	Action string
 	Why    string
-	// Limiter names the limiter class: "login", "token", "read" or "write".
+	// Limiter names the limiter class: "login", "device", "token",
+	// "read", "write", or "poll" for what waits on purpose.
 	Limiter string
 	// Request and Response are zero values of the body types, for OpenAPI; nil
 	// where there is no body.

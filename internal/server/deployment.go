@@ -24,6 +24,7 @@ import (
 	"sallyport/internal/oauth"
 	"sallyport/internal/oauth/token"
 	"sallyport/internal/rbac"
+	"sallyport/internal/repeat"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
@@ -40,6 +41,7 @@ type Config struct {
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
 	Signers    map[keystore.Purpose]keystore.External // authorities' keys in other processes
+	Abuse      Abuse
 	TLS        TLSConfig
 	// Sockets, where there are some, are listened on instead of Listen; a
 	// service manager keeps them over a restart.
@@ -74,6 +76,7 @@ type deployment struct {
 	machineKeys *machine.Index
 	wanted      *types.Machines
 
+	repeats     *repeat.Counter
 	people      *directory.Service
 	credentials *credential.Service
 	dirRoles    *rbac.DirectoryRoles
@@ -214,11 +217,12 @@ func (d indexes) refresh(t *store.Tx, kind, key string) error {
 }
 
 func (d *deployment) connectDirectory() error {
+	d.repeats = d.newRepeats()
 	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.DirectoryAuthority{Index: d.roles, Directory: d.directory}, Rand: d.cfg.Rand})
 	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
 	var err error
 	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,
-		Slots: credential.NewFairSlots(hashSlots), Rand: d.cfg.Rand, Key: d.keys.Hash("credential", ""), Cost: credential.DefaultCost()})
+		Slots: credential.NewFairSlots(hashSlots), Rand: d.cfg.Rand, Key: d.keys.Hash("credential", ""), Cost: credential.DefaultCost(), Repeats: d.repeats})
 	return err
 }
 
@@ -295,4 +299,5 @@ var (
 	_ resource.Tx      = (*store.Tx)(nil)
 	_ signin.Tx        = (*store.Tx)(nil)
 	_ oauth.Tx         = (*store.Tx)(nil)
+	_ repeat.Tx        = (*store.Tx)(nil)
 )

@@ -69,6 +69,9 @@ func (d *deployment) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if listeners, err = d.bounded(listeners); err != nil {
+		return err
+	}
 	answering := newLifetimes(ctx, d.cfg.Now)
 	defer answering.end()
 	server := &http.Server{
@@ -77,6 +80,7 @@ func (d *deployment) serve(ctx context.Context) error {
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 		ConnState: answering.connections.changed,
 	}
+	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams}
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return d.follow.run(answering.requests) }) // answers to writes wait for it
 	tasks.Go(func() error {
@@ -85,6 +89,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	})
 	tasks.Go(func() error { return d.sweep(ctx) })
 	tasks.Go(func() error { return d.trim(ctx) })
+	tasks.Go(func() error { return d.tellRepeats(ctx) })
 	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })
@@ -185,17 +190,12 @@ func (d *deployment) doors() (http.Handler, error) {
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(),
 		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
-	return httpd.New(httpd.Config{Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
-		Answered: d.meter.answered})
-}
-
-// limits bound one address. Sign-in is slow on purpose; the rest only keeps one
-// client from starving others.
-func limits() map[string]httpd.Limit {
-	return map[string]httpd.Limit{
-		"login": {PerSecond: 20, Burst: 200}, "token": {PerSecond: 20_000, Burst: 20_000},
-		"read": {PerSecond: 2_000, Burst: 5_000}, "write": {PerSecond: 500, Burst: 2_000},
+	proxies, err := d.cfg.Abuse.proxies()
+	if err != nil {
+		return nil, err
 	}
+	return httpd.New(httpd.Config{Proxies: proxies, Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
+		Answered: d.meter.answered})
 }
 
 // Bearer verifies an access token for a surface.
@@ -258,6 +258,9 @@ func (d *deployment) sweep(ctx context.Context) error {
 		}
 		before := d.cfg.Now().Add(-protocolGrace)
 		if err := d.store.Write(ctx, func(t *store.Tx) error { _, err := t.SweepOAuth(before); return err }); err != nil && ctx.Err() == nil {
+			d.cfg.Log.Error("sweep", "error", err.Error())
+		}
+		if err := d.sweepAbuse(ctx); err != nil && ctx.Err() == nil {
 			d.cfg.Log.Error("sweep", "error", err.Error())
 		}
 	}

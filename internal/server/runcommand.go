@@ -75,6 +75,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
 	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
 	words.authority.signerFlags(f)
+	cfg.Abuse.flags(f)
 	f.BoolVar(&words.verbose, "debug", false, "Log more.")
 	f.StringVar(&words.logFormat, "log-format", "json", "json or text: how a line of the log is written.")
 	f.StringVar(&cfg.TLS.Certificate, "tls-certificate", "", "PEM file with a certificate and its chain for browsers and Azure's clients; read again on change and on SIGHUP.")
@@ -129,6 +130,7 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 	if cfg.Metrics != "" {
 		note(loopback(cfg.Metrics))
 	}
+	note(cfg.Abuse.check())
 	note(checkTLS(cfg.TLS))
 	if words.logFormat != "json" && words.logFormat != "text" {
 		note(fault.New(fault.Invalid, "LogFormat", "the log is written as json or text, not as %q", words.logFormat).WithTarget("logFormat"))

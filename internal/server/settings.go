@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,6 +37,10 @@ func settingKeys() map[string]string {
 		"acmeEmail":         "acme-email",
 		"logFormat":         "log-format",
 		"debug":             "debug",
+
+		"trustedProxies":        "trusted-proxy",
+		"proxyHeader":           "proxy-header",
+		"connectionsPerAddress": "connections-per-address",
 	}
 }
 
@@ -121,6 +126,16 @@ func setFlag(flags *pflag.FlagSet, name string, value json.RawMessage) error {
 	case "bool":
 		if text != "true" && text != "false" {
 			return errors.New("it must be true or false")
+		}
+	case "stringSlice":
+		var list []string
+		if value[0] != '[' || json.Unmarshal(value, &list) != nil || strings.Contains(strings.Join(list, ""), ",") {
+			return errors.New("it must be a list of texts")
+		}
+		text = strings.Join(list, ",")
+	case "int":
+		if _, err := strconv.ParseUint(text, 10, 31); err != nil {
+			return errors.New("it must be a whole number from 0")
 		}
 	default:
 		if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil {

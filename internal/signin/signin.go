@@ -43,7 +43,9 @@ type Session struct {
 // Passwords is credential's part; credential.Service satisfies it. A name that
 // nobody has costs what a wrong password costs.
 type Passwords interface {
-	VerifyUPN(ctx context.Context, by audit.By, upn, password string) (credential.Result, error)
+	VerifyUPN(ctx context.Context, by audit.By, upn, password, shown string) (credential.Result, error)
+	// Remember makes what a browser shows at the next sign-in of the user.
+	Remember(userID, shown string, at time.Time) (string, error)
 	ChangePassword(ctx context.Context, by audit.By, upn, old, replacement string) error
 }
 
@@ -80,8 +82,8 @@ func New(cfg Config) *Service { return &Service{cfg} }
 // ErrWrong is the one answer for an unknown name, a wrong password and a locked
 // account: three answers would tell a stranger which names exist.
 func ErrWrong() *fault.Error {
-	return fault.New(fault.Unauthenticated, "AADSTS50126", "The user name or password is wrong, or the account is locked for a while after too many attempts.").
-		WithRemedy("Check the spelling; if it stays refused, wait a few minutes or ask a User Administrator to reset the password.")
+	return fault.New(fault.Unauthenticated, "AADSTS50126", "The user name or password is wrong, or there were too many attempts.").
+		WithRemedy("Check the spelling; if it stays refused, wait a few minutes, sign in where you did before, or ask a User Administrator to reset the password.")
 }
 
 // ErrMustChange says that the password was right and must be changed first.
@@ -104,7 +106,22 @@ func ErrExpired() *fault.Error {
 // Check proves a user by name and password. Every refusal is a *fault.Error made
 // by one of the Err functions.
 func (s *Service) Check(ctx context.Context, by audit.By, upn, password string) (directory.User, error) {
-	result, err := s.cfg.Passwords.VerifyUPN(ctx, by, strings.ToLower(strings.TrimSpace(upn)), password)
+	return s.check(ctx, by, upn, password, "")
+}
+
+// CheckBrowser is Check for a browser, which shows what the last sign-in in it
+// left, and keeps what is returned: nobody elsewhere can lock its user out of
+// it. It proves no identity.
+func (s *Service) CheckBrowser(ctx context.Context, by audit.By, upn, password, shown string) (user directory.User, remember string, err error) {
+	if user, err = s.check(ctx, by, upn, password, shown); err != nil {
+		return user, "", err
+	}
+	remember, err = s.cfg.Passwords.Remember(user.ID, shown, by.At)
+	return user, remember, err
+}
+
+func (s *Service) check(ctx context.Context, by audit.By, upn, password, shown string) (directory.User, error) {
+	result, err := s.cfg.Passwords.VerifyUPN(ctx, by, strings.ToLower(strings.TrimSpace(upn)), password, shown)
 	if err != nil {
 		return directory.User{}, err
 	}

@@ -26,7 +26,7 @@ type world struct {
 }
 
 func (w *world) User(id string) (directory.User, bool) { u, ok := w.users[id]; return u, ok }
-func (w *world) VerifyUPN(_ context.Context, _ audit.By, upn, _ string) (credential.Result, error) {
+func (w *world) VerifyUPN(_ context.Context, _ audit.By, upn, _, _ string) (credential.Result, error) {
 	w.asked = append(w.asked, upn)
 	if upn != "alice@contoso.test" || w.state == credential.Wrong || w.state == credential.Locked {
 		if w.state == credential.Locked {
@@ -36,6 +36,7 @@ func (w *world) VerifyUPN(_ context.Context, _ audit.By, upn, _ string) (credent
 	}
 	return credential.Result{Status: w.state, UserID: aliceID}, nil
 }
+func (w *world) Remember(string, string, time.Time) (string, error)                     { return "shown", nil }
 func (w *world) ChangePassword(context.Context, audit.By, string, string, string) error { return nil }
 func (w *world) PutSignInSession(s Session) error                                       { w.sessions[s.ID] = s; return nil }
 func (w *world) SignInSession(h []byte) (Session, bool, error) {

@@ -27,11 +27,11 @@ func (t *Tx) PutPassword(p credential.Password) error {
 	return err
 }
 
-// AttemptsOf reads the counted failures on a subject.
-func (t *Tx) AttemptsOf(subject string) (credential.Attempts, bool, error) {
-	a := credential.Attempts{Subject: subject}
+// AttemptsOf reads the counted failures at a name from a place.
+func (t *Tx) AttemptsOf(name, place string) (credential.Attempts, bool, error) {
+	a := credential.Attempts{Name: name, Place: place}
 	var locked, last int64
-	found, err := t.row(`SELECT failures, locked_until, last_at FROM attempts WHERE subject = $1`, []any{subject}, &a.Failures, &locked, &last)
+	found, err := t.row(`SELECT failures, locked_until, last_at FROM signin_attempt WHERE name = $1 AND place = $2`, []any{name, place}, &a.Failures, &locked, &last)
 	if err != nil || !found {
 		return credential.Attempts{}, false, err
 	}
@@ -42,19 +42,71 @@ func (t *Tx) AttemptsOf(subject string) (credential.Attempts, bool, error) {
 // PutAttempts writes the counted failures; none removes the row.
 func (t *Tx) PutAttempts(a credential.Attempts) error {
 	if a.Failures == 0 {
-		_, err := t.exec(`DELETE FROM attempts WHERE subject = $1`, a.Subject)
+		_, err := t.exec(`DELETE FROM signin_attempt WHERE name = $1 AND place = $2`, a.Name, a.Place)
 		return err
 	}
-	_, err := t.exec(`INSERT INTO attempts (subject, failures, locked_until, last_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (subject) DO UPDATE SET failures = excluded.failures, locked_until = excluded.locked_until, last_at = excluded.last_at`,
-		a.Subject, a.Failures, micros(a.LockedUntil), micros(a.LastAt))
+	_, err := t.exec(`INSERT INTO signin_attempt (name, place, failures, locked_until, last_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (name, place) DO UPDATE SET failures = excluded.failures, locked_until = excluded.locked_until, last_at = excluded.last_at`,
+		a.Name, a.Place, a.Failures, micros(a.LockedUntil), micros(a.LastAt))
 	return err
 }
 
-// ForgetAttempts removes the rows whose last failure is older.
-func (t *Tx) ForgetAttempts(before time.Time) error {
-	_, err := t.exec(`DELETE FROM attempts WHERE last_at < $1`, micros(before))
+// ForgetAttemptsAt removes what was counted at a name, and the places where it
+// signed in.
+func (t *Tx) ForgetAttemptsAt(name string) error {
+	if _, err := t.exec(`DELETE FROM signin_attempt WHERE name = $1`, name); err != nil {
+		return err
+	}
+	_, err := t.exec(`DELETE FROM familiar_place WHERE user_id = $1`, name)
 	return err
+}
+
+// FamiliarPlace reports when a user signed in from a place last.
+func (t *Tx) FamiliarPlace(userID, place string) (time.Time, bool, error) {
+	var last int64
+	found, err := t.row(`SELECT last_at FROM familiar_place WHERE user_id = $1 AND place = $2`, []any{userID, place}, &last)
+	return fromMicros(last), found, err
+}
+
+// familiarPlaces is how many places of a user are remembered.
+const familiarPlaces = 50
+
+// PutFamiliarPlace remembers a place of a user, the newest ones only.
+func (t *Tx) PutFamiliarPlace(userID, place string, at time.Time) error {
+	if _, err := t.exec(`INSERT INTO familiar_place (user_id, place, last_at) VALUES ($1, $2, $3) ON CONFLICT (user_id, place) DO UPDATE SET last_at = excluded.last_at`,
+		userID, place, micros(at)); err != nil {
+		return err
+	}
+	return t.keepNewest(`SELECT last_at FROM familiar_place WHERE user_id = $1 ORDER BY last_at DESC LIMIT 1 OFFSET $2`,
+		`DELETE FROM familiar_place WHERE user_id = $1 AND last_at <= $2`, familiarPlaces, userID)
+}
+
+// keepNewest deletes what is older than the newest n rows: find selects the time
+// of the row after them, remove deletes up to that time.
+func (t *Tx) keepNewest(find, remove string, n int, args ...any) error {
+	var last int64
+	found, err := t.row(find, append(args[:len(args):len(args)], n), &last)
+	if err != nil || !found {
+		return err
+	}
+	_, err = t.exec(remove, append(args[:len(args):len(args)], last)...)
+	return err
+}
+
+// maxAttempts is how many counters are kept. Whoever makes up more names than
+// that pushes the oldest out, which costs more tries than it gives.
+const maxAttempts = 100_000
+
+// SweepAttempts removes counters and places that nobody touched since the given
+// times, and the oldest counters beyond what is kept.
+func (t *Tx) SweepAttempts(attempts, places time.Time) error {
+	if _, err := t.exec(`DELETE FROM signin_attempt WHERE last_at < $1`, micros(attempts)); err != nil {
+		return err
+	}
+	if _, err := t.exec(`DELETE FROM familiar_place WHERE last_at < $1`, micros(places)); err != nil {
+		return err
+	}
+	return t.keepNewest(`SELECT last_at FROM signin_attempt ORDER BY last_at DESC LIMIT 1 OFFSET $1`, `DELETE FROM signin_attempt WHERE last_at <= $1`, maxAttempts)
 }
 
 // ClientSecretsOf lists an owner's secrets, oldest first.
@@ -122,7 +174,7 @@ func (t *Tx) DeleteClientCredential(ownerID, keyID string) (bool, error) {
 // forgetCredentials removes whatever proves the object.
 func (t *Tx) forgetCredentials(id string) error {
 	for _, q := range []string{
-		`DELETE FROM password WHERE user_id = $1`, `DELETE FROM attempts WHERE subject = $1`,
+		`DELETE FROM password WHERE user_id = $1`, `DELETE FROM signin_attempt WHERE name = $1`, `DELETE FROM familiar_place WHERE user_id = $1`,
 		`DELETE FROM client_secret WHERE owner_id = $1`, `DELETE FROM client_certificate WHERE owner_id = $1`,
 	} {
 		if _, err := t.exec(q, id); err != nil {

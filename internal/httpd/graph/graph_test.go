@@ -201,7 +201,7 @@ func TestGraph_UserLifeCycle(t *testing.T) {
 		t.Error(o)
 	}
 	w.do(w.admin, "PATCH", "/v1.0/users/"+id, `{"passwordProfile":{"password":"another secret phrase","forceChangePasswordNextSignIn":false},"accountEnabled":true}`, 204)
-	if r, err := w.cred.VerifyUPN(t.Context(), audit.By{}, "alice@corp.example", "another secret phrase"); err != nil || r.Status != credential.OK {
+	if r, err := w.cred.VerifyUPN(t.Context(), audit.By{}, "alice@corp.example", "another secret phrase", ""); err != nil || r.Status != credential.OK {
 		t.Error(r, err)
 	}
 	if o := w.do(w.admin, "POST", "/v1.0/users/"+id+"/revokeSignInSessions", "", 200); o["value"] != true {

@@ -176,7 +176,7 @@ func (w *world) serve(must func(error)) {
 		}
 	}
 	plenty := httpd.Limit{PerSecond: 1e6, Burst: 1e6}
-	s, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Authenticator: w, Limits: map[string]httpd.Limit{"read": plenty, "login": plenty, "token": plenty, "write": plenty},
+	s, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Authenticator: w, Limits: map[string]httpd.Limit{"read": plenty, "login": plenty, "token": plenty, "write": plenty, "device": plenty},
 		Authority: publicURL + "/adfs", Now: w.now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
 	must(err)
 	w.server = httptest.NewTLSServer(s)

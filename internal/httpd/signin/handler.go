@@ -19,6 +19,7 @@ import (
 const (
 	sessionCookie = "__Host-sallyport"
 	nonceCookie   = "__Host-sallyport-form"
+	knownCookie   = "__Host-sallyport-known"
 	// stepParameter carries the proof of a step back to the dispatcher.
 	stepParameter = "sallyport_step"
 )
@@ -88,6 +89,15 @@ func (h *Handler) current(c *httpd.Call) (*signin.Session, directory.User, error
 		return nil, directory.User{}, err
 	}
 	return &n, user, nil
+}
+
+// known is what the last sign-in left in this browser.
+func known(c *httpd.Call) string {
+	cookie, err := c.R.Cookie(knownCookie)
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
 }
 
 func setCookie(c *httpd.Call, name, value string, age int) {

@@ -66,7 +66,7 @@ func (h *Handler) password(c *httpd.Call) error {
 		return err
 	}
 	name := form.Get("username")
-	user, err := h.cfg.SignIn.Check(c.R.Context(), c.By, name, form.Get("password"))
+	user, remember, err := h.cfg.SignIn.CheckBrowser(c.R.Context(), c.By, name, form.Get("password"), known(c))
 	if err != nil {
 		problem := fault.As(err)
 		switch {
@@ -82,6 +82,7 @@ func (h *Handler) password(c *httpd.Call) error {
 		return err
 	}
 	setCookie(c, sessionCookie, cookie, 0)
+	setCookie(c, knownCookie, remember, 365*24*60*60)
 	return h.proven(c, f, signin.StepPassword, session.ID, c.By.At)
 }
 

@@ -1,0 +1,167 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/internal/fault"
+)
+
+func TestAbuse_Proxies(t *testing.T) {
+	p, err := Abuse{TrustedProxies: []string{"10.0.0.0/24", " 192.0.2.7", "2001:db8::/32"}, ProxyHeader: "forwarded"}.proxies()
+	if err != nil || len(p.Networks) != 3 || p.Networks[1].String() != "192.0.2.7/32" || p.Header != "Forwarded" {
+		t.Fatalf("%+v %v", p, err)
+	}
+	if p, err := (Abuse{}).proxies(); err != nil || len(p.Networks) != 0 || p.Header != "X-Forwarded-For" {
+		t.Fatalf("%+v %v", p, err)
+	}
+	for _, bad := range []Abuse{{TrustedProxies: []string{"10.0.0.1/24"}}, {TrustedProxies: []string{"proxy"}}, {TrustedProxies: []string{"0.0.0.0/0"}}, {TrustedProxies: []string{"::/0"}},
+		{TrustedProxies: []string{""}}, {TrustedProxies: []string{"fe80::1%eth0"}}, {ProxyHeader: "X-Real-IP"}} {
+		if _, err := bad.proxies(); !fault.Is(err, fault.Invalid) || fault.As(err).Remedy == "" {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestSettings_Lists(t *testing.T) {
+	flags := settingFlags()
+	if faults := parseSettings("f", []byte(`{"trustedProxies":["10.0.0.0/8","192.0.2.7"],"connectionsPerAddress":7}`), flags); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	if got := flags.Lookup("trusted-proxy").Value.String(); got != "[10.0.0.0/8,192.0.2.7]" {
+		t.Error(got)
+	}
+	for _, text := range []string{`{"trustedProxies":"10.0.0.0/8"}`, `{"trustedProxies":[7]}`, `{"trustedProxies":["a,b"]}`, `{"connectionsPerAddress":-1}`, `{"connectionsPerAddress":"7"}`, `{"connectionsPerAddress":1.5}`} {
+		if faults := parseSettings("f", []byte(text), settingFlags()); len(faults) == 0 {
+			t.Errorf("%s was accepted", text)
+		}
+	}
+}
+
+// listening serves a rig and returns its address.
+func listening(t *testing.T, d *deployment) string {
+	t.Helper()
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cfg.Listen = port.Addr().String()
+	if err := port.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	d.cfg.Notify = func(state string) error {
+		if state == "READY=1" {
+			close(ready)
+		}
+		return nil
+	}
+	go func() { ended <- d.serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	<-ready
+	return d.cfg.Listen
+}
+
+// frame is one HTTP/2 frame (RFC 9113 section 4.1).
+func frame(kind, flags byte, stream uint32, payload []byte) []byte {
+	b := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, flags}
+	return append(binary.BigEndian.AppendUint32(b, stream), payload...)
+}
+
+// CVE-2023-44487: while streams are opened and reset by the thousand, the server
+// goes on answering others; a connection's streams are bounded.
+func TestServe_CVE_2023_44487_RapidReset(t *testing.T) {
+	where := listening(t, rig(t, time.Now))
+	c, err := tls.Dial("tcp", where, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the test's own server
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	// :method GET, :scheme https, :path /, :authority h (RFC 7541 appendix A).
+	headers := []byte{0x82, 0x87, 0x84, 0x41, 1, 'h'}
+	var flood bytes.Buffer
+	flood.WriteString("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	flood.Write(frame(4, 0, 0, nil))
+	for i := range uint32(20_000) {
+		flood.Write(frame(1, 0x5, 2*i+1, headers))
+		flood.Write(frame(3, 0, 2*i+1, []byte{0, 0, 0, 8}))
+	}
+	go func() { _, _ = c.Write(flood.Bytes()) }() // the server stops reading
+	streams := uint32(0)
+	for streams == 0 {
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(c, head); err != nil {
+			t.Fatal("no settings: ", err)
+		}
+		payload := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+		if _, err := io.ReadFull(c, payload); err != nil {
+			t.Fatal(err)
+		}
+		for ; head[3] == 4 && len(payload) >= 6; payload = payload[6:] {
+			if binary.BigEndian.Uint16(payload) == 3 { // SETTINGS_MAX_CONCURRENT_STREAMS
+				streams = binary.BigEndian.Uint32(payload[2:])
+			}
+		}
+	}
+	if streams != 100 {
+		t.Errorf("a connection may have %d streams", streams)
+	}
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // as above
+	res, err := client.Get("https://" + where + "/healthz")
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res, err)
+	}
+	_ = res.Body.Close()
+}
+
+// The front believes the configured proxies and nobody else, and the address
+// that they name is the one that is limited.
+func TestDoors_TrustedProxy(t *testing.T) {
+	d := rig(t, time.Now)
+	d.cfg.Abuse.TrustedProxies = []string{"10.0.0.0/8"}
+	var log bytes.Buffer
+	d.cfg.Log = textLog(&log)
+	doors, err := d.doors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{{"10.0.0.1:1", "address=203.0.113.7"}, {"192.0.2.1:1", "address=192.0.2.1"}} {
+		log.Reset()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.RemoteAddr = c[0]
+		r.Header.Set("X-Forwarded-For", "6.6.6.6, 203.0.113.7")
+		doors.ServeHTTP(discard{http.Header{}}, r)
+		if !strings.Contains(log.String(), c[1]) {
+			t.Errorf("%s: %s", c[0], log.String())
+		}
+	}
+}
+
+// discard takes an answer.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header       { return d.header }
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (discard) WriteHeader(int)             {}
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
