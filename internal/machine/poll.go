@@ -30,15 +30,21 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 	s.acknowledge(by.Principal, r)
 	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
 	defer cancel()
+	// Each poll derives once, whatever is known of the changes: what a touch
+	// forgot is found within one wait.
+	derived := int64(-1)
 	for {
 		// The position is read before the indexes: a document may be newer than
 		// its version says, never older.
 		moved := s.cfg.Feed.Moved()
 		position := s.cfg.Feed.Position()
-		answer, err := s.newer(by.Principal, position, r)
-		if err != nil || answer.Snapshot != nil || answer.Manifest != nil {
-			return answer, err
+		if derived < 0 || s.stale(by.Principal, derived, position, r) {
+			answer, err := s.newer(by.Principal, position, r)
+			if err != nil || answer.Snapshot != nil || answer.Manifest != nil {
+				return answer, err
+			}
 		}
+		derived = position
 		select {
 		case <-moved:
 		case <-wait.Done():
@@ -46,6 +52,15 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 			return protocol.PollAnswer{Now: s.cfg.Now().UTC()}, ctx.Err()
 		}
 	}
+}
+
+// stale reports whether a machine that has been looked at may be told something
+// new: the manifest changed, or a change concerns it.
+func (s *Service) stale(machineID string, derived, position int64, r protocol.PollRequest) bool {
+	if _, manifest := s.cfg.Keys.Manifest(); r.Manifest != manifest.Version || r.Epoch < manifest.Epoch {
+		return true
+	}
+	return s.Concerned(machineID, derived, position)
 }
 
 func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {

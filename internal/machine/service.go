@@ -69,8 +69,9 @@ type Config struct {
 type Service struct {
 	cfg Config
 
-	mu   sync.Mutex
-	live map[string]*live
+	mu      sync.Mutex
+	live    map[string]*live
+	touches touches
 }
 
 // live is what this server knows of a machine's polls. It is rebuilt by the

@@ -75,6 +75,14 @@ func (r *rig) WhoCan(_ scope.ID, action string, _ bool) []rbac.Holder {
 	defer r.mu.Unlock()
 	return r.holders[action]
 }
+func (r *rig) Encloses(top, s scope.ID) bool {
+	return top == s || strings.HasPrefix(s.Key(), top.Key()+"/")
+}
+func (r *rig) HeldBy(_ scope.ID, principals []string) bool {
+	return slices.ContainsFunc(principals, func(id string) bool {
+		return slices.ContainsFunc(r.WhoCan(scope.ID{}, rbac.ActionLogin, true), func(h rbac.Holder) bool { return h.PrincipalID == id })
+	})
+}
 func (r *rig) Desired(string) (machine.Desired, bool) { return r.desired, !r.gone }
 func (r *rig) Position() int64 {
 	r.mu.Lock()

@@ -75,6 +75,11 @@ type Directory interface {
 // Roles is who may do what. *rbac.Index satisfies it.
 type Roles interface {
 	WhoCan(s scope.ID, action string, data bool) []rbac.Holder
+	// Encloses reports whether a scope is the other, or above it.
+	Encloses(top, s scope.ID) bool
+	// HeldBy reports whether one of the principals holds any role that reaches a
+	// scope.
+	HeldBy(s scope.ID, principals []string) bool
 }
 
 // Resources knows what the machine's resource wants; ok is false when the

@@ -352,44 +352,6 @@ func fold(s string) string {
 	return s
 }
 
-// Holder is one answer of WhoCan: a principal, which may be a group, and why.
-type Holder struct {
-	PrincipalID string
-	Assignment  Assignment
-	Role        Definition
-}
-
-// WhoCan is the inverse of Check: every assignment that grants the action at the
-// scope, nearest scope first, then by principal and assignment id. Groups are
-// not expanded: membership is the directory's.
-func (x *Index) WhoCan(s scope.ID, action string, data bool) []Holder {
-	if s.IsZero() || action == "" || strings.Contains(action, "*") {
-		return nil
-	}
-	action = strings.ToLower(action)
-	var buf [maxChain]scope.ID
-	chain := x.chain(s, buf[:0])
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	var out []Holder
-	for _, at := range chain {
-		start := len(out)
-		p := x.scopes[x.hash(at.Key())]
-		if p == nil {
-			continue
-		}
-		for _, g := range p.grants {
-			if g.Scope.Key() == at.Key() && g.role.allows(action, data) {
-				out = append(out, Holder{PrincipalID: g.PrincipalID, Assignment: g.Assignment, Role: g.role.Definition})
-			}
-		}
-		slices.SortFunc(out[start:], func(a, b Holder) int {
-			return strings.Compare(a.PrincipalID+a.Assignment.ID, b.PrincipalID+b.Assignment.ID)
-		})
-	}
-	return out
-}
-
 // Filter selects assignments. The zero Filter selects all.
 type Filter struct {
 	Principals []string // any of these object ids; nil for every principal

@@ -211,9 +211,14 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 // indexes brings all of them up to date with one change.
 type indexes struct{ *deployment }
 
-func (d indexes) refresh(t *store.Tx, kind, key string) error {
-	return errors.Join(d.directory.Refresh(t, kind, key), d.tree.Refresh(t, kind, key), d.roles.Refresh(t, kind, key),
-		d.machineKeys.Refresh(t, kind, key), d.wanted.Refresh(t, kind, key))
+func (d indexes) refresh(t *store.Tx, c store.Change) error {
+	touch := machine.Touch{Position: c.Position}
+	d.concern(c, &touch)
+	err := errors.Join(d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
+		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key))
+	d.concern(c, &touch)
+	d.machines.Touch(touch)
+	return err
 }
 
 func (d *deployment) connectDirectory() error {

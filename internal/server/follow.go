@@ -12,7 +12,7 @@ import (
 // index is a view of the store in memory that is brought up to date from the
 // change feed.
 type index interface {
-	refresh(t *store.Tx, kind, key string) error
+	refresh(t *store.Tx, c store.Change) error
 }
 
 // follower applies the change feed to the indexes, in order, and lets an answer
@@ -60,7 +60,7 @@ func (f *follower) catchUp(ctx context.Context) error {
 		err = f.store.Read(ctx, func(t *store.Tx) error {
 			for _, c := range changes {
 				for _, x := range f.indexes {
-					if err := x.refresh(t, c.Kind, c.Key); err != nil {
+					if err := x.refresh(t, c); err != nil {
 						return fmt.Errorf("%s %s: %w", c.Kind, c.Key, err)
 					}
 				}

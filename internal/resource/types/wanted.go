@@ -151,6 +151,21 @@ func (m *Machines) Refresh(r Reader, kind, key string) error {
 	return nil
 }
 
+// Machine returns the machine that the resource with this key is, or lies in.
+func (m *Machines) Machine(key string) (machineID string, ok bool) {
+	id, err := scope.Parse(key)
+	if err != nil {
+		return "", false
+	}
+	if strings.EqualFold(id.Type(), Extension) {
+		id, _ = id.Parent()
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	machineID, ok = m.byKey[id.Key()]
+	return machineID, ok
+}
+
 // Want returns what a machine is wanted to be; ok is false when no resource is
 // that machine any more.
 func (m *Machines) Want(machineID string) (Want, bool) {

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"slices"
+
+	"sallyport/internal/machine"
+	"sallyport/internal/rbac"
+	"sallyport/internal/scope"
+	"sallyport/internal/store"
+)
+
+// concern collects whom a change may concern: what it was, and what it is now.
+// A kind that is not named here concerns every machine.
+func (d *deployment) concern(c store.Change, t *machine.Touch) {
+	switch c.Kind {
+	case "application":
+	case "group", "member":
+		t.Groups = append(append(t.Groups, c.Key), d.directory.GroupsOf(c.Key)...)
+	case "roleAssignment":
+		if a, ok := d.roles.Assignment(c.Key); ok && a.Scope != scope.Directory() {
+			t.Scopes = append(t.Scopes, a.Scope)
+		}
+	case "machine":
+		t.Machines = append(t.Machines, c.Key)
+	case "resource":
+		if id, ok := d.wanted.Machine(c.Key); ok {
+			t.Machines = append(t.Machines, id)
+		}
+	default:
+		t.All = true
+	}
+	slices.Sort(t.Groups)
+	t.Groups = slices.Compact(t.Groups)
+}
+
+var _ machine.Roles = (*rbac.Index)(nil)
