@@ -44,15 +44,17 @@ type fake struct {
 	manifest ed25519.PrivateKey
 	userCA   ed25519.PrivateKey
 	hostCA   ed25519.PrivateKey
+	audit    ed25519.PrivateKey // listed where set
 
 	mu       sync.Mutex
 	version  int64
-	date     time.Time         // of the Date header; zero: the client's clock
-	routes   map[string]string // "METHOD path" -> body, or "STATUS body"
-	log      []string          // "METHOD path?query body"
-	forms    []url.Values      // token requests
-	tokenErr map[string]string // grant_type -> error body
-	certErr  string            // for token_type=ssh-cert by refresh_token
+	date     time.Time           // of the Date header; zero: the client's clock
+	routes   map[string]string   // "METHOD path" -> body, or "STATUS body"
+	queue    map[string][]string // the same, each once and before routes
+	log      []string            // "METHOD path?query body"
+	forms    []url.Values        // token requests
+	tokenErr map[string]string   // grant_type -> error body
+	certErr  string              // for token_type=ssh-cert by refresh_token
 	changeCA func(*ssh.Certificate)
 	issued   int
 	polls    int
@@ -105,6 +107,9 @@ func (f *fake) signed() protocol.SignedManifest {
 	m := protocol.Manifest{Tenant: tenantID, Domains: []string{"contoso.test"}, URL: f.web.URL, Epoch: 1, Version: f.version, IssuedAt: clock(),
 		Keys:     []protocol.Key{publicKey(f.t, protocol.UserCA, f.userCA), publicKey(f.t, protocol.HostCA, f.hostCA)},
 		TLSRoots: [][]byte{f.web.Certificate().Raw}}
+	if f.audit != nil {
+		m.Keys = append(m.Keys, publicKey(f.t, protocol.Audit, f.audit))
+	}
 	if f.roots != nil {
 		m.TLSRoots = f.roots
 	}
@@ -160,6 +165,9 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text, ok := f.routes[r.Method+" "+r.URL.Path]
+	if q := f.queue[r.Method+" "+r.URL.Path]; len(q) > 0 {
+		text, ok, f.queue[r.Method+" "+r.URL.Path] = q[0], true, q[1:]
+	}
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprintf(w, `{"error":{"code":"ResourceNotFound","message":"The Resource '%s' was not found."}}`, r.URL.Path)

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/cli/client"
-	"sallyport/internal/fault"
 )
 
 func (a *app) restCommand() *cobra.Command {
@@ -89,30 +88,6 @@ func restCall(s *client.Session, in values) (client.Call, error) {
 		c.Query[k] = append(c.Query[k], v)
 	}
 	return c, nil
-}
-
-func (a *app) auditVerify() *cobra.Command {
-	return leafFor("verify", "Check that no audit record is missing or altered.", nil, func(ctx context.Context, _ values) error {
-		s, err := a.session(ctx)
-		if err != nil {
-			return err
-		}
-		stop := a.progress("Verifying")
-		var result map[string]any
-		err = do(ctx, s, client.Call{Method: http.MethodPost, Path: "/providers/Sallyport.Access/verifyAudit"}, &result)
-		stop()
-		if err != nil {
-			return err
-		}
-		if err := a.print(result); err != nil {
-			return err
-		}
-		if ok, _ := result["ok"].(bool); !ok {
-			message, _ := result["message"].(string)
-			return fault.New(fault.Conflict, "AuditBroken", "the audit log is not whole: %s", message)
-		}
-		return nil
-	})
 }
 
 func (a *app) groupExists() *cobra.Command {

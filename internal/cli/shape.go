@@ -79,14 +79,6 @@ func entity(doc map[string]any) any {
 	return doc
 }
 
-// page returns the items of one page.
-func page(doc map[string]any) any {
-	if list, ok := doc["value"].([]any); ok {
-		return list
-	}
-	return []any{}
-}
-
 // text returns a string member by path; empty where there is none.
 func text(doc map[string]any, path ...string) string {
 	for _, name := range path[:len(path)-1] {

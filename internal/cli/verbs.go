@@ -176,12 +176,6 @@ func accessVerbs() []verb {
 			url: "{scope}/providers/Sallyport.Access/whoCanLogIn", flags: []flag{{name: "scope", required: true, usage: "A machine, resource group, subscription or management group, by id"}},
 			columns: columns("Principal=principal.name", "Type=principal.type", "Access=access", "Role=through.roleName", "Scope=through.scope", "Groups=join(' > ', through.groups[].name)"),
 		},
-		{
-			path: "audit list", short: "List audit records, newest first.", method: http.MethodGet, url: "/providers/Sallyport.Access/auditRecords", shape: page,
-			flags:   []flag{{name: "correlation-id", usage: "Only records of this correlation id"}, {name: "top", def: "50", usage: "How many records at most"}},
-			query:   []string{"$filter=correlationId eq '{correlation-id}'", "$top={top}"},
-			columns: columns("Time=time", "Type=type", "Outcome=outcome", "Who=principalName", "Target=target", "CorrelationId=correlationId"),
-		},
 	}
 }
 

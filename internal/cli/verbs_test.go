@@ -36,7 +36,7 @@ func TestVerbs_Calls(t *testing.T) {
 		{"vm extension delete -g RG --vm-name myVM -n E", "204 ", "DELETE " + vmPath + "/extensions/E" + q},
 		{"machine list -g RG", `{"value":[]}`, "GET " + rg + "/providers/Sallyport.Access/machines" + q},
 		{"machine show -g RG -n myVM", `{}`, "GET " + vmPath + "/providers/Sallyport.Access/machines/default" + q},
-		{"audit list --correlation-id X", `{"value":[]}`, "GET /providers/Sallyport.Access/auditRecords?%24filter=correlationId%20eq%20%27X%27&%24top=50&api-version=2022-09-01"},
+		{"audit list --correlation-id X --result Denied --resource o'b --start-time 2026-11-22 --max-items 5", `{"value":[]}`, "GET /providers/Sallyport.Access/auditRecords?%24filter=correlationId%20eq%20%27X%27%20and%20outcome%20eq%20%27denied%27%20and%20target%20eq%20%27o%27%27b%27&%24top=5&api-version=2022-09-01&startTime=2026-11-22T00%3A00%3A00Z"},
 		{"ad user list --upn o'b@c", `{"value":[]}`, "GET " + users + "?%24filter=userPrincipalName%20eq%20%27o%27%27b%40c%27"},
 		{"ad user create --display-name A --user-principal-name al@c --password P --force-change-password-next-sign-in true", "201 {}", "POST " + users +
 			` {"accountEnabled":true,"displayName":"A","mailNickname":"al","passwordProfile":{"forceChangePasswordNextSignIn":true,"password":"P"},"userPrincipalName":"al@c"}`},
@@ -267,7 +267,7 @@ func TestVerbs_AreRoutes(t *testing.T) {
 	}
 	for _, c := range []string{
 		"GET /subscriptions", "HEAD " + groupURL, "POST /sallyport/v1/password", "GET /.well-known/sallyport/manifest", "GET /organizations/v2.0/.well-known/openid-configuration",
-		"PUT " + machineURL, "PATCH " + machineURL, "GET " + machineURL + accessMember, "PUT " + extensionURL, "POST /providers/Sallyport.Access/verifyAudit",
+		"PUT " + machineURL, "PATCH " + machineURL, "GET " + machineURL + accessMember, "PUT " + extensionURL, "POST /providers/Sallyport.Access/verifyAudit", "GET " + auditURL, "GET " + auditURL + "/follow", "GET /providers/Sallyport.Access/auditProof",
 		"GET " + machineURL + "/providers/Sallyport.Access/explain",
 		"GET " + rg + definitionsURL, "PUT " + rg + definitionsURL + "/x", "DELETE " + rg + definitionsURL + "/x", "PUT " + rg + assignmentsURL + "/x", "DELETE " + rg + assignmentsURL + "/x", "PUT " + rg + "/providers/Microsoft.Network/networkInterfaces/x",
 		"GET /v1.0/groups/x/members", "POST /v1.0/groups/x/members/$ref", "DELETE /v1.0/groups/x/members/y/$ref", "POST /v1.0/directoryObjects/getByIds", "POST /v1.0/applications",

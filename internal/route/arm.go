@@ -123,6 +123,8 @@ func armAccess() []Row {
 		armRow("machines.list", "GET", machines, "", whyListed),
 		armRow("machines.get", "GET", machines+"/default", "Microsoft.Compute/virtualMachines/read", ""),
 		armRow("auditRecords.list", "GET", "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),
+		armRow("auditRecords.follow", "GET", "/providers/Sallyport.Access/auditRecords/follow", "Sallyport.Access/auditRecords/read", ""),
+		armRow("auditRecords.proof", "GET", "/providers/Sallyport.Access/auditProof", "Sallyport.Access/auditRecords/read", ""),
 		armRow("auditRecords.verify", "POST", "/providers/Sallyport.Access/verifyAudit", "Sallyport.Access/auditRecords/read", ""),
 	}
 }

@@ -151,11 +151,7 @@ func (d *deployment) loadManifest(ctx context.Context) error {
 	if !found {
 		return fault.New(fault.NotFound, "ManifestMissing", "the store at %s holds no deployment", d.cfg.State).WithRemedy("Make one with: sally server init")
 	}
-	pub, err := x509.ParsePKIXPublicKey(d.signed.ManifestKey)
-	if err != nil {
-		return fmt.Errorf("manifest key: %w", err)
-	}
-	pin, err := protocol.Thumbprint(pub)
+	pin, err := manifestPin(d.signed)
 	if err != nil {
 		return err
 	}
@@ -176,6 +172,15 @@ func (d *deployment) loadManifest(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// manifestPin is the thumbprint of the manifest key in a manifest of our own.
+func manifestPin(signed protocol.SignedManifest) (string, error) {
+	pub, err := x509.ParsePKIXPublicKey(signed.ManifestKey)
+	if err != nil {
+		return "", fmt.Errorf("manifest key: %w", err)
+	}
+	return protocol.Thumbprint(pub)
 }
 
 func listed(m protocol.Manifest, p protocol.Purpose, id string) bool {

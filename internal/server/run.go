@@ -189,7 +189,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(),
-		Audit:         auditor{d.store}, Tenant: d.directory.Tenant}).Mount(mux)
+		Audit:         auditor{d}, Tenant: d.directory.Tenant}).Mount(mux)
 	proxies, err := d.cfg.Abuse.proxies()
 	if err != nil {
 		return nil, err
@@ -223,27 +223,6 @@ func (d *deployment) Machine(_ context.Context, thumbprint string) (audit.By, er
 // SignedManifest returns the manifest that this server was opened with.
 func (d *deployment) SignedManifest(context.Context) (protocol.SignedManifest, error) {
 	return d.signed, nil
-}
-
-// auditor is the store's audit as arm wants it.
-type auditor struct{ store *store.Store }
-
-// Records returns records, newest first.
-func (a auditor) Records(ctx context.Context, q arm.AuditQuery) (records []audit.Record, err error) {
-	err = a.store.Read(ctx, func(t *store.Tx) error {
-		records, err = t.AuditRecords(store.AuditFilter{CorrelationID: q.CorrelationID, Principal: q.Principal, Type: q.Type, Before: q.Before, Limit: q.Limit})
-		return err
-	})
-	return records, err
-}
-
-// Verify walks every chain.
-func (a auditor) Verify(ctx context.Context) (records int64, heads []audit.Head, err error) {
-	err = a.store.Read(ctx, func(t *store.Tx) error {
-		records, heads, err = t.VerifyAudit()
-		return err
-	})
-	return records, heads, err
 }
 
 // sweep removes what has expired.

@@ -34,6 +34,16 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
 }
 
+// IsAway reports whether the server, or the way to it, failed for now: the same
+// request may succeed later.
+func IsAway(err error) bool {
+	var e *APIError
+	if errors.As(err, &e) {
+		return transient(e.Status)
+	}
+	return fault.Is(err, fault.Unavailable)
+}
+
 // OAuthError is an error answer of a token, device or authorize endpoint
 // (RFC 6749 5.2, with Entra's additional fields).
 type OAuthError struct {

@@ -2,10 +2,8 @@ package arm
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/machine/protocol"
@@ -18,8 +16,6 @@ import (
 func (h *Handler) mountAccess(m *httpd.Mux) {
 	m.Handle("arm.machines.list", h.machines)
 	m.Handle("arm.machines.get", h.machine)
-	m.Handle("arm.auditRecords.list", h.auditRecords)
-	m.Handle("arm.auditRecords.verify", h.verifyAudit)
 }
 
 func (h *Handler) machines(c *httpd.Call) error {
@@ -102,79 +98,4 @@ func seen(t time.Time) any {
 		return nil
 	}
 	return t.UTC()
-}
-
-const readAudit = "Sallyport.Access/auditRecords/read"
-
-// auditScope is the root management group, above everything that is recorded:
-// reading the audit is granted there.
-func (h *Handler) auditScope() scope.ID { return scope.ManagementGroup(h.cfg.Tenant().ID) }
-
-func (h *Handler) auditRecords(c *httpd.Call) error {
-	if err := h.cfg.Engine.Authorize(c.R.Context(), c.By, readAudit, h.auditScope()); err != nil {
-		return err
-	}
-	q, err := auditQuery(c)
-	if err != nil {
-		return err
-	}
-	records, err := h.cfg.Audit.Records(c.R.Context(), q)
-	if err != nil {
-		return err
-	}
-	if records == nil {
-		records = []audit.Record{}
-	}
-	next := ""
-	if len(records) == q.Limit {
-		next = strconv.FormatInt(records[len(records)-1].Sequence, 10)
-	}
-	return c.JSON(http.StatusOK, h.page(c, records, next))
-}
-
-func auditQuery(c *httpd.Call) (AuditQuery, error) {
-	values := c.R.URL.Query()
-	q := AuditQuery{Limit: 100}
-	terms, err := types.ParseFilter(values.Get("$filter"))
-	if err != nil {
-		return q, err
-	}
-	for _, t := range terms {
-		field := map[string]*string{"correlationid": &q.CorrelationID, "principalid": &q.Principal, "type": &q.Type}[t.Name]
-		if field == nil || t.Call || *field != "" || t.Value == "" {
-			return q, fault.New(fault.Invalid, "InvalidFilter", "audit records cannot be filtered by %q", t.Name).WithRemedy("They filter by correlationId, principalId and type, each with eq '...'.").WithTarget("$filter")
-		}
-		*field = t.Value
-	}
-	top, err := readTop(values)
-	if err != nil {
-		return q, err
-	}
-	if top > 0 {
-		q.Limit = min(top, 1000)
-	}
-	if token := values.Get("$skipToken"); token != "" {
-		if q.Before, err = strconv.ParseInt(token, 10, 64); err != nil || q.Before < 1 {
-			return q, fault.New(fault.Invalid, "InvalidParameter", "$skipToken is not one that this server gave").WithTarget("$skipToken")
-		}
-	}
-	return q, nil
-}
-
-// verifyAudit walks the whole chain. A broken chain is an answer, not an error:
-// the caller asked whether it holds.
-func (h *Handler) verifyAudit(c *httpd.Call) error {
-	if err := h.cfg.Engine.Authorize(c.R.Context(), c.By, readAudit, h.auditScope()); err != nil {
-		return err
-	}
-	n, heads, err := h.cfg.Audit.Verify(c.R.Context())
-	out := map[string]any{"ok": err == nil, "records": n, "writer": "", "head": "", "message": "every record is in its place and unaltered"}
-	if err != nil {
-		out["message"] = err.Error()
-	}
-	if len(heads) > 0 {
-		last := heads[len(heads)-1]
-		out["writer"], out["head"] = last.Writer, last.Hash
-	}
-	return c.JSON(http.StatusOK, out)
 }

@@ -36,21 +36,6 @@ type Wants interface {
 	Want(machineID string) (types.Want, bool)
 }
 
-// AuditQuery selects audit records, newest first.
-type AuditQuery struct {
-	CorrelationID string
-	Principal     string
-	Type          string
-	Before        int64 // sequence, exclusive; 0 for the newest
-	Limit         int
-}
-
-// Auditor reads the audit records and checks their chains.
-type Auditor interface {
-	Records(ctx context.Context, q AuditQuery) ([]audit.Record, error)
-	Verify(ctx context.Context) (records int64, heads []audit.Head, err error)
-}
-
 // Handler answers the rows whose id begins with "arm.".
 type Handler struct{ cfg Config }
 
@@ -67,6 +52,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountCatalog(m)
 	h.mountAuthorization(m)
 	h.mountAccess(m)
+	h.mountAudit(m)
 	h.mountWho(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,

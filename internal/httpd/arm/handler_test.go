@@ -83,18 +83,6 @@ func (doors) Machine(context.Context, string) (audit.By, error) {
 	return audit.By{}, errors.New("no machines here")
 }
 
-type auditor struct{ s *store.Store }
-
-func (a auditor) Records(ctx context.Context, q arm.AuditQuery) (out []audit.Record, err error) {
-	err = a.s.Read(ctx, func(tx *store.Tx) error { out, err = tx.AuditRecords(store.AuditFilter(q)); return err })
-	return out, err
-}
-
-func (a auditor) Verify(ctx context.Context) (n int64, heads []audit.Head, err error) {
-	err = a.s.Read(ctx, func(tx *store.Tx) error { n, heads, err = tx.VerifyAudit(); return err })
-	return n, heads, err
-}
-
 type server struct {
 	t      *testing.T
 	front  *httpd.Server
@@ -480,7 +468,17 @@ func TestAccess_MachinesAndAudit(t *testing.T) {
 	if _, v = s.call(admin, http.MethodGet, "/providers/Sallyport.Access/auditRecords?$filter=correlationId%20eq%20'"+correlation+"'", ""); dig(v, "value", 0, "correlationId") != correlation || dig(v, "value", 1) != nil {
 		t.Errorf("by correlation id: %v", v)
 	}
-	if answer, _ = s.call(nobody, http.MethodGet, "/providers/Sallyport.Access/auditRecords", ""); answer.StatusCode != http.StatusForbidden {
-		t.Errorf("audit to nobody: %d", answer.StatusCode)
+	for call, code := range map[string]int{
+		"?$filter=outcome%20eq%20'maybe'": 400, "?$filter=secret%20eq%20'x'": 400, "?$skipToken=5": 400, "?startTime=yesterday": 400, "?$top=0": 400,
+		"?$filter=target%20eq%20'" + strings.ToUpper(machine) + "'&startTime=2020-01-01T00:00:00Z": 200, "/follow?$skipToken=e30": 200, "/follow?wait=x": 400, "/follow?$skipToken=bnVsbA": 400,
+	} {
+		if answer, v := s.call(admin, http.MethodGet, "/providers/Sallyport.Access/auditRecords"+call, ""); answer.StatusCode != code || code == 200 && dig(v, "value", 0) == nil {
+			t.Errorf("%s: %d %v", call, answer.StatusCode, v)
+		}
+	}
+	for path, method := range map[string]string{"auditRecords": "GET", "auditRecords/follow": "GET", "auditProof": "GET", "verifyAudit": "POST"} {
+		if answer, _ = s.call(nobody, method, "/providers/Sallyport.Access/"+path, ""); answer.StatusCode != http.StatusForbidden {
+			t.Errorf("%s to nobody: %d", path, answer.StatusCode)
+		}
 	}
 }
