@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// lookEvery is how often somebody who follows the audit log looks for more.
+	// followEvery is how often somebody who follows the audit log looks for more.
 	// Other servers write too, so that a look at the store is needed.
-	lookEvery = 500 * time.Millisecond
+	followEvery = 500 * time.Millisecond
 	// followPages bounds how many pages one answer looks through for records
 	// that a filter selects.
 	followPages = 20
@@ -70,7 +70,7 @@ func (a auditor) Follow(ctx context.Context, f audit.Filter, c audit.Cursor, pat
 			continue
 		}
 		pages = 0
-		if wait(ctx, lookEvery, nil); ctx.Err() != nil {
+		if wait(ctx, followEvery, nil); ctx.Err() != nil {
 			return nil, true, nil
 		}
 	}
