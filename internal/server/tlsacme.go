@@ -38,12 +38,12 @@ type acmeConfig struct {
 // which it lets see by tls-alpn-01 (RFC 8737) that this server answers for its
 // host. No handshake waits for it.
 type acmeSource struct {
-	cfg     acmeConfig
-	manager *autocert.Manager
+	cfg acmeConfig
 
-	mu    sync.Mutex
-	ends  time.Time // zero before the first certificate
-	wrong string
+	mu      sync.Mutex
+	manager *autocert.Manager // replaced after a failure, which it would remember
+	ends    time.Time         // zero before the first certificate
+	wrong   string
 }
 
 func openACME(cfg acmeConfig) (*acmeSource, error) {
@@ -54,10 +54,14 @@ func openACME(cfg acmeConfig) (*acmeSource, error) {
 		return nil, fault.New(fault.Invalid, "ACMEHost", "an ACME server gives no certificate for %q, the host of the server's URL", cfg.Host).
 			WithRemedy("Give a certificate by file: --tls-certificate and --tls-key.")
 	}
-	return &acmeSource{cfg: cfg, manager: &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(filepath.Join(cfg.State, acmeFolder)), HostPolicy: autocert.HostWhitelist(cfg.Host), Email: cfg.Email,
-		Client: &acme.Client{DirectoryURL: cfg.Directory, UserAgent: "sallyport"},
-	}}, nil
+	return &acmeSource{cfg: cfg, manager: cfg.manager()}, nil
+}
+
+func (c acmeConfig) manager() *autocert.Manager {
+	return &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(filepath.Join(c.State, acmeFolder)), HostPolicy: autocert.HostWhitelist(c.Host), Email: c.Email,
+		Client: &acme.Client{DirectoryURL: c.Directory, UserAgent: "sallyport"},
+	}
 }
 
 // checkACME checks the directory's URL.
@@ -72,13 +76,13 @@ func checkACME(directory string) error {
 
 func (a *acmeSource) certificate(hello *tls.ClientHelloInfo) *tls.Certificate {
 	a.mu.Lock()
-	have := !a.ends.IsZero()
+	have, manager := !a.ends.IsZero(), a.manager
 	a.mu.Unlock()
 	challenge := slices.Contains(hello.SupportedProtos, acme.ALPNProto)
 	if !challenge && (!have || !strings.EqualFold(hello.ServerName, a.cfg.Host)) {
 		return nil
 	}
-	cert, err := a.manager.GetCertificate(hello)
+	cert, err := manager.GetCertificate(hello)
 	if err != nil {
 		a.cfg.Log.Debug("acme", "challenge", challenge, "error", err.Error())
 		return nil
@@ -95,11 +99,15 @@ func (a *acmeSource) state() (time.Time, string) {
 // obtain asks for the certificate as a modern client would. The manager
 // answers from memory, its folder, or the ACME server, and renews by itself.
 func (a *acmeSource) obtain() error {
-	cert, err := a.manager.GetCertificate(&tls.ClientHelloInfo{ServerName: a.cfg.Host, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+	a.mu.Lock()
+	manager := a.manager
+	a.mu.Unlock()
+	cert, err := manager.GetCertificate(&tls.ClientHelloInfo{ServerName: a.cfg.Host, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
+		a.manager = a.cfg.manager()
 		a.wrong = "no TLS certificate from the ACME server"
 		a.cfg.Log.Error("acme", "directory", a.cfg.Directory, "error", err.Error())
 		return err

@@ -148,6 +148,21 @@ func (c *computer) must(t *testing.T, command string) string {
 	return out
 }
 
+// send copies a program onto the computer, whose mounts are its own.
+func (c *computer) send(t *testing.T, from, to string) {
+	t.Helper()
+	file, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command("nsenter", "-t", c.first, "-m", "-r", "-w", "--", "sh", "-c", `cat >"$0" && chmod 755 "$0"`, to)
+	cmd.Dir, cmd.Stdin = "/", file
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("copy %s: %v %s", from, err, out)
+	}
+}
+
 // close ends every process of the computer with its first one, and removes it.
 func (c *computer) close() {
 	if c.boot != nil && c.boot.Process != nil {
