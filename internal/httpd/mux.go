@@ -155,15 +155,16 @@ func (e *entry) match(path, folded []string) (map[string]string, bool) {
 
 // split cuts a request path into decoded segments. Empty segments are dropped
 // (clients join base URLs with double slashes); dots and encoded slashes are
-// refused, so that no handler sees a path that means another.
-func split(u *url.URL) (path, folded []string, err error) {
+// refused, so that no handler sees a path that means another; what is returned
+// with the fault has a harmless text in their place.
+func split(u *url.URL) (path, folded []string, invalid error) {
 	for _, raw := range strings.Split(u.EscapedPath(), "/") {
 		if raw == "" {
 			continue
 		}
 		s, err := url.PathUnescape(raw)
 		if err != nil || s == "." || s == ".." || strings.ContainsAny(s, "/\\\x00\r\n") {
-			return nil, nil, fault.New(fault.Invalid, "InvalidPath", "the path of this request is not valid")
+			invalid, s = fault.New(fault.Invalid, "InvalidPath", "the path of this request is not valid"), "x"
 		}
 		path = append(path, s)
 		folded = append(folded, strings.ToLower(s))
@@ -171,21 +172,24 @@ func split(u *url.URL) (path, folded []string, err error) {
 	if len(path) == 0 {
 		path, folded = []string{""}, []string{""}
 	}
-	return path, folded, nil
+	return path, folded, invalid
 }
 
 // find returns the entry for a request, or a fault that says whether the path
 // or only the method is unknown.
 func (s *Server) find(r *http.Request) (*entry, map[string]string, error) {
 	path, folded, err := split(r.URL)
-	if err != nil {
-		return nil, nil, err
-	}
 	list := s.entries[r.Method]
 	for i := range list {
 		if vars, ok := list[i].match(path, folded); ok {
+			if err != nil {
+				return &entry{row: route.Row{Surface: list[i].row.Surface}}, nil, err
+			}
 			return &list[i], vars, nil
 		}
+	}
+	if err != nil {
+		return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, err
 	}
 	for method, list := range s.entries {
 		for i := range list {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"sallyport/internal/route"
@@ -157,8 +158,21 @@ func requestBody(row route.Row, schemas *schemas) object {
 	return object{"required": false, "content": object{media: object{"schema": object{"type": "object"}}}}
 }
 
-// responses: what comes when all goes well, and the surface's error for
-// everything else.
+// refusals are the statuses that a row may refuse with, so that a reader knows
+// which will not come. 500 is a fault of ours and not listed.
+func refusals(row route.Row) []int {
+	out := []int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusTooManyRequests, http.StatusServiceUnavailable}
+	if row.Door != route.Public || row.Surface == route.Agent || row.Surface == route.Page {
+		out = append(out, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	if row.Door != route.Public && row.Surface != route.OAuth {
+		out = append(out, http.StatusConflict, http.StatusPreconditionFailed)
+	}
+	return out
+}
+
+// responses: what comes when all goes well, and the surface's error for each
+// refusal.
 func responses(row route.Row, schemas *schemas) object {
 	well := object{"description": "Success."}
 	status := "2XX"
@@ -172,7 +186,10 @@ func responses(row route.Row, schemas *schemas) object {
 	default:
 		well["content"] = object{"application/json": object{}}
 	}
-	out := object{status: well, "default": object{"$ref": "#/components/responses/" + errorName(row.Surface)}}
+	out := object{status: well}
+	for _, refusal := range refusals(row) {
+		out[strconv.Itoa(refusal)] = object{"$ref": "#/components/responses/" + errorName(row.Surface)}
+	}
 	if row.Surface == route.Page {
 		out["3XX"] = object{"description": "The next step is at another address."}
 	}

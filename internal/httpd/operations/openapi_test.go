@@ -79,7 +79,7 @@ func TestDocument_HasEveryRowAndNothingElse(t *testing.T) {
 		if wants := r.Door == route.Caller || r.Door == route.Machine; o.Security == nil || proven != wants {
 			t.Errorf("%s: security %v", r.ID, o.Security)
 		}
-		if strings.HasSuffix(o.Description, ": .") || o.Responses["default"] == nil || len(o.Responses) < 2 {
+		if strings.HasSuffix(o.Description, ": .") || o.Responses["400"] == nil || o.Responses["default"] != nil || len(o.Responses) < 2 {
 			t.Errorf("%s: %+v", r.ID, o)
 		}
 		if (r.Method == "GET" || r.Method == "HEAD") && o.RequestBody != nil {
