@@ -39,11 +39,12 @@ type Agent struct {
 
 	mu      sync.Mutex
 	client  *client
-	trusted [2]int64 // epoch and version of the manifest that the client trusts
+	trusted [2]int64      // epoch and version of the manifest that the client trusts
+	turned  chan struct{} // a new manifest came: the host certificate may be due
 }
 
 // New makes an Agent.
-func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
+func New(cfg Config) *Agent { return &Agent{cfg: cfg, turned: make(chan struct{}, 1)} }
 
 const (
 	pollWait   = 55 * time.Second
@@ -135,13 +136,17 @@ func (a *Agent) poll(ctx context.Context) error {
 	defer cancel()
 	var answer protocol.PollAnswer
 	err = c.call(limited, "POST", "/machine/v1/poll", protocol.PollRequest{Capability: protocol.Capability, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt,
-		Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}, &answer)
+		Manifest: m.Version, ManifestEpoch: m.Epoch, AppliedEpoch: st.AppliedEpoch, AppliedManifest: st.AppliedManifest, WaitMillis: pollWait.Milliseconds()}, &answer)
 	if err != nil {
 		return err
 	}
 	if answer.Manifest != nil {
 		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpManifest, Manifest: answer.Manifest}); err != nil {
 			return err
+		}
+		select {
+		case a.turned <- struct{}{}:
+		default:
 		}
 	}
 	if answer.Snapshot != nil {
@@ -215,8 +220,23 @@ func (a *Agent) certificates(ctx context.Context, p *pause) {
 			continue
 		}
 		p.next = 0
-		a.cfg.Wait(ctx, wait)
+		a.rest(ctx, wait)
 	}
+}
+
+// rest waits until the host certificate has to be looked at again: later, or
+// when a manifest has come.
+func (a *Agent) rest(ctx context.Context, d time.Duration) {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-a.turned:
+			stop()
+		case <-waiting.Done():
+		}
+	}()
+	a.cfg.Wait(waiting, d)
 }
 
 func (a *Agent) certificate(ctx context.Context) (time.Duration, error) {

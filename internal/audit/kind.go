@@ -35,7 +35,7 @@ const (
 
 // Kinds returns every kind of event, by surface.
 func Kinds() []Kind {
-	return slices.Concat(signInKinds(), directoryKinds(), resourceKinds(), machineKinds(), serverKinds())
+	return slices.Concat(signInKinds(), directoryKinds(), resourceKinds(), machineKinds(), keyKinds(), serverKinds())
 }
 
 // declared finds a kind by its type. It is filled once and never changed.

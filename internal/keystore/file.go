@@ -23,26 +23,26 @@ const (
 
 func fileName(p Purpose) string { return string(p) + ".pem" }
 
-func writeKey(c Config, b *box, p Purpose, key crypto.Signer) error {
+func writeKey(c Config, b *box, p Purpose, name string, key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("keystore: %s: %w", p, err)
 	}
-	return writeSecret(c, b, fileName(p), pemKey, der)
+	return writeSecret(c, b, name, pemKey, der)
 }
 
-func readKey(dir string, b *box, p Purpose) (crypto.Signer, error) {
-	der, err := readSecret(dir, b, fileName(p), pemKey)
+func readKey(dir string, b *box, p Purpose, name string) (crypto.Signer, error) {
+	der, err := readSecret(dir, b, name, pemKey)
 	if err != nil {
 		return nil, err
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "KeyInvalid", "%s holds no PKCS #8 key", filepath.Join(dir, fileName(p)))
+		return nil, fault.Wrap(err, fault.Invalid, "KeyInvalid", "%s holds no PKCS #8 key", filepath.Join(dir, name))
 	}
 	key, ok := parsed.(crypto.Signer)
 	if !ok || !suits(p, key.Public()) {
-		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s holds a key of the wrong kind, or too weak, for its purpose", filepath.Join(dir, fileName(p)))
+		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s holds a key of the wrong kind, or too weak, for its purpose", filepath.Join(dir, name))
 	}
 	return key, nil
 }

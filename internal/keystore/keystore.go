@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
@@ -45,11 +46,15 @@ type Config struct {
 	External map[Purpose]External
 }
 
-// Store holds opened keys. It is immutable and safe for concurrent use.
+// Store holds opened keys. It is safe for concurrent use.
 type Store struct {
+	cfg  Config
 	rand io.Reader
-	keys map[Purpose]crypto.Signer
 	hash []byte
+
+	mu   sync.RWMutex
+	keys map[Purpose]crypto.Signer // what Signer gives
+	held map[Purpose]held          // of the purposes that rotate: everything in the folder
 }
 
 // Create makes a complete set of keys in a folder that does not exist yet or is
@@ -82,7 +87,7 @@ func Create(c Config) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("keystore: make key %s: %w", p, err)
 		}
-		if err := writeKey(c, box, p, key); err != nil {
+		if err := writeKey(c, box, p, fileName(p), key); err != nil {
 			return nil, err
 		}
 	}
@@ -102,26 +107,27 @@ func Open(c Config) (*Store, error) {
 	if err := checkDir(c.Dir); err != nil {
 		return nil, err
 	}
-	s := &Store{rand: c.Rand, keys: map[Purpose]crypto.Signer{}}
+	s := &Store{cfg: c, rand: c.Rand, keys: map[Purpose]crypto.Signer{}, held: map[Purpose]held{}}
 	box := &box{passphrase: c.Passphrase, derived: map[string][]byte{}}
 	seen := map[string]Purpose{}
 	for _, p := range Purposes() {
-		key, err := open(c, box, p)
+		found, err := readAll(c, box, p)
 		if os.IsNotExist(err) && p == Manifest {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		id, err := protocol.Thumbprint(key.Public())
-		if err != nil {
-			return nil, fmt.Errorf("keystore: %s: %w", p, err)
+		for id := range found.byID {
+			if other, dup := seen[id]; dup {
+				return nil, fault.New(fault.Invalid, "KeyReused", "the keys %s and %s are the same key; every purpose needs its own", other, p)
+			}
+			seen[id] = p
 		}
-		if other, dup := seen[id]; dup {
-			return nil, fault.New(fault.Invalid, "KeyReused", "the keys %s and %s are the same key; every purpose needs its own", other, p)
+		if key := found.first(); key != nil {
+			s.keys[p] = key
 		}
-		seen[id] = p
-		s.keys[p] = key
+		s.held[p] = found
 	}
 	secret, err := readSecret(c.Dir, box, hashFile, pemHash)
 	if err != nil {
@@ -139,32 +145,44 @@ func open(c Config, b *box, p Purpose) (crypto.Signer, error) {
 	if from, ok := c.External[p]; ok {
 		return readExternal(c.Dir, p, from)
 	}
-	key, err := readKey(c.Dir, b, p)
+	key, err := readKey(c.Dir, b, p, fileName(p))
 	if os.IsNotExist(err) {
 		return nil, elsewhere(c.Dir, p, err)
 	}
 	return key, err
 }
 
-// Signer returns the key of one purpose.
+// Signer returns the key of one purpose: the one that Use chose, else the one
+// that Create made.
 func (s *Store) Signer(p Purpose) (crypto.Signer, error) {
-	if key, ok := s.keys[p]; ok {
+	s.mu.RLock()
+	key, ok := s.keys[p]
+	s.mu.RUnlock()
+	if ok {
 		return key, nil
 	}
 	if p == Manifest {
 		return nil, fault.New(fault.Unavailable, "ManifestKeyOffline", "the manifest key is not on this server").
 			WithRemedy("Bring manifest.pem back to the key folder for the time of the change.")
 	}
-	return nil, fault.New(fault.Internal, "KeyUnknown", "there is no key for %q", string(p))
+	return nil, fault.New(fault.Internal, "KeyUnknown", "no key is in use for %q", string(p))
 }
 
 // Public returns all public keys, so that no certificate is ever issued for one
 // of them.
 func (s *Store) Public() []crypto.PublicKey {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	var out []crypto.PublicKey
 	for _, p := range Purposes() {
-		if key, ok := s.keys[p]; ok {
+		key := s.keys[p]
+		if key != nil {
 			out = append(out, key.Public())
+		}
+		for _, k := range s.held[p].byID {
+			if key == nil || !same(k, key) {
+				out = append(out, k.Public())
+			}
 		}
 	}
 	return out

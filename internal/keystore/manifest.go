@@ -1,9 +1,10 @@
 package keystore
 
 import (
+	"crypto"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
+	"path/filepath"
 
 	"sallyport/internal/machine/protocol"
 )
@@ -13,10 +14,6 @@ import (
 // are further keys still (or already) trusted during a rotation and follow the
 // current ones.
 func (s *Store) SignManifest(facts protocol.Manifest) (protocol.SignedManifest, error) {
-	signer, err := s.Signer(Manifest)
-	if err != nil {
-		return protocol.SignedManifest{}, err
-	}
 	var keys []protocol.Key
 	for _, p := range []Purpose{protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit} {
 		key, err := s.Signer(p)
@@ -34,22 +31,37 @@ func (s *Store) SignManifest(facts protocol.Manifest) (protocol.SignedManifest, 
 		keys = append(keys, protocol.Key{Purpose: p, ID: id, Public: der})
 	}
 	facts.Keys = append(keys, facts.Keys...)
-	payload, err := json.Marshal(facts)
+	return s.SignList(facts)
+}
+
+// SignList signs a manifest as it is with the manifest key.
+func (s *Store) SignList(m protocol.Manifest) (protocol.SignedManifest, error) {
+	signer, err := s.Signer(Manifest)
+	if err != nil {
+		return protocol.SignedManifest{}, err
+	}
+	return protocol.SignManifest(s.rand, signer, m)
+}
+
+// SignNext signs the manifest that a request asks for, when the manifest key is
+// here and is the one that signed the current manifest.
+func (s *Store) SignNext(r protocol.ManifestRequest) (protocol.SignedManifest, error) {
+	signer, err := s.Signer(Manifest)
+	if err != nil {
+		return protocol.SignedManifest{}, err
+	}
+	pin, err := protocol.Thumbprint(signer.Public())
 	if err != nil {
 		return protocol.SignedManifest{}, fmt.Errorf("keystore: manifest: %w", err)
 	}
-	envelope, err := protocol.Sign(s.rand, signer, protocol.TypeManifest, payload)
-	if err != nil {
-		return protocol.SignedManifest{}, fmt.Errorf("keystore: manifest: %w", err)
+	if _, err := r.Check(pin); err != nil {
+		return protocol.SignedManifest{}, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(signer.Public())
-	if err != nil {
-		return protocol.SignedManifest{}, fmt.Errorf("keystore: manifest: %w", err)
-	}
-	signed := protocol.SignedManifest{ManifestKey: public, Envelope: envelope}
-	// What a reader would refuse must not leave the server.
-	if _, err := signed.Open(envelope.KeyID); err != nil {
-		return protocol.SignedManifest{}, fmt.Errorf("keystore: the manifest does not verify: %w", err)
-	}
-	return signed, nil
+	return protocol.SignManifest(s.rand, signer, r.Next)
+}
+
+// OpenManifestKey reads a manifest key alone from a file, for a computer that
+// signs manifests and holds nothing else.
+func OpenManifestKey(path string, passphrase []byte) (crypto.Signer, error) {
+	return readKey(filepath.Dir(path), &box{passphrase: passphrase, derived: map[string][]byte{}}, Manifest, filepath.Base(path))
 }

@@ -74,6 +74,9 @@ func newTown(t *testing.T) *town {
 			member(staff, crew, directory.MemberGroup), member(crew, bob, directory.MemberUser), member(crew, eve, directory.MemberUser))
 	})
 	w.Service = machine.New(machine.Config{Machines: w.index, Feed: w.rig, Directory: w.people, Roles: w.roles, Resources: w.rig, Keys: w.rig, Now: w.clock, HashKey: []byte("key"), Rand: rand.Reader,
+		Read: func(ctx context.Context, f func(machine.Tx) error) error {
+			return w.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
+		},
 		Write: func(ctx context.Context, f func(machine.Tx) error) error {
 			if err := w.store.Write(ctx, func(tx *store.Tx) error { return f(tx) }); err != nil {
 				return err

@@ -28,6 +28,9 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		return protocol.PollAnswer{}, fault.New(fault.Invalid, "InvalidPoll", "the poll's capability, version or wait is out of range")
 	}
 	s.acknowledge(by.Principal, r)
+	if err := s.acknowledgeManifest(ctx, by.Principal, r); err != nil {
+		return protocol.PollAnswer{}, err
+	}
 	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
 	defer cancel()
 	// Each poll derives once, whatever is known of the changes: what a touch
@@ -57,7 +60,7 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 // stale reports whether a machine that has been looked at may be told something
 // new: the manifest changed, or a change concerns it.
 func (s *Service) stale(machineID string, derived, position int64, r protocol.PollRequest) bool {
-	if _, manifest := s.cfg.Keys.Manifest(); r.Manifest != manifest.Version || r.Epoch < manifest.Epoch {
+	if _, manifest := s.cfg.Keys.Manifest(); lacks(r, manifest) {
 		return true
 	}
 	return s.Concerned(machineID, derived, position)
@@ -71,12 +74,56 @@ func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {
 	l.lastSeen, l.acknowledged = at, r.Version
 }
 
+// acknowledgeManifest stores which manifest a machine has in force, when that
+// changed. A machine of the first protocol version means what it holds.
+func (s *Service) acknowledgeManifest(ctx context.Context, machineID string, r protocol.PollRequest) error {
+	said := [2]int64{r.AppliedEpoch, r.AppliedManifest}
+	if r.Capability < 2 {
+		_, m := s.cfg.Keys.Manifest()
+		if said = [2]int64{m.Epoch, r.Manifest}; r.Epoch != 0 {
+			said[0] = r.Epoch
+		}
+	}
+	s.mu.Lock()
+	known := s.of(machineID).manifest == said
+	s.mu.Unlock()
+	if _, joined := s.cfg.Machines.ByID(machineID); known || !joined || said[1] == 0 {
+		return nil
+	}
+	var stored [2]int64
+	err := s.cfg.Read(ctx, func(t Tx) (err error) {
+		stored[0], stored[1], err = t.AcknowledgedManifest(machineID)
+		return err
+	})
+	if err == nil && stored != said {
+		err = s.cfg.Write(ctx, func(t Tx) error { return t.AcknowledgeManifest(machineID, said[0], said[1]) })
+	}
+	if err != nil {
+		return fmt.Errorf("acknowledgement of the manifest: %w", err)
+	}
+	s.mu.Lock()
+	s.of(machineID).manifest = said
+	s.mu.Unlock()
+	return nil
+}
+
+// lacks reports whether a machine holds an older manifest. One that holds a newer
+// one has it from a replica that is ahead of this one.
+func lacks(r protocol.PollRequest, m protocol.Manifest) bool {
+	held := r.ManifestEpoch
+	if r.Capability < 2 {
+		held = r.Epoch
+	}
+	return held < m.Epoch || held == m.Epoch && r.Manifest < m.Version
+}
+
 // newer returns what the machine does not hold yet.
 func (s *Service) newer(machineID string, position int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
 	answer := protocol.PollAnswer{Now: s.cfg.Now().UTC()}
 	signed, manifest := s.cfg.Keys.Manifest()
-	if r.Manifest != manifest.Version || r.Epoch < manifest.Epoch {
+	if lacks(r, manifest) {
 		answer.Manifest = &signed
+		r.IssuedAt = time.Time{} // the held snapshot's key may have gone: both come together
 	}
 	m, ok := s.cfg.Machines.ByID(machineID)
 	if !ok {

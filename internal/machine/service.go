@@ -24,6 +24,7 @@ type Tx interface {
 // MachineTx stores machine records. Writes add a change of kind "machine" with
 // the machine's id as key.
 type MachineTx interface {
+	ManifestTx
 	PutMachine(m Machine) error
 	DropMachine(id string) error
 	MachineByID(id string) (Machine, bool, error)
@@ -31,6 +32,12 @@ type MachineTx interface {
 	// TakeMachineEvent reports whether this event id of the machine is new, and
 	// remembers it.
 	TakeMachineEvent(machineID, eventID string, at time.Time) (bool, error)
+}
+
+// ManifestTx stores which manifest each machine has in force.
+type ManifestTx interface {
+	AcknowledgedManifest(machineID string) (epoch, version int64, err error)
+	AcknowledgeManifest(machineID string, epoch, version int64) error
 }
 
 // Feed is the change feed as the indexes have seen it.
@@ -44,6 +51,7 @@ type Feed interface {
 // Config is what a Service stands on.
 type Config struct {
 	Write     func(ctx context.Context, f func(Tx) error) error
+	Read      func(ctx context.Context, f func(Tx) error) error
 	Machines  *Index
 	Feed      Feed
 	Directory Directory
@@ -82,6 +90,7 @@ type live struct {
 	issuedAt     time.Time
 	lastSeen     time.Time
 	acknowledged int64
+	manifest     [2]int64 // epoch and version that are stored as acknowledged
 }
 
 // New makes a Service.

@@ -149,6 +149,9 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
 	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
+		Read: func(ctx context.Context, f func(machine.Tx) error) error {
+			return r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
+		},
 		Write: func(ctx context.Context, f func(machine.Tx) error) error {
 			if err := r.store.Write(ctx, func(tx *store.Tx) error { return f(tx) }); err != nil {
 				return err
@@ -408,7 +411,7 @@ func TestPoll_Refusals(t *testing.T) {
 		q    protocol.PollRequest
 		kind fault.Kind
 	}{
-		"capability": {protocol.PollRequest{Capability: 2}, fault.Invalid}, "negative": {protocol.PollRequest{Capability: 1, Version: -1}, fault.Invalid},
+		"capability": {protocol.PollRequest{Capability: protocol.Capability + 1}, fault.Invalid}, "negative": {protocol.PollRequest{Capability: 1, Version: -1}, fault.Invalid},
 		"wait":            {protocol.PollRequest{Capability: 1, WaitMillis: -1}, fault.Invalid},
 		"from the future": {protocol.PollRequest{Capability: 1, Epoch: 1, Version: 99, Manifest: 1}, fault.Conflict},
 	} {

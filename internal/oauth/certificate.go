@@ -100,6 +100,9 @@ func (s *Service) certificateRequest(x *exchange, n session, d conditional.Decis
 		return sshca.Request{}, refuse("invalid_request", 90014, "The parameter 'key_id' is too long.")
 	}
 	life := d.Lifetime
+	if s.cfg.Longest > 0 {
+		life = min(life, s.cfg.Longest)
+	}
 	if !n.until.IsZero() {
 		life = min(life, n.until.Sub(x.by.At))
 	}

@@ -73,6 +73,7 @@ type Config struct {
 	Clients       Clients
 	Tokens        *token.Keys
 	Issuer        Issuer
+	Longest       time.Duration                                 // bounds the life of user certificates; 0 for what the profile allows
 	Roles         func(userID string, groups []string) []string // directory role template ids
 	Policies      func() []conditional.Policy
 	PreAuthorized func(appID string) bool // may ask for users' certificates besides the CLIs

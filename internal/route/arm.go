@@ -125,6 +125,10 @@ func armAccess() []Row {
 		armRow("auditRecords.list", "GET", "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),
 		armRow("auditRecords.follow", "GET", "/providers/Sallyport.Access/auditRecords/follow", "Sallyport.Access/auditRecords/read", ""),
 		armRow("auditRecords.proof", "GET", "/providers/Sallyport.Access/auditProof", "Sallyport.Access/auditRecords/read", ""),
+		armRow("keys.list", "GET", "/providers/Sallyport.Access/keys", "Sallyport.Access/keys/read", ""),
+		armRow("keys.rotate", "POST", "/providers/Sallyport.Access/rotateKey", "Sallyport.Access/keys/rotate/action", ""),
+		armRow("keys.manifestRequest", "GET", "/providers/Sallyport.Access/manifestRequest", "Sallyport.Access/keys/rotate/action", ""),
+		armRow("keys.applyManifest", "POST", "/providers/Sallyport.Access/applyManifest", "Sallyport.Access/keys/rotate/action", ""),
 		armRow("auditRecords.verify", "POST", "/providers/Sallyport.Access/verifyAudit", "Sallyport.Access/auditRecords/read", ""),
 	}
 }

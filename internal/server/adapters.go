@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto"
 	"fmt"
 	"io"
 	"sync"
@@ -22,42 +21,27 @@ import (
 // The adapters here translate between what one domain offers and what another
 // declared. None decides anything.
 
-// machineKeys signs what machines are told. The audit head is signed anew at
-// most once a second.
+// machineKeys signs what machines are told, with the keys that are active at the
+// moment. The audit head is signed anew at most once a second.
 type machineKeys struct {
-	signed   protocol.SignedManifest
-	manifest protocol.Manifest
-	snapshot crypto.Signer
-	auditKey crypto.Signer
-	rand     io.Reader
-	store    *store.Store
-	now      func() time.Time
+	*authority
+	keys  *keystore.Store
+	rand  io.Reader
+	store *store.Store
+	now   func() time.Time
 
 	mu   sync.Mutex
 	head machine.SignedHead
 	at   time.Time
 }
 
-func newMachineKeys(keys *keystore.Store, signed protocol.SignedManifest, m protocol.Manifest, st *store.Store, cfg Config) (*machineKeys, error) {
-	snapshot, err := keys.Signer(protocol.Snapshot)
-	if err != nil {
-		return nil, err
-	}
-	auditKey, err := keys.Signer(protocol.Audit)
-	if err != nil {
-		return nil, err
-	}
-	return &machineKeys{signed: signed, manifest: m, snapshot: snapshot, auditKey: auditKey, rand: cfg.Rand, store: st, now: cfg.Now}, nil
-}
-
-// Manifest returns the newest signed manifest with its content.
-func (k *machineKeys) Manifest() (protocol.SignedManifest, protocol.Manifest) {
-	return k.signed, k.manifest
-}
-
 // SignSnapshot signs with the snapshot key.
 func (k *machineKeys) SignSnapshot(payload []byte) (protocol.Envelope, error) {
-	return protocol.Sign(k.rand, k.snapshot, protocol.TypeSnapshot, payload)
+	key, err := k.keys.Signer(protocol.Snapshot)
+	if err != nil {
+		return protocol.Envelope{}, err
+	}
+	return protocol.Sign(k.rand, key, protocol.TypeSnapshot, payload)
 }
 
 // AuditHead returns a signed head of the audit chain.
@@ -76,7 +60,11 @@ func (k *machineKeys) AuditHead() (machine.SignedHead, bool) {
 	if err != nil || head.Sequence == 0 {
 		return machine.SignedHead{}, false
 	}
-	e, err := protocol.Sign(k.rand, k.auditKey, protocol.TypeAudit, head.Bytes())
+	key, err := k.keys.Signer(protocol.Audit)
+	if err != nil {
+		return machine.SignedHead{}, false
+	}
+	e, err := protocol.Sign(k.rand, key, protocol.TypeAudit, head.Bytes())
 	if err != nil {
 		return machine.SignedHead{}, false
 	}
@@ -85,7 +73,7 @@ func (k *machineKeys) AuditHead() (machine.SignedHead, bool) {
 }
 
 // hostIssuer is sshca as machine wants it.
-type hostIssuer struct{ issuer *sshca.Issuer }
+type hostIssuer struct{ issuer *authority }
 
 // hostLife is how long a host certificate is valid.
 const hostLife = 7 * 24 * time.Hour

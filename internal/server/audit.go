@@ -150,7 +150,7 @@ func (a auditor) Verify(ctx context.Context) (audit.Verdict, error) {
 
 // openOwn opens the manifest that this server itself was opened with.
 func (d *deployment) openOwn(signed protocol.SignedManifest) (protocol.Manifest, error) {
-	pin, err := manifestPin(signed)
+	pin, err := signed.Pin()
 	if err != nil {
 		return protocol.Manifest{}, err
 	}

@@ -154,7 +154,7 @@ func describe(t *store.Tx, h *backup.Header) error {
 // storedManifest reads the manifest of a store and checks it against the key
 // that it names: whether that is the right key, only who has pinned it knows.
 func storedManifest(t *store.Tx) (signed protocol.SignedManifest, m protocol.Manifest, err error) {
-	found, err := t.Fact(factManifest, &signed)
+	signed, found, err := t.Manifest()
 	if err != nil {
 		return signed, m, err
 	}

@@ -61,7 +61,7 @@ func TestBackup_WhileServed(t *testing.T) {
 		}
 	}
 	h, sum, err := VerifyBackup(b.cfg.File, backup.Data, b.openData)
-	if err != nil || sum != b.Data || h.Tenant != d.manifest.Tenant || h.Position != d.store.Position() || h.ManifestPin != d.signed.Envelope.KeyID {
+	if err != nil || sum != b.Data || h.Tenant != d.manifest.Tenant || h.Position != d.store.Position() || h.ManifestPin != d.trust.now().signed.Envelope.KeyID {
 		t.Fatalf("%+v %+v %v", h, sum, err)
 	}
 	k, sum, err := VerifyBackup(b.cfg.KeysFile, backup.Keys, b.openKs)

@@ -160,7 +160,7 @@ func (c *crowd) news(machineID string) bool {
 		c.t.Fatal(err)
 	}
 	if a.Manifest != nil {
-		r.Epoch, r.Manifest = c.d.manifest.Epoch, c.d.manifest.Version
+		r.Epoch, r.ManifestEpoch, r.Manifest = c.d.manifest.Epoch, c.d.manifest.Epoch, c.d.manifest.Version
 	}
 	if a.Snapshot != nil {
 		var doc protocol.SnapshotDocument

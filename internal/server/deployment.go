@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,20 +14,17 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
-	"sallyport/internal/fault"
 	"sallyport/internal/keystore"
 	"sallyport/internal/labwire"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
-	"sallyport/internal/oauth/token"
 	"sallyport/internal/rbac"
 	"sallyport/internal/repeat"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
 	"sallyport/internal/signin"
-	"sallyport/internal/sshca"
 	"sallyport/internal/store"
 )
 
@@ -51,6 +46,9 @@ type Config struct {
 	Now    func() time.Time
 	Rand   io.Reader
 	Log    *slog.Logger
+	// LongestCertificate bounds the life of user certificates, whatever policies
+	// say; 0 means 24 hours. A key that is replaced retires that much later.
+	LongestCertificate time.Duration
 	// Notify tells a service manager "READY=1" and "STOPPING=1"; nil for none.
 	Notify func(state string) error
 }
@@ -63,8 +61,8 @@ type deployment struct {
 	cfg      Config
 	store    *store.Store
 	keys     *keystore.Store
-	signed   protocol.SignedManifest
-	manifest protocol.Manifest
+	trust    *authority
+	manifest protocol.Manifest // as the server was opened: tenant, URL and TLS roots stay
 	follow   *follower
 	lag      *lagMeter
 	tls      *certificates
@@ -118,7 +116,7 @@ func (d *deployment) connect(ctx context.Context) error {
 	if d.keys, err = keystore.Open(d.cfg.keyConfig()); err != nil {
 		return err
 	}
-	if err := d.loadManifest(ctx); err != nil {
+	if err := d.openTrust(ctx); err != nil {
 		return err
 	}
 	if err := d.loadIndexes(ctx); err != nil {
@@ -127,75 +125,16 @@ func (d *deployment) connect(ctx context.Context) error {
 	if err := d.connectDirectory(); err != nil {
 		return err
 	}
-	issuer, err := d.issuer()
-	if err != nil {
+	if err := d.connectMachines(); err != nil {
 		return err
 	}
-	if err := d.connectMachines(issuer); err != nil {
-		return err
-	}
-	return d.connectOAuth(issuer)
-}
-
-// loadManifest reads the manifest and holds the keys on disk to it: a server
-// whose keys are not the listed ones would be refused by every machine.
-func (d *deployment) loadManifest(ctx context.Context) error {
-	found := false
-	if err := d.store.Read(ctx, func(t *store.Tx) error {
-		var err error
-		found, err = t.Fact(factManifest, &d.signed)
-		return err
-	}); err != nil {
-		return err
-	}
-	if !found {
-		return fault.New(fault.NotFound, "ManifestMissing", "the store at %s holds no deployment", d.cfg.State).WithRemedy("Make one with: sally server init")
-	}
-	pin, err := manifestPin(d.signed)
-	if err != nil {
-		return err
-	}
-	if d.manifest, err = d.signed.Open(pin); err != nil {
-		return err
-	}
-	for _, p := range []protocol.Purpose{protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit} {
-		key, err := d.keys.Signer(p)
-		if err != nil {
-			return err
-		}
-		id, err := protocol.Thumbprint(key.Public())
-		if err != nil {
-			return err
-		}
-		if !listed(d.manifest, p, id) {
-			return fault.New(fault.Conflict, "KeyNotListed", "the %s key in %s is not the one that the manifest lists", p, keysDir).WithRemedy("Put back the keys that belong to this store.")
-		}
-	}
-	return nil
-}
-
-// manifestPin is the thumbprint of the manifest key in a manifest of our own.
-func manifestPin(signed protocol.SignedManifest) (string, error) {
-	pub, err := x509.ParsePKIXPublicKey(signed.ManifestKey)
-	if err != nil {
-		return "", fmt.Errorf("manifest key: %w", err)
-	}
-	return protocol.Thumbprint(pub)
-}
-
-func listed(m protocol.Manifest, p protocol.Purpose, id string) bool {
-	for _, k := range m.Keys {
-		if k.Purpose == p && k.ID == id {
-			return true
-		}
-	}
-	return false
+	return d.connectOAuth()
 }
 
 // loadIndexes loads every index and starts the follower at the position that
 // the store had before.
 func (d *deployment) loadIndexes(ctx context.Context) error {
-	d.directory, d.tree, d.machineKeys, d.wanted = directory.NewIndex(), resource.NewTree(), machine.NewIndex(), types.NewMachines()
+	d.directory, d.tree, d.wanted = directory.NewIndex(), resource.NewTree(), types.NewMachines()
 	d.roles = rbac.NewIndex(d.tree)
 	at := d.store.Position() // nothing writes before the follower runs
 	// Two views of the store are as good as one: what is newer than the position
@@ -219,7 +158,7 @@ type indexes struct{ *deployment }
 func (d indexes) refresh(t *store.Tx, c store.Change) error {
 	touch := machine.Touch{Position: c.Position}
 	d.concern(c, &touch)
-	err := errors.Join(d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
+	err := errors.Join(d.trust.refresh(t, c.Kind, c.Key), d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
 		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key))
 	d.concern(c, &touch)
 	d.machines.Touch(touch)
@@ -236,25 +175,10 @@ func (d *deployment) connectDirectory() error {
 	return err
 }
 
-func (d *deployment) issuer() (*sshca.Issuer, error) {
-	user, err := d.keys.Signer(protocol.UserCA)
-	if err != nil {
-		return nil, err
-	}
-	host, err := d.keys.Signer(protocol.HostCA)
-	if err != nil {
-		return nil, err
-	}
-	return sshca.New(sshca.Config{UserCA: user, HostCA: host, Rand: d.cfg.Rand, Own: d.keys.Public(), HostKeys: d.machineKeys})
-}
-
-func (d *deployment) connectMachines(issuer *sshca.Issuer) error {
-	keys, err := newMachineKeys(d.keys, d.signed, d.manifest, d.store, d.cfg)
-	if err != nil {
-		return err
-	}
-	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
-		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{issuer}, HashKey: d.keys.Hash("machine", ""), Rand: d.cfg.Rand, Now: d.cfg.Now})
+func (d *deployment) connectMachines() (err error) {
+	keys := &machineKeys{authority: d.trust, keys: d.keys, rand: d.cfg.Rand, store: d.store, now: d.cfg.Now}
+	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Read: reads[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
+		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Rand: d.cfg.Rand, Now: d.cfg.Now})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
@@ -271,18 +195,10 @@ func (d *deployment) backend() types.Backend {
 	}}
 }
 
-func (d *deployment) connectOAuth(issuer *sshca.Issuer) error {
-	signer, err := d.keys.Signer(protocol.Token)
-	if err != nil {
-		return err
-	}
-	tokens, err := token.New(d.cfg.Rand, signer)
-	if err != nil {
-		return err
-	}
+func (d *deployment) connectOAuth() error {
 	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: d.credentials, Directory: d.directory})
 	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory,
-		People: d.sessions, Clients: d.credentials, Tokens: tokens, Issuer: issuer})
+		People: d.sessions, Clients: d.credentials, Tokens: d.trust.tokens, Issuer: d.trust, Longest: d.cfg.longest()})
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/guid"
+	"sallyport/internal/keyring"
 	"sallyport/internal/keystore"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -29,8 +30,6 @@ import (
 const (
 	storeFile = "store.db"
 	keysDir   = "keys"
-	// factManifest is the store's name of the signed manifest.
-	factManifest = "manifest"
 	// tlsRootLife is how long the deployment's own TLS root lives.
 	tlsRootLife = 10 * 365 * 24 * time.Hour
 	writerName  = "server-1"
@@ -181,7 +180,14 @@ func bootstrap(ctx context.Context, cfg InitConfig, st *store.Store, keys *keyst
 		if d.Address, err = address(cfg.URL, signed); err != nil {
 			return err
 		}
-		return t.SetFact(factManifest, signed)
+		if err := t.PutManifest(signed); err != nil {
+			return err
+		}
+		m, err := signed.Open(signed.Envelope.KeyID)
+		if err != nil {
+			return err
+		}
+		return t.PutKeyring(keyring.Of(m, 0)) // no certificate has been signed yet
 	})
 	return d, err
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"sallyport/internal/httpd/operations"
-	"sallyport/internal/machine/protocol"
 	"sallyport/internal/store"
 )
 
@@ -42,14 +41,18 @@ func (d *deployment) ready(ctx context.Context) map[string]string {
 	if d.lag.now(now) > maxLag {
 		fail("indexes", "the indexes are behind the store", nil)
 	}
-	for _, p := range []protocol.Purpose{protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit} {
+	if err := d.trust.ready(); err != nil {
+		fail("keys", "a key is not open", err)
+	}
+	for _, p := range authorities() {
 		if key, err := d.keys.Signer(p); err != nil {
-			fail("keys", "a key is not open", err)
+			continue // said above
 		} else if err := reachable(key); err != nil {
 			fail("keys", "the process that holds the "+string(p)+" key does not answer", err)
 		}
 	}
-	if floor := d.manifest.IssuedAt; now.Add(maxBackwards).Before(floor) || now.Add(maxBackwards).Before(newest) {
+	_, manifest := d.trust.Manifest()
+	if floor := manifest.IssuedAt; now.Add(maxBackwards).Before(floor) || now.Add(maxBackwards).Before(newest) {
 		fail("clock", "the clock is behind what this deployment has recorded", nil)
 	}
 	return state

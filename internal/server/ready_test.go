@@ -128,7 +128,7 @@ func front(t *testing.T, d *deployment) (full, plain string) {
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	full, err = address(s.URL, d.signed)
+	full, err = address(s.URL, d.trust.now().signed)
 	if err != nil {
 		t.Fatal(err)
 	}

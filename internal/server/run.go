@@ -25,7 +25,6 @@ import (
 	"sallyport/internal/httpd/operations"
 	httpsignin "sallyport/internal/httpd/signin"
 	"sallyport/internal/keystore"
-	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/route"
@@ -90,6 +89,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.sweep(ctx) })
 	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.tellRepeats(ctx) })
+	tasks.Go(func() error { return d.trust.run(ctx, d.store.Moved) })
 	tasks.Go(func() error { return d.serveMetrics(ctx) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })
@@ -173,7 +173,7 @@ func (l *leaf) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // doors mounts every handler on its row.
 func (d *deployment) doors() (http.Handler, error) {
 	mux := httpd.NewMux()
-	httpoauth.New(httpoauth.Config{OAuth: d.oauth, Passwords: d.sessions, Manifest: d, URL: d.manifest.URL}).Mount(mux)
+	httpoauth.New(httpoauth.Config{OAuth: d.oauth, Passwords: d.sessions, Manifest: d.trust, URL: d.manifest.URL}).Mount(mux)
 	pages, err := httpsignin.New(httpsignin.Config{OAuth: d.oauth, SignIn: d.sessions, Rand: d.cfg.Rand})
 	if err != nil {
 		return nil, err
@@ -189,6 +189,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(),
+		Keys:          d.trust,
 		Audit:         auditor{d}, Tenant: d.directory.Tenant}).Mount(mux)
 	proxies, err := d.cfg.Abuse.proxies()
 	if err != nil {
@@ -218,11 +219,6 @@ func (d *deployment) Machine(_ context.Context, thumbprint string) (audit.By, er
 			WithRemedy("Join it again with a new join token.")
 	}
 	return audit.By{Principal: m.ID, Type: audit.Machine, Name: m.ResourceID.String()}, nil
-}
-
-// SignedManifest returns the manifest that this server was opened with.
-func (d *deployment) SignedManifest(context.Context) (protocol.SignedManifest, error) {
-	return d.signed, nil
 }
 
 // sweep removes what has expired.

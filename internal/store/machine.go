@@ -69,7 +69,8 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 
 // DropMachine removes a machine record, its tokens and its event ids.
 func (t *Tx) DropMachine(id string) error {
-	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`} {
+	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`,
+		`DELETE FROM machine_manifest WHERE machine_id = $1`} {
 		if _, err := t.exec(q, id); err != nil {
 			return err
 		}

@@ -93,6 +93,8 @@ func certificate(in Input) (string, string) {
 		return "other-machine", fmt.Sprintf("Sallyport: the certificate was made for another machine (%s). Get one for this machine: sally ssh vm", c.Machine)
 	case in.Now.After(c.ValidBefore):
 		return "expired", fmt.Sprintf("Sallyport: the certificate expired at %s. %s", c.ValidBefore.UTC().Format(time.RFC3339), again)
+	case in.State.Trusted != nil && !in.State.Trusted(c.Authority):
+		return "authority-withdrawn", "Sallyport: the key that signed this certificate was replaced and is trusted no more. " + again
 	case in.State.Revoked != nil && in.State.Revoked(c.Serial):
 		return "revoked", fmt.Sprintf("Sallyport: the certificate with serial %s was revoked. %s", c.Serial, again)
 	case c.IssuedAt.Before(in.Person.NotBefore):

@@ -51,7 +51,10 @@ type State struct {
 	UserStale    time.Duration
 	AdminStale   time.Duration
 	Revoked      func(serial string) bool // nil: none
-	Drift        string                   // what weakens sshd's, PAM's or sudo's configuration; "" for nothing
+	// Trusted says whether a user CA, as "SHA256:...", is trusted at this moment;
+	// nil: all that certificates were accepted from are.
+	Trusted func(authority string) bool
+	Drift   string // what weakens sshd's, PAM's or sudo's configuration; "" for nothing
 }
 
 // Clock is what is known of time without trusting the wall clock alone.
@@ -73,6 +76,7 @@ type Connection struct {
 type Certificate struct {
 	KeyID       string
 	Serial      string // decimal
+	Authority   string // who signed it, as "SHA256:..."
 	ObjectID    string // object-id@sallyport
 	Tenant      string // tenant@sallyport
 	Machine     string // machine@sallyport: the one machine that may accept it; "" for any

@@ -15,7 +15,11 @@ func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (contr
 	case control.OpStatus:
 		return control.Answer{Status: s.Status()}, nil
 	case control.OpManifest:
-		return control.Answer{}, s.Manifest(*r.Manifest)
+		if err := s.Manifest(*r.Manifest); err != nil {
+			return control.Answer{}, err
+		}
+		s.awaitManifest(ctx)
+		return control.Answer{}, nil
 	case control.OpSnapshot:
 		return control.Answer{}, s.Snapshot(*r.Snapshot)
 	case control.OpEvents:
@@ -34,6 +38,31 @@ func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (contr
 		return control.Answer{Text: to}, err
 	}
 	return control.Answer{}, fault.New(fault.Invalid, "ControlRequestInvalid", "the request does not exist")
+}
+
+// manifestWait is how long a delivery waits until the manifest is in force. A
+// machine that needs longer says so with a later poll.
+const manifestWait = 10 * time.Second
+
+// awaitManifest returns when the worker has put the held manifest into force, so
+// that the next poll acknowledges it. Without a snapshot there is nothing to do
+// before one comes.
+func (s *Service) awaitManifest(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, manifestWait)
+	defer cancel()
+	for {
+		s.mu.RLock()
+		v, r, worked := s.view, s.reached, s.worked
+		s.mu.RUnlock()
+		if v.doc == nil || r.manifest == [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion} {
+			return
+		}
+		select {
+		case <-worked:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // takeEvents waits until there are events or the status is another than the
@@ -65,7 +94,7 @@ func (s *Service) Status() *control.Status {
 	v, r, host := s.view, s.reached, s.host
 	s.mu.RUnlock()
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
-		Version: v.held.Version, Epoch: v.held.Epoch, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
+		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
 		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.

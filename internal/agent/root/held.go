@@ -1,11 +1,13 @@
 package root
 
 import (
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -23,21 +25,25 @@ import (
 // held is what survives a restart: the counters that never go back, and the
 // snapshot that they belong to, in one file so that they cannot part.
 type held struct {
-	ManifestEpoch   int64              `json:"manifestEpoch"`
-	ManifestVersion int64              `json:"manifestVersion"`
-	Epoch           int64              `json:"epoch"`
-	Version         int64              `json:"version"`
-	Signed          time.Time          `json:"signed"`  // highest signed time seen
-	BootID          string             `json:"bootId"`  // of the boot in which the snapshot came
-	Elapsed         time.Duration      `json:"elapsed"` // of the boot clock, then
-	Endings         []ending           `json:"endings,omitempty"`
-	Snapshot        *protocol.Envelope `json:"snapshot,omitempty"`
+	ManifestEpoch   int64         `json:"manifestEpoch"`
+	ManifestVersion int64         `json:"manifestVersion"`
+	Epoch           int64         `json:"epoch"`
+	Version         int64         `json:"version"`
+	Signed          time.Time     `json:"signed"`  // highest signed time seen
+	BootID          string        `json:"bootId"`  // of the boot in which the snapshot came
+	Elapsed         time.Duration `json:"elapsed"` // of the boot clock, then
+	Endings         []ending      `json:"endings,omitempty"`
+	// Withdrawn are keys that any manifest called compromised. They stay so, also
+	// when a restored server has forgotten it.
+	Withdrawn []string           `json:"withdrawn,omitempty"`
+	Snapshot  *protocol.Envelope `json:"snapshot,omitempty"`
 }
 
 // ending is something that a snapshot ends, until it has been ended.
 type ending struct {
 	UID      uint32 `json:"uid"`
-	Elevated bool   `json:"elevated"` // only what runs as somebody else
+	All      bool   `json:"all,omitempty"` // of every person of ours
+	Elevated bool   `json:"elevated"`      // only what runs as somebody else
 	Message  string `json:"message"`
 }
 
@@ -88,8 +94,21 @@ func (s *Service) restore() (view, error) {
 // trust takes over a verified manifest.
 func (v *view) trust(signed protocol.SignedManifest, m protocol.Manifest) {
 	v.signed, v.manifest = signed, m
-	v.userCAs, v.hostCAs = sshKeys(m, protocol.UserCA), sshKeys(m, protocol.HostCA)
+	for _, k := range m.Keys {
+		if k.Purpose == protocol.Compromised && !slices.Contains(v.held.Withdrawn, k.ID) {
+			v.held.Withdrawn = append(slices.Clone(v.held.Withdrawn), k.ID)
+		}
+	}
+	v.userCAs, v.hostCAs = sshKeys(v.keys(protocol.UserCA)), sshKeys(v.keys(protocol.HostCA))
 	v.held.ManifestEpoch, v.held.ManifestVersion = m.Epoch, m.Version
+}
+
+// keys returns the trusted keys of one purpose.
+func (v view) keys(p protocol.Purpose) []crypto.PublicKey {
+	return slices.DeleteFunc(v.manifest.For(p), func(k crypto.PublicKey) bool {
+		id, err := protocol.Thumbprint(k)
+		return err != nil || slices.Contains(v.held.Withdrawn, id)
+	})
 }
 
 // with returns the view with a verified snapshot.
@@ -136,7 +155,7 @@ func refused(format string, args ...any) error {
 
 // verify checks signature and binding: this tenant, this machine, this key.
 func (s *Service) verify(e protocol.Envelope, v view) (protocol.SnapshotDocument, error) {
-	doc, err := protocol.OpenSnapshot(e, v.manifest.For(protocol.Snapshot))
+	doc, err := protocol.OpenSnapshot(e, v.keys(protocol.Snapshot))
 	if err != nil {
 		return doc, fault.Wrap(err, fault.Forbidden, "DocumentRefused", "the snapshot is refused: %v", err)
 	}
@@ -169,7 +188,9 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 	if err := pin.SaveManifest(s.cfg.Root, m); err != nil {
 		return err
 	}
+	old := v
 	v.trust(m, manifest)
+	v.held.Endings = append(slices.Clone(v.held.Endings), withdrawn(old, v)...)
 	if v.held.Snapshot != nil {
 		if _, err := s.verify(*v.held.Snapshot, v); err != nil {
 			s.cfg.Log("the held snapshot's key is not trusted any more; nobody is let in until the next one")
@@ -180,6 +201,18 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 		return err
 	}
 	s.replace(v)
+	s.judgeHost(v)
+	return nil
+}
+
+// withdrawn ends every session of ours when a key that opened them may be in
+// other hands: a thief's processes cannot be told from their victim's.
+func withdrawn(old, next view) []ending {
+	for _, ca := range old.manifest.Keys {
+		if ca.Purpose == protocol.UserCA && !slices.Contains(old.held.Withdrawn, ca.ID) && slices.Contains(next.held.Withdrawn, ca.ID) {
+			return []ending{{All: true, Message: "Sallyport: the key that your certificate was signed with was withdrawn, so every session is ended. Connect again; your sign-in is still good."}}
+		}
+	}
 	return nil
 }
 

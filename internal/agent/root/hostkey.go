@@ -136,9 +136,21 @@ func (s *Service) readHost() hostState {
 	return hostState{validAfter: time.Unix(int64(cert.ValidAfter), 0), validBefore: time.Unix(int64(cert.ValidBefore), 0)}
 }
 
+// judgeHost looks at the host certificate in place when trust has changed. One of
+// a CA that is gone stays in place until its successor comes, which is due now.
+func (s *Service) judgeHost(v view) {
+	b, err := durable.Read(s.at(sshd.HostCertificatePath), s.cfg.Owner, 64<<10)
+	if err == nil {
+		_, err = s.checkHost(string(b), v)
+	}
+	s.mu.Lock()
+	s.host.foreign = err != nil
+	s.mu.Unlock()
+}
+
 // renew is when the certificate is due: at half of its life.
 func (h hostState) renew() time.Time {
-	if h.validBefore.IsZero() {
+	if h.validBefore.IsZero() || h.foreign {
 		return time.Time{}
 	}
 	return h.validAfter.Add(h.validBefore.Sub(h.validAfter) / 2)

@@ -3,8 +3,11 @@ package root
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/agent/grants"
 	"sallyport/internal/agent/shim"
@@ -117,7 +120,10 @@ func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	}
 	in.State = grants.State{Held: true, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
 		UserStale: time.Duration(v.doc.UserStale) * time.Second, AdminStale: time.Duration(v.doc.AdminStale) * time.Second,
-		Revoked: func(serial string) bool { return v.revoked[serial] }, Drift: drift}
+		Revoked: func(serial string) bool { return v.revoked[serial] }, Drift: drift,
+		Trusted: func(authority string) bool {
+			return slices.ContainsFunc(v.userCAs, func(ca ssh.PublicKey) bool { return ssh.FingerprintSHA256(ca) == authority })
+		}}
 	in.Clock = s.clock(v, in.Now)
 	in.Person, in.Local = v.people[r.User], v.local[r.User]
 	if owner, ok := s.names.Owner(r.User); ok {

@@ -194,7 +194,7 @@ func (s *Service) certificate(v view, r shim.PrincipalsRequest, objectID string)
 		return none, err
 	}
 	return grants.Certificate{
-		KeyID: cert.KeyId, Serial: r.Serial, ObjectID: cert.Extensions[extObjectID], Tenant: cert.Extensions[extTenant], Machine: cert.Extensions[extMachine],
+		KeyID: cert.KeyId, Serial: r.Serial, Authority: ssh.FingerprintSHA256(cert.SignatureKey), ObjectID: cert.Extensions[extObjectID], Tenant: cert.Extensions[extTenant], Machine: cert.Extensions[extMachine],
 		Principals: cert.ValidPrincipals, Factors: factors(cert.Extensions[extFactors]),
 		IssuedAt: issued, ValidBefore: time.Unix(int64(min(cert.ValidBefore, 1<<62)), 0),
 	}, nil

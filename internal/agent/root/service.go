@@ -2,6 +2,7 @@ package root
 
 import (
 	"context"
+	"crypto"
 	"io"
 	"path/filepath"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/guid"
-	"sallyport/internal/machine/protocol"
 )
 
 // Places of this part, below Config.Root.
@@ -103,6 +103,7 @@ type Service struct {
 	reached reached
 	host    hostState
 	wake    chan struct{} // the worker's
+	worked  chan struct{} // closed and replaced when the worker has brought something about
 }
 
 // reached is what the worker has brought about.
@@ -113,17 +114,19 @@ type reached struct {
 	message     string
 	wired       bool
 	drift       string
+	manifest    [2]int64 // epoch and version of the manifest that is in force, sshd included
 }
 
 // hostState is the host certificate that is in place.
 type hostState struct {
 	validAfter, validBefore time.Time
 	fresh                   bool // sshd has not read it yet
+	foreign                 bool // its CA is not trusted any more: due at once
 }
 
 // New opens the kept state. What cannot be verified is not used.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), worked: make(chan struct{})}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}
@@ -161,10 +164,10 @@ func (s *Service) now() view {
 
 func (s *Service) guid() (string, error) { return guid.New(s.cfg.Rand) }
 
-// sshKeys parses the manifest's keys of one purpose as SSH keys.
-func sshKeys(m protocol.Manifest, p protocol.Purpose) []ssh.PublicKey {
+// sshKeys turns keys into SSH's form.
+func sshKeys(list []crypto.PublicKey) []ssh.PublicKey {
 	var keys []ssh.PublicKey
-	for _, k := range m.For(p) {
+	for _, k := range list {
 		if key, err := ssh.NewPublicKey(k); err == nil {
 			keys = append(keys, key)
 		}

@@ -51,7 +51,9 @@ type attempt struct {
 // else is brought up to date.
 func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	v := s.now()
+	s.endWithdrawn(ctx, v)
 	if v.doc == nil {
+		s.applied(v, s.cfg.Wiring.Wired())
 		return last
 	}
 	s.endSessions(ctx, v)
@@ -64,6 +66,7 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 		s.cfg.Log("administrator account: %v", adminErr)
 	}
 	last = s.wire(ctx, v, last)
+	s.applied(v, last.err != nil && s.cfg.Wiring.Wired())
 	if last.err == nil {
 		last.err = nssErr
 	}
@@ -83,10 +86,23 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	if last.err != nil && r.wired {
 		r.drift = fault.As(last.err).Text
 	}
+	r.manifest = s.reached.manifest
 	s.reached = r
 	s.mu.Unlock()
 	s.events.poke()
 	return last
+}
+
+// applied notes that the view's manifest is in force, unless sshd still has an
+// older one.
+func (s *Service) applied(v view, older bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !older {
+		s.reached.manifest = [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion}
+	}
+	close(s.worked)
+	s.worked = make(chan struct{})
 }
 
 // wire puts the configuration in or takes it out. An attempt that failed is
@@ -189,6 +205,9 @@ func (s *Service) writeNSS(v view, last *attempt) error {
 func (s *Service) endSessions(ctx context.Context, v view) {
 	failed := false
 	for _, e := range v.held.Endings {
+		if e.All {
+			continue // endWithdrawn's
+		}
 		end := s.cfg.Ender.End
 		if e.Elevated {
 			end = s.cfg.Ender.EndElevated
@@ -208,8 +227,30 @@ func (s *Service) endSessions(ctx context.Context, v view) {
 			s.ended(ctx, uid, "Sallyport: your access to this machine ended.", s.cfg.Ender.End)
 		}
 	}
-	if !failed && len(v.held.Endings) > 0 {
-		s.forgetEndings(v.held.Endings)
+	if own := slices.DeleteFunc(slices.Clone(v.held.Endings), func(e ending) bool { return e.All }); !failed && len(own) > 0 {
+		s.forgetEndings(own)
+	}
+}
+
+// endWithdrawn ends everything of ours after a user CA was withdrawn. It needs no
+// snapshot: the snapshot's key may have gone with it.
+func (s *Service) endWithdrawn(ctx context.Context, v view) {
+	for _, e := range v.held.Endings {
+		if !e.All {
+			continue
+		}
+		present, err := s.cfg.Ender.Present(shim.IDMin, shim.UIDMax)
+		if err != nil {
+			s.cfg.Log("sessions cannot be listed: %v", err)
+			continue
+		}
+		failed := false
+		for _, uid := range present {
+			failed = s.ended(ctx, uid, e.Message, s.cfg.Ender.End) || failed
+		}
+		if !failed {
+			s.forgetEndings([]ending{e})
+		}
 	}
 }
 

@@ -147,16 +147,23 @@ func (w *Wiring) switchOver(ctx context.Context, want Wanted, files []file, j jo
 	for _, e := range j.Files {
 		entries[e.Path] = e
 	}
+	// sshd opens TrustedUserCAKeys anew for every login (sshd_config(5)), so that a
+	// rotation of the CA needs no signal, during which sshd would not listen.
+	reread := j.Prior != installed
 	for _, f := range files {
 		if now, err := w.text(f.Path); err == nil && now == f.Content {
 			continue
 		}
+		reread = reread || f.Path != userCAPath
 		if err := w.write(entries[f.Path], f.Content); err != nil {
 			return err
 		}
 	}
 	if err := w.Check(ctx, want); err != nil {
 		return err
+	}
+	if !reread {
+		return nil
 	}
 	if err := w.step("reload"); err != nil {
 		return err

@@ -27,6 +27,7 @@ type Config struct {
 	Agents        types.Agents
 	Machines      Wants
 	Access        Access
+	Keys          Keys
 	Audit         Auditor
 	Tenant        func() directory.Tenant
 }
@@ -54,6 +55,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountAccess(m)
 	h.mountAudit(m)
 	h.mountWho(m)
+	h.mountKeys(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,

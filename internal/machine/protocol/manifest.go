@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,6 +25,12 @@ const (
 	Token    Purpose = "token"    // signs JWTs
 	Snapshot Purpose = "snapshot" // signs grants snapshots
 	Audit    Purpose = "audit"    // signs audit heads
+
+	// Compromised lists a key that was withdrawn because others may hold it: it is
+	// good for nothing, and a machine that trusted it for users ends what it opened.
+	// It is a purpose, and not a field, so that readers of the first protocol
+	// version refuse the key too.
+	Compromised Purpose = "compromised"
 )
 
 // Key is one listed public key.
@@ -103,11 +110,12 @@ func (m Manifest) check() error {
 	return nil
 }
 
-// For returns the parsed keys of one purpose, newest first as listed.
+// For returns the parsed keys of one purpose, newest first as listed. A key that
+// is listed as compromised is none, whatever else it is listed as.
 func (m Manifest) For(p Purpose) []crypto.PublicKey {
 	var keys []crypto.PublicKey
 	for _, k := range m.Keys {
-		if k.Purpose != p {
+		if k.Purpose != p || m.Withdrawn(k.ID) {
 			continue
 		}
 		if pub, err := k.PublicKey(); err == nil {
@@ -115,6 +123,16 @@ func (m Manifest) For(p Purpose) []crypto.PublicKey {
 		}
 	}
 	return keys
+}
+
+// Withdrawn reports whether a key is listed as compromised.
+func (m Manifest) Withdrawn(id string) bool {
+	return slices.ContainsFunc(m.Keys, func(k Key) bool { return k.Purpose == Compromised && k.ID == id })
+}
+
+// Lists reports whether a key is listed for a purpose and trusted.
+func (m Manifest) Lists(p Purpose, id string) bool {
+	return !m.Withdrawn(id) && slices.ContainsFunc(m.Keys, func(k Key) bool { return k.Purpose == p && k.ID == id })
 }
 
 // Newer reports whether m may replace old: same tenant, and a higher (epoch,

@@ -3,8 +3,9 @@ package protocol
 import "time"
 
 // Capability is the version of this protocol that the build speaks. One number
-// with a history: 1 = join, snapshot poll, report, host certificate (2026-11).
-const Capability = 1
+// with a history: 1 = join, snapshot poll, report, host certificate (2026-11);
+// 2 = a poll says which manifest is in force on the machine.
+const Capability = 2
 
 // JoinRequest is POST /machine/v1/join. TLS carries the machine's key; the body
 // proves the right to become the machine.
@@ -31,8 +32,14 @@ type PollRequest struct {
 	Epoch      int64     `json:"epoch"`    // held
 	Version    int64     `json:"version"`  // held; an answer acknowledges nothing, a poll does
 	IssuedAt   time.Time `json:"issuedAt"` // of the held snapshot; the same version is signed anew as it ages
-	Manifest   int64     `json:"manifest"`
-	WaitMillis int64     `json:"waitMillis"` // at most 60,000
+	Manifest   int64     `json:"manifest"` // version held
+	// From capability 2 on: the epoch of the manifest held, and the manifest whose
+	// keys are in force, sshd included. That one is acknowledged.
+	ManifestEpoch   int64 `json:"manifestEpoch,omitempty"`
+	AppliedEpoch    int64 `json:"appliedEpoch,omitempty"`
+	AppliedManifest int64 `json:"appliedManifest,omitempty"`
+
+	WaitMillis int64 `json:"waitMillis"` // at most 60,000
 }
 
 // Backdate is how long before its issue a user certificate begins to be valid,

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -61,8 +62,13 @@ func (c Claims) Issued() time.Time { return time.UnixMicro(c.IssuedMicros).UTC()
 // Keys mints with one key and verifies with that key and those that are still
 // trusted. It is safe for concurrent use when its randomness is.
 type Keys struct {
-	rand   io.Reader
-	signer crypto.Signer
+	rand io.Reader
+	now  atomic.Pointer[turn]
+}
+
+// turn is one state of the keys, between two rotations.
+type turn struct {
+	signer crypto.Signer // nil: nothing is minted
 	head   string
 	trust  map[string]*rsa.PublicKey
 	set    KeySet
@@ -86,32 +92,48 @@ type Key struct {
 // New takes the signing key and further public keys that stay trusted during a
 // rotation.
 func New(rand io.Reader, signer crypto.Signer, also ...crypto.PublicKey) (*Keys, error) {
-	k := &Keys{rand: rand, signer: signer, trust: map[string]*rsa.PublicKey{}}
-	for _, pub := range append([]crypto.PublicKey{signer.Public()}, also...) {
+	k := &Keys{rand: rand}
+	return k, k.Turn(signer, also...)
+}
+
+// Turn replaces all keys at once. Without a signer nothing is minted until the
+// next turn; what the other keys have signed goes on being accepted.
+func (k *Keys) Turn(signer crypto.Signer, also ...crypto.PublicKey) error {
+	t := &turn{signer: signer, trust: map[string]*rsa.PublicKey{}}
+	if signer != nil {
+		also = append([]crypto.PublicKey{signer.Public()}, also...)
+	}
+	for _, pub := range also {
 		r, ok := pub.(*rsa.PublicKey)
 		if !ok || r.N.BitLen() < 2048 {
-			return nil, fmt.Errorf("token: a %T cannot sign RS256", pub)
+			return fmt.Errorf("token: a %T cannot sign RS256", pub)
 		}
 		id, err := protocol.Thumbprint(r)
 		if err != nil {
-			return nil, fmt.Errorf("token: %w", err)
+			return fmt.Errorf("token: %w", err)
 		}
-		k.trust[id] = r
-		k.set.Keys = append(k.set.Keys, Key{
+		if t.trust[id] != nil {
+			continue
+		}
+		t.trust[id] = r
+		t.set.Keys = append(t.set.Keys, Key{
 			Type: "RSA", Use: "sig", Algorithm: "RS256", ID: id,
 			Modulus: encode(r.N.Bytes()), Exponent: encode(big.NewInt(int64(r.E)).Bytes()),
 		})
 	}
-	header, err := json.Marshal(map[string]string{"typ": "JWT", "alg": "RS256", "kid": k.set.Keys[0].ID})
-	if err != nil {
-		return nil, fmt.Errorf("token: %w", err)
+	if signer != nil {
+		header, err := json.Marshal(map[string]string{"typ": "JWT", "alg": "RS256", "kid": t.set.Keys[0].ID})
+		if err != nil {
+			return fmt.Errorf("token: %w", err)
+		}
+		t.head = encode(header)
 	}
-	k.head = encode(header)
-	return k, nil
+	k.now.Store(t)
+	return nil
 }
 
 // Set returns the public keys.
-func (k *Keys) Set() KeySet { return k.set }
+func (k *Keys) Set() KeySet { return k.now.Load().set }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
@@ -121,9 +143,13 @@ func (k *Keys) Mint(c Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}
-	text := k.head + "." + encode(payload)
+	t := k.now.Load()
+	if t.signer == nil {
+		return "", errors.New("token: no key is in use")
+	}
+	text := t.head + "." + encode(payload)
 	sum := sha256.Sum256([]byte(text))
-	sig, err := k.signer.Sign(k.rand, sum[:], crypto.SHA256)
+	sig, err := t.signer.Sign(k.rand, sum[:], crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("token: sign: %w", err)
 	}
@@ -152,7 +178,7 @@ func (k *Keys) Verify(text string, want Expect) (Claims, error) {
 		return Claims{}, fmt.Errorf("the token cannot be read: %w", err)
 	}
 	head := sig.Signatures[0].Protected
-	pub, ok := k.trust[head.KeyID]
+	pub, ok := k.now.Load().trust[head.KeyID]
 	if !ok {
 		return Claims{}, errors.New("the token is signed with an unknown key")
 	}

@@ -89,7 +89,7 @@ func TestVerify_CVE_2025_3757_CraftedJWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mac := hmac.New(sha256.New, keys.trust[kid].N.Bytes())
+	mac := hmac.New(sha256.New, keys.now.Load().trust[kid].N.Bytes())
 	hs := header(map[string]any{"alg": "HS256", "typ": "JWT", "kid": kid}) + "." + parts[1]
 	mac.Write([]byte(hs))
 	noKid := header(map[string]any{"alg": "RS256", "typ": "JWT"}) + "." + parts[1]
@@ -122,7 +122,7 @@ func TestVerify_CVE_2025_3757_CraftedJWS(t *testing.T) {
 func sign(t *testing.T, k *Keys, text string) string {
 	t.Helper()
 	sum := sha256.Sum256([]byte(text))
-	sig, err := k.signer.Sign(rand.Reader, sum[:], crypto.SHA256)
+	sig, err := k.now.Load().signer.Sign(rand.Reader, sum[:], crypto.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
