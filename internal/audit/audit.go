@@ -29,6 +29,7 @@ type By struct {
 	Name            string   // UPN, application id, machine resource id or task name, for people
 	Groups          []string // object ids, transitive
 	Client          string   // OAuth client id, empty for machines and tasks
+	Permissions     []string // what the token allows at the surface it is for: delegated ones of the client, or the application's own
 	Address         string   // the caller's IP address; "unknown" behind a forwarder
 	CorrelationID   string   // ours, a GUID, never the client's
 	ClientRequestID string   // the client's own, shown back and logged apart

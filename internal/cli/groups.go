@@ -13,7 +13,7 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("access", "Who gets in where, and why."),
 		group("account", "Subscriptions and the signed-in account."),
 		group("ad", "Users, groups, applications and service principals.",
-			group("user", "Users."), group("app", "Applications."), group("signed-in-user", "The signed-in user."),
+			group("user", "Users."), group("app", "Applications.", group("permission", "What an application may do for people.")), group("signed-in-user", "The signed-in user."),
 			group("group", "Groups.", group("member", "Members of a group.")),
 			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
 		group("audit", "The audit log."),
@@ -53,6 +53,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"ad group show": a.adGroupShow(), "ad group delete": a.adGroupDelete(), "ad group member add": a.memberAdd(),
 		"ad group member remove": a.memberRemove(), "ad group member list": a.memberList(), "ad group member check": a.memberCheck(),
 		"ad app create": a.appCreate(), "ad app show": a.appShow(), "ad app delete": a.appDelete(),
+		"ad app permission grant": a.permissionGrant(), "ad app permission list-grants": a.permissionGrants(),
 		"ad sp show": a.spShow(), "ad sp delete": a.spDelete(), "ad sp create-for-rbac": a.spCreateForRBAC(), "ad sp credential reset": a.credentialReset(),
 		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
 	}

@@ -225,6 +225,10 @@ func directoryVerbs() []verb {
 			columns: columns("DisplayName=displayName", "AppId=appId", "Id=id"),
 		},
 		{
+			path: "ad app permission delete-grant", short: "Take back what an application was granted.", method: http.MethodDelete, surface: client.Graph, url: "/oauth2PermissionGrants/{id}", quiet: true,
+			flags: []flag{{name: "id", required: true, usage: "Id of the grant: sally ad app permission list-grants"}},
+		},
+		{
 			path: "ad sp list", short: "List service principals.", method: http.MethodGet, surface: client.Graph, url: "/servicePrincipals", list: true,
 			flags:   []flag{name, filter, {name: "spn", usage: "Service principal name"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
 			query:   []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=servicePrincipalNames/any(c:c eq '{spn}')"},

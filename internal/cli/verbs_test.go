@@ -45,6 +45,8 @@ func TestVerbs_Calls(t *testing.T) {
 		{"ad user delete --id al@c", "204 ", "DELETE " + users + "/al@c"},
 		{"ad signed-in-user show", `{}`, "GET /v1.0/me"},
 		{"ad group create --display-name G --mail-nickname g", "201 {}", `POST /v1.0/groups {"displayName":"G","mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
+		{"ad group create --display-name G --mail-nickname g --is-assignable-to-role", "201 {}", `POST /v1.0/groups {"displayName":"G","isAssignableToRole":true,"mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
+		{"ad app permission delete-grant --id G", "204 ", "DELETE /v1.0/oauth2PermissionGrants/G"},
 		{"ad sp list --all", `{"value":[]}`, "GET /v1.0/servicePrincipals"},
 		{"rest --url /subscriptions/{subscriptionId}/x?api-version=1 --method post --body {} --headers A=b", `{}`, "POST /subscriptions/" + subID + "/x?api-version=1 {}"},
 		{"rest -u /v1.0/me", `{}`, "GET /v1.0/me"},

@@ -47,7 +47,7 @@ func newWorldWith(t *testing.T, repeats credential.Repeats) *world {
 	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	w.svc = directory.NewService(directory.Config{
 		Write: storetest.Write[directory.Tx](w.store),
-		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac, Directory: w.dir}, Rand: rand.Reader,
+		Index: w.dir, Authority: rbac.NewDirectoryAuthority(w.rbac, w.dir), Rand: rand.Reader,
 	})
 	var err error
 	w.cred, err = credential.NewService(credential.Config{
@@ -87,7 +87,7 @@ func (w *world) must(err error) {
 }
 
 func (w *world) by(id string) audit.By {
-	return audit.By{Principal: id, Type: audit.User, Groups: w.dir.GroupsOf(id), Address: "192.0.2.1", At: w.now}
+	return audit.By{Principal: id, Type: audit.User, Groups: w.dir.GroupsOf(id), Address: "192.0.2.1", At: w.now, Permissions: []string{directory.AccessAsUser}}
 }
 
 func (w *world) user(name string, must bool) directory.User {

@@ -204,8 +204,8 @@ func (s *Service) mayChangePrincipal(by audit.By, action, id string) error {
 }
 
 // DeleteServicePrincipal removes an identity with its memberships and
-// credentials. Those of the two command lines stay: without them nobody could
-// sign in to put things right.
+// credentials. Those of the two command lines and of the resources stay: without
+// them nobody could sign in to put things right.
 func (s *Service) DeleteServicePrincipal(ctx context.Context, by audit.By, id string) error {
 	id = asciiLower(id)
 	event := success("servicePrincipal.delete", id, nil)
@@ -214,7 +214,8 @@ func (s *Service) DeleteServicePrincipal(ctx context.Context, by audit.By, id st
 		if err != nil || !ok {
 			return orNotFound(err, id)
 		}
-		if p.AppID == SallyCLI || p.AppID == AzureCLI {
+		switch p.AppID {
+		case SallyCLI, AzureCLI, GraphAppID, ARMAppID:
 			return builtIn(Application{DisplayName: p.DisplayName})
 		}
 		if err := tx.DeleteServicePrincipal(id); err != nil {
@@ -242,7 +243,7 @@ func (s *Service) EnableServicePrincipal(ctx context.Context, by audit.By, id st
 		if err != nil || !ok {
 			return orNotFound(err, id)
 		}
-		if p.AppID == SallyCLI && !enabled {
+		if !enabled && (p.AppID == SallyCLI || p.AppID == GraphAppID || p.AppID == ARMAppID) {
 			return builtIn(Application{DisplayName: p.DisplayName})
 		}
 		if p.Enabled && !enabled {

@@ -10,6 +10,7 @@ import (
 type Reader interface {
 	ObjectReader
 	EachObject
+	ConsentReader
 	// MembersOfGroup lists the direct members of a group.
 	MembersOfGroup(groupID string) ([]Member, error)
 	// EachMember calls f for every membership.
@@ -48,6 +49,8 @@ type Index struct {
 	sps    table[ServicePrincipal]
 	spApps map[string]string // application id -> object id of the service principal
 
+	consents consents
+
 	members map[string][]Member        // group -> direct members
 	parents map[string]map[string]bool // member -> groups that hold it directly
 	closure sync.Map                   // principal -> []string, dropped whole on a change of groups
@@ -65,6 +68,7 @@ func (x *Index) reset() {
 	x.users, x.groups, x.apps, x.sps = newTable[User](), newTable[Group](), newTable[Application](), newTable[ServicePrincipal]()
 	x.upns, x.appIDs, x.spApps = map[string]string{}, map[string]string{}, map[string]string{}
 	x.members, x.parents = map[string][]Member{}, map[string]map[string]bool{}
+	x.consents = newConsents()
 }
 
 // Load replaces the whole content by what r holds. On an error the old content
@@ -93,6 +97,7 @@ func (x *Index) Load(r Reader) error {
 			}
 			return err
 		},
+		func() error { return fresh.consents.load(r) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -103,6 +108,7 @@ func (x *Index) Load(r Reader) error {
 	defer x.mu.Unlock()
 	x.tenant, x.users, x.upns, x.groups, x.members, x.parents = fresh.tenant, fresh.users, fresh.upns, fresh.groups, fresh.members, fresh.parents
 	x.apps, x.appIDs, x.sps, x.spApps = fresh.apps, fresh.appIDs, fresh.sps, fresh.spApps
+	x.consents = fresh.consents
 	x.closure.Clear()
 	return nil
 }
@@ -130,7 +136,11 @@ func (x *Index) Refresh(r Reader, kind, key string) error {
 		p, ok, err := r.ServicePrincipalByID(key)
 		return x.apply(err, func() { x.putServicePrincipal(key, p, ok) })
 	}
-	return nil
+	change, err := x.consents.refresh(r, kind, key)
+	if change == nil {
+		return err
+	}
+	return x.apply(err, change)
 }
 
 func (x *Index) apply(err error, change func()) error {

@@ -11,6 +11,8 @@ import (
 	"sallyport/internal/store"
 )
 
+const readUsers = "microsoft.directory/users/standard/read"
+
 func TestRights_WithoutRoleNothingChanges(t *testing.T) {
 	w := newWorld(t)
 	mallory, alice := w.user("mallory"), w.user("alice")
@@ -35,9 +37,9 @@ func TestRights_WithoutRoleNothingChanges(t *testing.T) {
 	w.refused("credential", w.svc.MayManageCredentials(by, app.ID))
 	w.refused("password", w.svc.MayResetPassword(by, alice.ID))
 	w.refused("anonymous", w.svc.MayCreateUser(audit.By{}))
-	w.refused("principal reads", w.svc.MayRead(w.by(sp.ID), alice.ID))
-	w.allowed("person reads", w.svc.MayRead(by, alice.ID))
-	w.allowed("principal reads itself", w.svc.MayRead(w.by(sp.ID), sp.ID))
+	w.refused("principal reads", w.svc.MayRead(w.by(sp.ID), alice.ID, readUsers))
+	w.allowed("person reads", w.svc.MayRead(by, alice.ID, readUsers))
+	w.allowed("principal reads itself", w.svc.MayRead(w.by(sp.ID), sp.ID, readUsers))
 	phone := "+49 1"
 	w.allowed("own telephone", w.svc.UpdateUser(ctx, by, mallory.ID, directory.UserChange{MobilePhone: &phone}))
 	denied := 0

@@ -18,6 +18,7 @@ type Tx interface {
 	UserWriter
 	GroupWriter
 	ApplicationWriter
+	ConsentWriter
 	PutTenant(t Tenant) error
 	Administrators() ([]string, error)
 	// NextPOSIXID gives the next id; an id given once is never given again,
@@ -60,9 +61,19 @@ type ApplicationWriter interface {
 }
 
 // Authority answers who may do what to the directory. rbac implements it.
+//
+// A person acts through a client: May asks for both, the person's directory role
+// and the client's permission. An application acts by its application
+// permissions or by a directory role of its own.
 type Authority interface {
-	// May reports whether by holds a directory action through a directory role.
+	// May reports whether by may do a directory action.
 	May(by audit.By, action string) bool
+	// Client reports whether the client in between may ask for a directory action,
+	// whoever is behind it; for an application it is May.
+	Client(by audit.By, action string) bool
+	// CoversPermission returns nil when by holds everything that an application
+	// permission of Microsoft Graph brings.
+	CoversPermission(by audit.By, value string) error
 	// Covers returns nil when by holds every right that the given principals
 	// hold together, so that acting as them brings him nothing new; otherwise a
 	// fault.Forbidden that names what is missing.
@@ -128,6 +139,9 @@ func roleFor(action string) string {
 	if action == actionRoleAssignable {
 		return "Global Administrator"
 	}
+	if action == ActionGrantApplication || action == consentPolicyUpdate {
+		return "Global Administrator"
+	}
 	for _, prefix := range []string{"microsoft.directory/applications/", "microsoft.directory/servicePrincipals/"} {
 		if len(action) > len(prefix) && action[:len(prefix)] == prefix {
 			return "Application Administrator"
@@ -145,17 +159,33 @@ func (s *Service) covers(by audit.By, id string) error {
 	return s.cfg.Authority.Covers(by, append([]string{id}, s.cfg.Index.GroupsOf(id)...))
 }
 
-// MayRead returns nil when by may read the object with the given id; "" stands
-// for any. People read the whole directory, as members of an Entra tenant do;
-// a service principal reads itself, and the rest with a directory role.
-func (s *Service) MayRead(by audit.By, id string) error {
-	switch {
-	case by.Type == audit.User && by.Principal != "":
-		return nil
-	case id != "" && id == by.Principal:
+// MayAsk returns nil when the client that by uses, or the application that by
+// is, may ask for a directory action at all. It is the first question of every
+// request that comes with a token: what a client was not given, it cannot do for
+// anybody.
+func (s *Service) MayAsk(by audit.By, action string) error {
+	if s.cfg.Authority.Client(by, action) {
 		return nil
 	}
-	return s.require(by, "microsoft.directory/users/standard/read")
+	if by.Type != audit.User {
+		return s.require(by, action)
+	}
+	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "insufficient privileges to complete the operation: the client %s was not given a permission that covers %s.", show(by.Client), action).
+		WithRemedy("Sign in with a scope that covers it, such as %s, or have an administrator grant it: sally ad app permission grant.", permissionFor(action))
+}
+
+// MayRead returns nil when by may read the object with the given id, for which
+// action is needed; "" stands for any. People read the whole directory, as
+// members of an Entra tenant do, through a client that may; a service principal
+// reads itself, and the rest with a directory role or a permission.
+func (s *Service) MayRead(by audit.By, id, action string) error {
+	switch {
+	case by.Principal == "":
+		return s.require(by, action)
+	case by.Type != audit.User && id == by.Principal:
+		return nil
+	}
+	return s.MayAsk(by, action)
 }
 
 // MayManageCredentials returns nil when by may add to or remove from the

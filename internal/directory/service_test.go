@@ -34,7 +34,7 @@ func newWorld(t *testing.T) *world {
 	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	w.svc = directory.NewService(directory.Config{
 		Write: storetest.Write[directory.Tx](w.store),
-		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac, Directory: w.dir}, Rand: rand.Reader,
+		Index: w.dir, Authority: rbac.NewDirectoryAuthority(w.rbac, w.dir), Rand: rand.Reader,
 	})
 	w.roles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{
 		Write: storetest.Write[rbac.DirectoryTx](w.store),
@@ -81,7 +81,11 @@ func (w *world) by(id string) audit.By {
 	if _, ok := w.dir.ServicePrincipal(id); ok {
 		kind = audit.ServicePrincipal
 	}
-	return audit.By{Principal: id, Type: kind, Groups: w.dir.GroupsOf(id), At: w.now}
+	by := audit.By{Principal: id, Type: kind, Groups: w.dir.GroupsOf(id), At: w.now, Permissions: []string{directory.AccessAsUser}}
+	if kind == audit.ServicePrincipal {
+		by.Permissions = w.dir.ApplicationPermissions(id)
+	}
+	return by
 }
 
 func (w *world) user(name string, roles ...string) directory.User {

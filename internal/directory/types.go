@@ -4,11 +4,14 @@ import "time"
 
 // Well-known application ids: Azure's where Azure's clients have them built in.
 const (
-	AzureCLI     = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
-	LinuxSignIn  = "ce6ff14a-7fdc-4685-bbe0-f6afdfcfa8e0" // "Azure Linux VM Sign-In"
-	SallyCLI     = "5a11e9c1-0000-4000-8000-5a11e9c11001" // our own public client
-	FirstPOSIXID = 1879048192                             // host-facts: the last free block below 2^31
-	LastPOSIXID  = 2147483599                             // the top of the block is for role groups
+	AzureCLI        = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
+	LinuxSignIn     = "ce6ff14a-7fdc-4685-bbe0-f6afdfcfa8e0" // "Azure Linux VM Sign-In"
+	GraphPowerShell = "14d82eec-204b-4c2f-b7e8-296a70dab67e" // "Microsoft Graph Command Line Tools"
+	GraphAppID      = "00000003-0000-0000-c000-000000000000" // Microsoft Graph
+	ARMAppID        = "797f4846-ba00-4fd7-ba43-dac1f8f63013" // Resource Manager
+	SallyCLI        = "5a11e9c1-0000-4000-8000-5a11e9c11001" // our own public client
+	FirstPOSIXID    = 1879048192                             // host-facts: the last free block below 2^31
+	LastPOSIXID     = 2147483599                             // the top of the block is for role groups
 	// LastMachinePOSIXID leaves 2^24 ids to people and applications: each managed
 	// identity is a new principal with an id of its own, and whoever may write one
 	// machine could use them up by assigning and removing its identity.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sallyport/internal/audit"
@@ -49,7 +50,11 @@ func (s *Service) answerSSH(ctx context.Context, x *exchange, n session) (Answer
 // bearer mints an access token and, for a new sign-in, begins a refresh family.
 func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience string) (Answer, error) {
 	by := n.acting(x.by)
-	text, err := s.cfg.Tokens.Mint(s.accessClaims(x, n, audience))
+	permissions, err := s.permissions(x, n)
+	if err != nil {
+		return Answer{}, s.denied(ctx, by, x.scope, n.grant, err)
+	}
+	text, err := s.cfg.Tokens.Mint(s.accessClaims(x, n, audience, permissions))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -152,17 +157,17 @@ func (s *Service) commonClaims(x *exchange, n session) token.Claims {
 	return c
 }
 
-func (s *Service) accessClaims(x *exchange, n session, audience string) token.Claims {
+func (s *Service) accessClaims(x *exchange, n session, audience string, permissions []string) token.Claims {
 	c := s.commonClaims(x, n)
 	c.Audience, c.AppID, c.AuthorizedParty, c.AppIDACR, c.ID = audience, x.client.AppID, x.client.AppID, x.proof, x.by.CorrelationID
 	if requested, err := parseClaims(x.get("claims")); err == nil {
 		c.Capabilities = requested.capabilities
 	}
 	if n.isApp {
-		c.IDType = "app"
+		c.IDType, c.Roles = "app", permissions
 		return c
 	}
-	c.IDType, c.Scope, c.UPN, c.UniqueName, c.Name = "user", "user_impersonation", n.user.UPN, n.user.UPN, n.user.DisplayName
+	c.IDType, c.Scope, c.UPN, c.UniqueName, c.Name = "user", strings.Join(permissions, " "), n.user.UPN, n.user.UPN, n.user.DisplayName
 	c.Methods = methods(n)
 	return c
 }

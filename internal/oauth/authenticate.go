@@ -2,6 +2,8 @@ package oauth
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"sallyport/internal/audit"
@@ -40,7 +42,29 @@ func (s *Service) Authenticate(bearer string, r Resource, at time.Time) (audit.B
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The access token was withdrawn: the password was changed or the sessions were revoked.").WithRemedy("Sign in again: sally login")
 	}
 	by.Groups = s.cfg.Directory.GroupsOf(c.ObjectID)
+	by.Permissions = s.stillGiven(c, r)
+	if r == ARM && by.Type == audit.User && len(by.Permissions) == 0 {
+		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The consent that this access token rests on was withdrawn.").WithRemedy("Sign in again and consent, or ask an administrator.")
+	}
 	return by, nil
+}
+
+// stillGiven is what a token says that its bearer may do, as far as it is true
+// now: taking a permission back takes effect at once.
+func (s *Service) stillGiven(c token.Claims, r Resource) []string {
+	said, now := c.Roles, []string(nil)
+	if c.IDType == "app" {
+		now = s.cfg.Consents.ApplicationPermissions(c.ObjectID)
+	} else {
+		said, now = strings.Fields(c.Scope), s.cfg.Consents.Consented(c.AppID, c.ObjectID, Scope{Resource: r}.AppID())
+	}
+	var out []string
+	for _, p := range said {
+		if slices.Contains(now, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // Keys is the JSON Web Key Set.

@@ -200,8 +200,8 @@ func (req Authorize) Origin() string {
 
 // Foreign reports whether somebody registered the client in this directory. A
 // signed-in browser answers such a client only when the person says so on a page
-// that names it and where the answer goes: there is no consent to look up, and
-// a link would do otherwise.
+// that names it and where the answer goes, whatever was consented to before: a
+// link would do otherwise.
 func (req Authorize) Foreign() bool { return !req.Client.BuiltIn }
 
 // Need says what a person must do before the request can be answered.
@@ -212,6 +212,7 @@ const (
 	Nothing Need = iota
 	SignIn       // give the password (again)
 	Choose       // confirm which account
+	Agree        // consent to what the client asks for
 )
 
 // Needs judges the request against the sign-in session and the step that was
@@ -226,6 +227,8 @@ func (s *Service) Needs(req Authorize, session *signin.Session, step signin.Step
 		return SignIn
 	case (req.Prompt == "select_account" || req.Foreign()) && step == "":
 		return Choose
+	case step != signin.StepConsent && len(s.Unconsented(req.Client.AppID, session.UserID, req.Scope)) > 0:
+		return Agree
 	}
 	d := s.evaluate(session.UserID, req.Scope, session.SignedInAt, session.Factors, at)
 	if !d.Allowed && d.Missing == conditional.SignInFrequency && step != signin.StepPassword {
@@ -245,6 +248,9 @@ func (s *Service) Grant(ctx context.Context, by audit.By, req Authorize, session
 	by.Principal, by.Type, by.Name, by.Client, by.Session = user.ID, audit.User, user.UPN, req.Client.AppID, session.ID
 	if err := s.policyError(s.evaluate(user.ID, req.Scope, session.SignedInAt, session.Factors, by.At)); err != nil {
 		return "", s.denied(ctx, by, req.Scope, "authorization_code", err)
+	}
+	if missing := s.Unconsented(req.Client.AppID, user.ID, req.Scope); len(missing) > 0 {
+		return "", s.denied(ctx, by, req.Scope, "authorization_code", unconsented(req.Client, req.Scope, missing))
 	}
 	code, err := s.random()
 	if err != nil {
@@ -294,6 +300,11 @@ func RedirectError(err error, by audit.By) url.Values {
 
 // Denied is the answer when a person or prompt=none does not let the request go on.
 func Denied(prompt string, need Need) error {
+	if prompt == "none" && need == Agree {
+		e := refuse("interaction_required", 65001, "The user or administrator has not consented to what the application asks for. Send the request without prompt=none: the page asks for consent.")
+		e.Suberror = "consent_required"
+		return e
+	}
 	if prompt == "none" && need == Choose {
 		return refuse("interaction_required", 65001, "The user has not confirmed the application, or means another account. Send the request without prompt=none.")
 	}

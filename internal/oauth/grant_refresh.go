@@ -56,6 +56,9 @@ func (s *Service) rotate(ctx context.Context, x *exchange, n session, text strin
 	if _, err := s.admit(x, &n); err != nil {
 		return Answer{}, s.denied(ctx, n.acting(x.by), x.scope, n.grant, err)
 	}
+	if _, err := s.permissions(x, n); err != nil { // before the token is spent
+		return Answer{}, s.denied(ctx, n.acting(x.by), x.scope, n.grant, err)
+	}
 	presented := s.cfg.Hash("refresh token", text)
 	successor := token.Format(n.family.ID, s.cfg.Hash("refresh successor", text))
 	by, verdict := n.acting(x.by), token.Unknown

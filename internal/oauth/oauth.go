@@ -69,6 +69,7 @@ type Config struct {
 	Hash          func(label, secret string) []byte
 	Directory     Directory
 	Principals    Principals
+	Consents      Consents
 	People        People
 	Clients       Clients
 	Tokens        *token.Keys

@@ -21,8 +21,8 @@ const (
 
 // Well-known client ids of the resources, which policies name.
 const (
-	armAppID   = "797f4846-ba00-4fd7-ba43-dac1f8f63013"
-	graphAppID = "00000003-0000-0000-c000-000000000000"
+	armAppID   = directory.ARMAppID
+	graphAppID = directory.GraphAppID
 )
 
 // Scope is a parsed scope parameter.
@@ -32,6 +32,10 @@ type Scope struct {
 	Audience string
 	Offline  bool
 	OpenID   bool
+	// Permissions are those that were asked for by name; Default says that all
+	// that were consented to are meant ("/.default").
+	Permissions []string
+	Default     bool
 }
 
 // AppID is the resource's client id, for policies.
@@ -98,7 +102,7 @@ func (s *Service) parseScope(text, client string) (Scope, error) {
 			sc.Offline = true
 			continue
 		}
-		audience := s.audienceOf(w)
+		audience, permission := s.splitScope(w)
 		r := s.classify(audience, client)
 		if r == NoResource {
 			return Scope{}, unknownResource(audience)
@@ -110,6 +114,12 @@ func (s *Service) parseScope(text, client string) (Scope, error) {
 			return Scope{}, refuse("invalid_scope", 28000, "The scope names more than one resource. Ask for one resource at a time.")
 		}
 		sc.Resource, sc.Audience = r, audience
+		if err := sc.ask(client, permission); err != nil {
+			return Scope{}, err
+		}
+	}
+	if sc.Default && len(sc.Permissions) > 0 {
+		return Scope{}, refuse("invalid_scope", 70011, "The scope names permissions beside /.default. Ask for the one or the other.")
 	}
 	if sc.Resource == NoResource {
 		sc.Resource, sc.Audience = Own, client
@@ -124,25 +134,40 @@ func unknownResource(audience string) *Error {
 	return refuse("invalid_resource", 500011, "The resource principal named '%s' was not found in the tenant. Ask for %s.", show(audience), "Resource Manager (URL/arm/.default) or Microsoft Graph")
 }
 
-// audienceOf cuts the permission off a scope.
-func (s *Service) audienceOf(word string) string {
-	if a, ok := strings.CutSuffix(word, "/.default"); ok {
-		return a
+// ask adds one permission of a scope.
+func (sc *Scope) ask(client, permission string) error {
+	if sc.Resource != ARM && sc.Resource != Graph || permission == "" || permission == defaultScope {
+		sc.Default = true
+		return nil
 	}
-	for _, end := range []string{"/user_impersonation"} {
-		if a, ok := strings.CutSuffix(word, end); ok {
-			return a
-		}
+	name, err := sc.named(client, permission)
+	if err == nil && !slices.Contains(sc.Permissions, name) {
+		sc.Permissions = append(sc.Permissions, name)
+	}
+	return err
+}
+
+// defaultScope means all that was consented to.
+const defaultScope = ".default"
+
+// splitScope cuts the permission off a scope: what follows the last slash of the
+// audience. A name without a slash is one of Microsoft Graph's.
+func (s *Service) splitScope(word string) (audience, permission string) {
+	if a, ok := strings.CutSuffix(word, "/"+defaultScope); ok {
+		return a, defaultScope
+	}
+	if a, ok := strings.CutSuffix(word, "/"+directory.UserImpersonation); ok {
+		return a, directory.UserImpersonation
 	}
 	if !strings.Contains(word, "/") { // "User.Read"
-		return "https://graph.microsoft.com"
+		return "https://graph.microsoft.com", word
 	}
 	for _, base := range s.Audiences(Graph) {
 		if rest, ok := strings.CutPrefix(word, strings.TrimSuffix(base, "/")+"/"); ok && !strings.Contains(rest, "/") && strings.Contains(rest, ".") {
-			return base
+			return base, rest
 		}
 	}
-	return word
+	return word, ""
 }
 
 // show bounds foreign text before it is quoted back.

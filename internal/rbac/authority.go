@@ -15,25 +15,86 @@ const ActionAssign = "Microsoft.Authorization/roleAssignments/write"
 // actionAssignDirectory is the same for directory roles.
 const actionAssignDirectory = "microsoft.directory/roleAssignments/allProperties/allTasks"
 
-// Who may give permissions to applications: delegated ones for everybody, and
-// application permissions. The second is the Global Administrator's alone, as
-// Entra holds it for Microsoft Graph.
-const (
-	ActionGrantDelegated   = "microsoft.directory/servicePrincipals/managePermissionGrantsForAll.microsoft-application-admin"
-	ActionGrantApplication = "microsoft.directory/servicePrincipals/managePermissionGrantsForAll.microsoft-company-admin"
-)
-
 // DirectoryAuthority implements directory.Authority on the indexes.
 type DirectoryAuthority struct {
-	Index     *Index
-	Directory *directory.Index
+	index       *Index
+	directory   *directory.Index
+	permissions map[string]*matcher // of Microsoft Graph's permissions, by value
 }
 
-// May reports whether by holds the directory action through a directory role.
-func (d DirectoryAuthority) May(by audit.By, action string) bool { return d.decide(by, action).Allowed }
+// NewDirectoryAuthority joins both indexes.
+func NewDirectoryAuthority(x *Index, dir *directory.Index) DirectoryAuthority {
+	d := DirectoryAuthority{index: x, directory: dir, permissions: map[string]*matcher{}}
+	for _, p := range directory.Permissions(directory.GraphAppID) {
+		m := newMatcher(p.Actions)
+		d.permissions[p.Value] = &m
+	}
+	return d
+}
+
+// May reports whether by may do the directory action: a person by a directory
+// role, through a client that was given a permission for it; an application by
+// a permission of its own or a directory role.
+func (d DirectoryAuthority) May(by audit.By, action string) bool {
+	role := d.decide(by, action).Allowed
+	if by.Type == audit.User {
+		return role && d.given(by, action)
+	}
+	return role || by.Type == audit.ServicePrincipal && d.given(by, action)
+}
+
+// Client reports whether the client that by uses may ask for the action.
+func (d DirectoryAuthority) Client(by audit.By, action string) bool {
+	if by.Type == audit.User {
+		return d.given(by, action)
+	}
+	return d.May(by, action)
+}
+
+// given reports whether one of the permissions that by came with covers the
+// action.
+func (d DirectoryAuthority) given(by audit.By, action string) bool {
+	action = strings.ToLower(action)
+	for _, p := range by.Permissions {
+		if m := d.permissions[p]; m != nil && m.match(action) {
+			return true
+		}
+	}
+	return false
+}
 
 func (d DirectoryAuthority) decide(by audit.By, action string) Decision {
-	return d.Index.Check(Query{Principals: by.Principals(), Scope: scope.Directory(), Action: action})
+	return d.index.Check(Query{Principals: by.Principals(), Scope: scope.Directory(), Action: action})
+}
+
+// sovereign reports whether by could give himself any right in the directory.
+func (d DirectoryAuthority) sovereign(by audit.By) bool {
+	return d.decide(by, actionAssignDirectory).Allowed || by.Type == audit.ServicePrincipal && d.given(by, actionAssignDirectory)
+}
+
+// CoversPermission returns nil when by holds every action of an application
+// permission, by a directory role or, as an application, by permissions of his
+// own.
+func (d DirectoryAuthority) CoversPermission(by audit.By, value string) error {
+	p, ok := directory.PermissionOf(directory.GraphAppID, value)
+	if !ok {
+		return denied("insufficient privileges to complete the operation: '%s' is no permission.", value).WithRemedy("Ask a Global Administrator to do it.")
+	}
+	for _, action := range p.Actions {
+		if !d.holdsPattern(by, strings.ToLower(action)) {
+			return denied("insufficient privileges to complete the operation: the permission %s is more than you hold.", value).WithRemedy("Ask a Global Administrator to do it.")
+		}
+	}
+	return nil
+}
+
+func (d DirectoryAuthority) holdsPattern(by audit.By, pattern string) bool {
+	for _, a := range d.index.Assignments(Filter{Principals: append([]string{}, by.Principals()...), Scope: scope.Directory()}) {
+		if d.index.grantsPattern(a.RoleID, pattern) {
+			return true
+		}
+	}
+	return by.Type == audit.ServicePrincipal && d.given(by, pattern) && d.given(by, strings.ReplaceAll(pattern, "/*/", "/"))
 }
 
 // Covers returns nil when by holds every right that the principals hold: for
@@ -45,17 +106,22 @@ func (d DirectoryAuthority) decide(by audit.By, action string) Decision {
 // Administrator covers everybody: he can give himself any role. Without this
 // check, who may reset passwords or add secrets could become anybody.
 func (d DirectoryAuthority) Covers(by audit.By, principals []string) error {
-	if d.decide(by, actionAssignDirectory).Allowed {
+	if d.sovereign(by) {
 		return nil
 	}
 	for _, id := range principals {
-		if g, ok := d.Directory.Group(id); ok && g.RoleAssignable {
+		for _, p := range d.directory.ApplicationPermissions(id) {
+			if err := d.CoversPermission(by, p); err != nil {
+				return err
+			}
+		}
+		if g, ok := d.directory.Group(id); ok && g.RoleAssignable {
 			return denied("insufficient privileges to complete the operation: the account is in %s, a group that directory roles can be assigned to.", g.DisplayName).
 				WithRemedy("Ask a Global Administrator to do it.")
 		}
 	}
-	mine := d.Index.Assignments(Filter{Principals: append([]string{}, by.Principals()...)})
-	for _, theirs := range d.Index.Assignments(Filter{Principals: append([]string{}, principals...)}) {
+	mine := d.index.Assignments(Filter{Principals: append([]string{}, by.Principals()...)})
+	for _, theirs := range d.index.Assignments(Filter{Principals: append([]string{}, principals...)}) {
 		if d.covered(by, mine, theirs) {
 			continue
 		}
@@ -67,7 +133,7 @@ func (d DirectoryAuthority) Covers(by audit.By, principals []string) error {
 
 func (d DirectoryAuthority) covered(by audit.By, mine []Assignment, theirs Assignment) bool {
 	directoryRole := theirs.Scope == scope.Directory()
-	if !directoryRole && d.Index.Check(Query{Principals: by.Principals(), Scope: theirs.Scope, Action: ActionAssign}).Allowed {
+	if !directoryRole && d.index.Check(Query{Principals: by.Principals(), Scope: theirs.Scope, Action: ActionAssign}).Allowed {
 		return true
 	}
 	for _, m := range mine {
@@ -75,7 +141,7 @@ func (d DirectoryAuthority) covered(by audit.By, mine []Assignment, theirs Assig
 		case (m.Scope == scope.Directory()) != directoryRole:
 		case directoryRole && strings.EqualFold(m.RoleID, theirs.RoleID):
 			return true
-		case !directoryRole && d.Index.below(theirs.Scope, m.Scope) && d.Index.includes(m.RoleID, theirs.RoleID):
+		case !directoryRole && d.index.below(theirs.Scope, m.Scope) && d.index.includes(m.RoleID, theirs.RoleID):
 			return true
 		}
 	}
@@ -85,19 +151,19 @@ func (d DirectoryAuthority) covered(by audit.By, mine []Assignment, theirs Assig
 // MayChangeGroups returns nil when by may write every role assignment that the
 // groups hold: to change who is in such a group is to assign the role. A group
 // that directory roles can be assigned to is the Global Administrator's, whether
-// or not one is assigned now.
+// or not one is assigned now, and then through a client that may assign them.
 func (d DirectoryAuthority) MayChangeGroups(by audit.By, groups []string) error {
 	if d.May(by, actionAssignDirectory) {
 		return nil
 	}
 	const remedy = "Only who may assign roles there, or a Global Administrator, changes this group."
 	for _, id := range groups {
-		if g, ok := d.Directory.Group(id); ok && g.RoleAssignable {
+		if g, ok := d.directory.Group(id); ok && g.RoleAssignable {
 			return denied("insufficient privileges to complete the operation: directory roles can be assigned to the group %s.", g.DisplayName).WithRemedy(remedy)
 		}
 	}
-	for _, a := range d.Index.Assignments(Filter{Principals: append([]string{}, groups...)}) {
-		if a.Scope != scope.Directory() && d.Index.Check(Query{Principals: by.Principals(), Scope: a.Scope, Action: ActionAssign}).Allowed {
+	for _, a := range d.index.Assignments(Filter{Principals: append([]string{}, groups...)}) {
+		if a.Scope != scope.Directory() && (d.sovereign(by) || d.index.Check(Query{Principals: by.Principals(), Scope: a.Scope, Action: ActionAssign}).Allowed) {
 			continue
 		}
 		return denied("insufficient privileges to complete the operation: the group gives its members %s at %s.", d.name(a), a.Scope).WithRemedy(remedy)
@@ -106,7 +172,7 @@ func (d DirectoryAuthority) MayChangeGroups(by audit.By, groups []string) error 
 }
 
 func (d DirectoryAuthority) name(a Assignment) string {
-	if r, ok := d.Index.Definition(a.RoleID); ok {
+	if r, ok := d.index.Definition(a.RoleID); ok {
 		return "the role " + r.Name
 	}
 	return "a role"
@@ -144,6 +210,15 @@ func (x *Index) includes(a, b string) bool {
 		}
 	}
 	return true
+}
+
+// grantsPattern reports whether a role grants everything that a lower-cased
+// pattern of actions matches.
+func (x *Index) grantsPattern(roleID, pattern string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := x.roles[strings.ToLower(roleID)]
+	return r != nil && r.includesPattern(pattern, false)
 }
 
 func (r *role) includesPattern(pattern string, data bool) bool {

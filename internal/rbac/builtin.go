@@ -1,5 +1,7 @@
 package rbac
 
+import "sallyport/internal/directory"
+
 // BuiltIns returns the definitions that exist in every tenant: six resource
 // roles and six directory roles, with the ids, names, texts and permissions of
 // Azure's "built-in roles" reference and Entra's role reference. The caller owns
@@ -68,7 +70,7 @@ func directoryRoles() []Definition {
 			with("users/*", "groups/*", "groups.security/*")...),
 		directoryRole(ApplicationAdministrator, "Application Administrator", "Can create and manage all aspects of app registrations and enterprise apps.",
 			with("applications/*", "servicePrincipals/create", "servicePrincipals/delete", "servicePrincipals/enable", "servicePrincipals/disable", "servicePrincipals/basic/update",
-				"servicePrincipals/credentials/update", "servicePrincipals/owners/update", ActionGrantDelegated[len(d):])...),
+				"servicePrincipals/credentials/update", "servicePrincipals/owners/update", directory.ActionGrantDelegated[len(d):])...),
 		directoryRole(AuthenticationAdministrator, "Authentication Administrator", "Can access to view, set and reset authentication method information for any non-admin user.",
 			with("users/authenticationMethods/*", "users/basic/update", "users/delete", "users/disable", "users/enable", "users/invalidateAllRefreshTokens", "users/password/update",
 				"users/userPrincipalName/update")...),

@@ -18,6 +18,7 @@ import (
 type DirectoryTx interface {
 	StandingTx
 	directory.AdministratorTx
+	AppRoleAssignmentsOf(principalID string) ([]directory.AppRoleAssignment, error)
 	PutRoleAssignment(a Assignment) error
 	DeleteRoleAssignment(id string) (existed bool, err error)
 	Now() time.Time
@@ -35,10 +36,15 @@ type DirectoryRolesConfig struct {
 
 // DirectoryRoles gives and takes directory roles. Only a Global Administrator
 // may.
-type DirectoryRoles struct{ cfg DirectoryRolesConfig }
+type DirectoryRoles struct {
+	cfg       DirectoryRolesConfig
+	authority DirectoryAuthority
+}
 
 // NewDirectoryRoles returns the service.
-func NewDirectoryRoles(cfg DirectoryRolesConfig) *DirectoryRoles { return &DirectoryRoles{cfg: cfg} }
+func NewDirectoryRoles(cfg DirectoryRolesConfig) *DirectoryRoles {
+	return &DirectoryRoles{cfg: cfg, authority: NewDirectoryAuthority(cfg.Index, cfg.Directory)}
+}
 
 // Assignments lists the directory role assignments: all, or those of one
 // principal.
@@ -142,15 +148,32 @@ func (d *DirectoryRoles) Remove(ctx context.Context, by audit.By, id string) err
 // permit refuses who may not change directory roles, and returns the check that
 // the write repeats inside.
 func (d *DirectoryRoles) permit(ctx context.Context, by audit.By, event audit.Event) (func(DirectoryTx) error, error) {
-	authority := DirectoryAuthority{Index: d.cfg.Index, Directory: d.cfg.Directory}
-	if authority.May(by, actionAssignDirectory) {
-		return func(tx DirectoryTx) error {
-			return Stands(tx, by, Query{Action: actionAssignDirectory}, authority.decide(by, actionAssignDirectory))
-		}, nil
+	if d.authority.May(by, actionAssignDirectory) {
+		return func(tx DirectoryTx) error { return d.stands(tx, by) }, nil
 	}
 	event.Outcome = audit.Denied
 	if err := d.cfg.Write(ctx, func(tx DirectoryTx) error { return tx.Audit(by, event) }); err != nil {
 		return nil, err
 	}
 	return nil, denied("insufficient privileges to complete the operation: it changes directory roles.").WithRemedy("Ask a Global Administrator.")
+}
+
+// stands confirms inside a write that by may still change directory roles: by
+// the role that allowed it or, as an application, by its permission.
+func (d *DirectoryRoles) stands(tx DirectoryTx, by audit.By) error {
+	if decision := d.authority.decide(by, actionAssignDirectory); decision.Allowed {
+		return Stands(tx, by, Query{Action: actionAssignDirectory}, decision)
+	}
+	held, err := tx.AppRoleAssignmentsOf(by.Principal)
+	if err != nil {
+		return err
+	}
+	for _, a := range held {
+		for _, p := range directory.Permissions(directory.GraphAppID) {
+			if a.RoleID == p.ApplicationID && d.authority.permissions[p.Value].match(strings.ToLower(actionAssignDirectory)) {
+				return nil
+			}
+		}
+	}
+	return errMeanwhile()
 }

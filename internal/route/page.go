@@ -13,6 +13,7 @@ func pageRows() []Row {
 		{ID: "page.signin.password", Method: "POST", Pattern: "/signin", Door: Public, Surface: Page, Why: person, Limiter: "login"},
 		{ID: "page.signin.account", Method: "POST", Pattern: "/signin/account", Door: Public, Surface: Page, Why: person, Limiter: "login"},
 		{ID: "page.signin.change", Method: "POST", Pattern: "/signin/change", Door: Public, Surface: Page, Why: person, Limiter: "login"},
+		{ID: "page.signin.consent", Method: "POST", Pattern: "/signin/consent", Door: Public, Surface: Page, Why: person, Limiter: "login"},
 		{ID: "page.signout", Method: "POST", Pattern: "/signout", Door: Public, Surface: Page, Why: person, Limiter: "login"},
 		{ID: "page.device", Method: "GET", Pattern: "/device", Door: Public, Surface: Page, Why: person, Limiter: "read"},
 		{ID: "page.device.code", Method: "POST", Pattern: "/device", Door: Public, Surface: Page, Why: person, Limiter: "login"},

@@ -41,6 +41,9 @@ type Row struct {
 	// and Why says why that is right.
 	Action string
 	Why    string
+	// Scope is, on the Graph surface, the directory action that the permissions of
+	// the caller's token must cover, whoever the caller is.
+	Scope string
 	// Limiter names the limiter class: "login", "device", "token",
 	// "read", "write", or "poll" for what waits on purpose.
 	Limiter string

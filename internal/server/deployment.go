@@ -119,6 +119,9 @@ func (d *deployment) connect(ctx context.Context) error {
 	if err := d.openTrust(ctx); err != nil {
 		return err
 	}
+	if err := d.completeDirectory(ctx); err != nil {
+		return err
+	}
 	if err := d.loadIndexes(ctx); err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func (d indexes) refresh(t *store.Tx, c store.Change) error {
 
 func (d *deployment) connectDirectory() error {
 	d.repeats = d.newRepeats()
-	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.DirectoryAuthority{Index: d.roles, Directory: d.directory}, Rand: d.cfg.Rand})
+	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.NewDirectoryAuthority(d.roles, d.directory), Rand: d.cfg.Rand})
 	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
 	var err error
 	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,
@@ -197,7 +200,7 @@ func (d *deployment) backend() types.Backend {
 
 func (d *deployment) connectOAuth() error {
 	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: d.credentials, Directory: d.directory})
-	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory,
+	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory, Consents: d.directory,
 		People: d.sessions, Clients: d.credentials, Tokens: d.trust.tokens, Issuer: d.trust, Longest: d.cfg.longest()})
 	return nil
 }

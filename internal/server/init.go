@@ -141,7 +141,7 @@ func ownFolder(dir string) error {
 func bootstrap(ctx context.Context, cfg InitConfig, st *store.Store, keys *keystore.Store) (Deployment, error) {
 	by := audit.By{Type: audit.Task, Name: "server init", CorrelationID: zeroID, At: cfg.Now()}
 	index := directory.NewIndex()
-	dir := directory.NewService(directory.Config{Index: index, Authority: rbac.DirectoryAuthority{Index: rbac.NewIndex(resource.NewTree()), Directory: index}, Rand: cfg.Rand,
+	dir := directory.NewService(directory.Config{Index: index, Authority: rbac.NewDirectoryAuthority(rbac.NewIndex(resource.NewTree()), index), Rand: cfg.Rand,
 		Write: func(ctx context.Context, f func(directory.Tx) error) error {
 			return st.Write(ctx, func(t *store.Tx) error { return f(t) })
 		}})

@@ -174,7 +174,7 @@ func (l *leaf) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 func (d *deployment) doors() (http.Handler, error) {
 	mux := httpd.NewMux()
 	httpoauth.New(httpoauth.Config{OAuth: d.oauth, Passwords: d.sessions, Manifest: d.trust, URL: d.manifest.URL}).Mount(mux)
-	pages, err := httpsignin.New(httpsignin.Config{OAuth: d.oauth, SignIn: d.sessions, Rand: d.cfg.Rand})
+	pages, err := httpsignin.New(httpsignin.Config{OAuth: d.oauth, SignIn: d.sessions, Consents: d.people, Rand: d.cfg.Rand})
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,8 @@ type Step string
 const (
 	StepPassword Step = "password" // gave the password just now
 	StepAccount  Step = "account"  // chose to go on with the account that is signed in
+	StepConsent  Step = "consent"  // agreed to what the client asks for
+	StepDeclined Step = "declined" // did not
 )
 
 // stepLife is how long a step counts, and how long a page may stay open.
@@ -38,8 +40,17 @@ type Flow struct {
 	Pick   bool   `json:"p"` // offer the account that is signed in
 	// Foreign says that somebody registered the client in this directory, and so
 	// that the page must say where the answer goes.
-	Foreign bool      `json:"f,omitempty"`
-	Ends    time.Time `json:"e"`
+	Foreign bool `json:"f,omitempty"`
+	// Ask is what the client wants to be allowed; nil for pages without consent.
+	Ask  *Ask      `json:"a,omitempty"`
+	Ends time.Time `json:"e"`
+}
+
+// Ask names permissions of a resource that a client has not been given.
+type Ask struct {
+	AppID    string   `json:"c"` // of the client
+	Resource string   `json:"r"` // its application id
+	Values   []string `json:"v"`
 }
 
 // Seal makes the flow's text, good for an hour.
@@ -84,7 +95,7 @@ func (s *Service) Proven(proof, request, session string, at time.Time) (step Ste
 	name, rest, _ := strings.Cut(proof, ".")
 	stamp, mac, _ := strings.Cut(rest, ".")
 	switch Step(name) {
-	case StepPassword, StepAccount:
+	case StepPassword, StepAccount, StepConsent, StepDeclined:
 	default:
 		return "", time.Time{}, false
 	}

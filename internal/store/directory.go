@@ -109,6 +109,9 @@ func (t *Tx) DeleteUser(id string) error {
 	if err := t.forgetMember(id); err != nil {
 		return err
 	}
+	if err := t.forgetConsents(id); err != nil {
+		return err
+	}
 	if _, err := t.exec(`DELETE FROM directory_user WHERE id = $1`, id); err != nil {
 		return err
 	}
@@ -349,6 +352,9 @@ func (t *Tx) DeleteServicePrincipal(id string) error {
 		return err
 	}
 	if err := t.forgetMember(id); err != nil {
+		return err
+	}
+	if err := t.forgetConsents(id); err != nil {
 		return err
 	}
 	if _, err := t.exec(`DELETE FROM service_principal WHERE id = $1`, id); err != nil {

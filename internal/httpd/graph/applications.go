@@ -72,7 +72,7 @@ func secretObject(s credential.Secret) object {
 }
 
 func (h *Handler) listApplications(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	q, err := parseQuery(c, applicationEntity())
@@ -97,7 +97,7 @@ func (h *Handler) listApplications(c *httpd.Call) error {
 }
 
 func (h *Handler) getApplication(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	a, ok := h.index().ApplicationByID(c.Var("id"))
@@ -377,7 +377,7 @@ func (h *Handler) removePassword(c *httpd.Call) error {
 
 // owners lists who may add credentials without a role.
 func (h *Handler) owners(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	a, ok := h.index().ApplicationByID(c.Var("id"))

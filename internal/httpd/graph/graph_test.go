@@ -44,9 +44,13 @@ type world struct {
 }
 
 func (w *world) Bearer(_ context.Context, token string, _ route.Surface, _ time.Time) (audit.By, error) {
-	by := audit.By{Principal: token, Type: audit.User, Groups: w.dir.GroupsOf(token)}
+	token, permissions, limited := strings.Cut(token, "|") // an object id, and with | what its client was given
+	by := audit.By{Principal: token, Type: audit.User, Groups: w.dir.GroupsOf(token), Client: "a-client", Permissions: []string{directory.AccessAsUser}}
 	if _, ok := w.dir.ServicePrincipal(token); ok {
-		by.Type = audit.ServicePrincipal
+		by.Type, by.Permissions = audit.ServicePrincipal, w.dir.ApplicationPermissions(token)
+	}
+	if limited {
+		by.Permissions = strings.Fields(permissions)
 	}
 	return by, nil
 }
@@ -68,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
 	svc := directory.NewService(directory.Config{
 		Write: storetest.Write[directory.Tx](w.store),
-		Index: w.dir, Authority: rbac.DirectoryAuthority{Index: w.rbac, Directory: w.dir}, Rand: rand.Reader,
+		Index: w.dir, Authority: rbac.NewDirectoryAuthority(w.rbac, w.dir), Rand: rand.Reader,
 	})
 	var err error
 	w.cred, err = credential.NewService(credential.Config{
@@ -393,7 +397,7 @@ func TestGraph_BadInputIsAnswered(t *testing.T) {
 	if got := values(w.do(w.admin, "GET", "/v1.0/users", "", 200)); len(got) != 2 {
 		t.Errorf("a refused request created something: %v", got)
 	}
-	if got := values(w.do(w.admin, "GET", "/v1.0/applications", "", 200)); len(got) != 3 {
+	if got := values(w.do(w.admin, "GET", "/v1.0/applications", "", 200)); len(got) != 6 {
 		t.Errorf("a refused request created something: %v", got)
 	}
 	if got := values(w.do(w.admin, "GET", "/v1.0/groups", "", 200)); len(got) != 0 {
@@ -418,18 +422,24 @@ func TestGraph_OwnerCannotChangeOthers(t *testing.T) {
 	}
 }
 
-// As az ad sp create-for-rbac --create-cert goes, and a PATCH that keeps one
-// certificate by its keyId.
-func TestGraph_KeyCredentials(t *testing.T) {
-	w := newWorld(t)
+// certificates makes client certificates of one key, as Graph carries them.
+func (w *world) certificates() func(serial int64) string {
+	w.t.Helper()
 	priv, err := rsa.GenerateKey(rand.Reader, 2048)
 	w.must(err)
-	cert := func(serial int64) string {
+	return func(serial int64) string {
 		c := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: w.now, NotAfter: w.now.Add(time.Hour)}
 		der, err := x509.CreateCertificate(rand.Reader, c, c, &priv.PublicKey, priv)
 		w.must(err)
 		return base64.StdEncoding.EncodeToString(der)
 	}
+}
+
+// As az ad sp create-for-rbac --create-cert goes, and a PATCH that keeps one
+// certificate by its keyId.
+func TestGraph_KeyCredentials(t *testing.T) {
+	w := newWorld(t)
+	cert := w.certificates()
 	app := w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"ci","keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"`+cert(1)+`","displayName":"CN=ci","startDateTime":"2027-01-15T08:00:00Z"}]}`, 201)
 	id := str(app, "id")
 	keyIDs := func() []string {

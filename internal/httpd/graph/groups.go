@@ -31,7 +31,7 @@ func groupObject(g directory.Group) object {
 }
 
 func (h *Handler) listGroups(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	q, err := parseQuery(c, groupEntity())
@@ -44,7 +44,7 @@ func (h *Handler) listGroups(c *httpd.Call) error {
 }
 
 func (h *Handler) getGroup(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	g, ok := h.index().Group(c.Var("id"))
@@ -115,7 +115,7 @@ func (h *Handler) deleteGroup(c *httpd.Call) error {
 
 func (h *Handler) members(transitive bool) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
-		if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		if err := h.mayRead(c, ""); err != nil {
 			return err
 		}
 		id := c.Var("id")

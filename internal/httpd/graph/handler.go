@@ -3,6 +3,7 @@ package graph
 import (
 	"strings"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/httpd"
@@ -49,17 +50,43 @@ func (h *Handler) Mount(m *httpd.Mux) {
 		"graph.roleDefinitions.list": h.listRoles(definitionEntity(), definitionObject), "graph.roleDefinitions.get": h.showRole(definitionEntity(), definitionObject),
 		"graph.roleAssignments.list": h.listRoleAssignments, "graph.roleAssignments.create": h.createRoleAssignment,
 		"graph.roleAssignments.get": h.getRoleAssignment, "graph.roleAssignments.delete": h.deleteRoleAssignment,
+		"graph.oauth2PermissionGrants.list": h.listGrants(false), "graph.oauth2PermissionGrants.create": h.createGrant, "graph.oauth2PermissionGrants.get": h.getGrant,
+		"graph.oauth2PermissionGrants.update": h.updateGrant, "graph.oauth2PermissionGrants.delete": h.deleteGrant, "graph.servicePrincipals.oauth2PermissionGrants": h.listGrants(true),
+		"graph.servicePrincipals.appRoleAssignments": h.listAppRoles(true), "graph.servicePrincipals.appRoleAssignments.create": h.createAppRole, "graph.servicePrincipals.appRoleAssignments.delete": h.deleteAppRole,
+		"graph.servicePrincipals.appRoleAssignedTo": h.listAppRoles(false), "graph.servicePrincipals.appRoleAssignedTo.create": h.createAppRole, "graph.servicePrincipals.appRoleAssignedTo.delete": h.deleteAppRole,
+		"graph.authorizationPolicy.get": h.getPolicy, "graph.authorizationPolicy.update": h.updatePolicy,
+		"graph.applications.owners.add": h.addOwner, "graph.applications.owners.remove": h.removeOwner,
+		"graph.servicePrincipals.owners.add": h.addOwner, "graph.servicePrincipals.owners.remove": h.removeOwner,
 	} {
-		m.Handle(id, f)
+		h.handle(m, id, f)
 	}
 	for _, set := range []string{"users", "me", "groups", "servicePrincipals", "directoryObjects"} {
 		if set != "directoryObjects" {
-			m.Handle("graph."+set+".memberOf", h.memberOf(false))
-			m.Handle("graph."+set+".transitiveMemberOf", h.memberOf(true))
+			h.handle(m, "graph."+set+".memberOf", h.memberOf(false))
+			h.handle(m, "graph."+set+".transitiveMemberOf", h.memberOf(true))
 		}
-		m.Handle("graph."+set+".getMemberGroups", h.getMemberGroups)
-		m.Handle("graph."+set+".checkMemberGroups", h.checkMemberGroups)
+		h.handle(m, "graph."+set+".getMemberGroups", h.getMemberGroups)
+		h.handle(m, "graph."+set+".checkMemberGroups", h.checkMemberGroups)
 	}
+}
+
+// handle puts a handler behind the first question: may this client ask for this
+// at all? An application is asked by the handler, which knows whether it asks
+// about itself.
+func (h *Handler) handle(m *httpd.Mux, id string, f httpd.HandlerFunc) {
+	m.Handle(id, func(c *httpd.Call) error {
+		if c.By.Type == audit.User || c.By.Principal == "" {
+			if err := h.cfg.Directory.MayAsk(c.By, c.Row.Scope); err != nil {
+				return err
+			}
+		}
+		return f(c)
+	})
+}
+
+// mayRead asks whether the caller may read an object, "" for any.
+func (h *Handler) mayRead(c *httpd.Call, id string) error {
+	return h.cfg.Directory.MayRead(c.By, id, c.Row.Scope)
 }
 
 func (h *Handler) index() *directory.Index { return h.cfg.Directory.Index() }

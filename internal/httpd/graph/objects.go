@@ -63,7 +63,7 @@ func (h *Handler) objects(c *httpd.Call, ids []string) error {
 }
 
 func (h *Handler) getByIDs(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	b, err := readBody(c, "directoryObject")
@@ -102,7 +102,7 @@ func (h *Handler) getByIDs(c *httpd.Call) error {
 }
 
 func (h *Handler) getObject(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, strings.ToLower(c.Var("id"))); err != nil {
+	if err := h.mayRead(c, strings.ToLower(c.Var("id"))); err != nil {
 		return err
 	}
 	o, ok := h.object(c.Var("id"))
@@ -116,7 +116,7 @@ func (h *Handler) getObject(c *httpd.Call) error {
 // member resolves the subject of a membership question and checks the reader.
 func (h *Handler) member(c *httpd.Call) (string, error) {
 	id := h.subject(c)
-	if err := h.cfg.Directory.MayRead(c.By, id); err != nil {
+	if err := h.mayRead(c, id); err != nil {
 		return "", err
 	}
 	if _, ok := h.index().TypeOf(id); !ok {

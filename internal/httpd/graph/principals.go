@@ -24,16 +24,17 @@ func (h *Handler) principalObject(p directory.ServicePrincipal) object {
 	if a, ok := h.index().Application(p.AppID); ok {
 		replies = a.RedirectURIs
 	}
+	scopes, roles := offered(p.AppID)
 	return object{
 		"id": p.ID, "appId": p.AppID, "displayName": p.DisplayName, "appDisplayName": p.DisplayName, "servicePrincipalNames": listOf(p.Names), "servicePrincipalType": string(p.Type),
 		"accountEnabled": p.Enabled, "appOwnerOrganizationId": h.index().Tenant().ID, "alternativeNames": alternative, "signInAudience": "AzureADMyOrg", "tags": []string{}, "homepage": nil,
 		"createdDateTime": p.CreatedAt.UTC().Format(time.RFC3339), "deletedDateTime": nil, "passwordCredentials": []object{}, "keyCredentials": []object{},
-		"appRoles": []object{}, "oauth2PermissionScopes": []object{}, "replyUrls": listOf(replies), "appRoleAssignmentRequired": false,
+		"appRoles": roles, "oauth2PermissionScopes": scopes, "replyUrls": listOf(replies), "appRoleAssignmentRequired": false,
 	}
 }
 
 func (h *Handler) listPrincipals(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	q, err := parseQuery(c, principalEntity())
@@ -47,7 +48,7 @@ func (h *Handler) listPrincipals(c *httpd.Call) error {
 
 func (h *Handler) getPrincipal(c *httpd.Call) error {
 	id := h.subject(c)
-	if err := h.cfg.Directory.MayRead(c.By, id); err != nil {
+	if err := h.mayRead(c, id); err != nil {
 		return err
 	}
 	p, ok := h.index().ServicePrincipal(id)

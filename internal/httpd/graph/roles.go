@@ -57,7 +57,7 @@ func templateObject(d rbac.Definition) object {
 // listRoles lists the directory roles in one of their shapes.
 func (h *Handler) listRoles(e entity, shape func(rbac.Definition) object) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
-		if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		if err := h.mayRead(c, ""); err != nil {
 			return err
 		}
 		q, err := parseQuery(c, e)
@@ -77,7 +77,7 @@ func (h *Handler) listRoles(e entity, shape func(rbac.Definition) object) httpd.
 
 func (h *Handler) showRole(e entity, shape func(rbac.Definition) object) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
-		if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+		if err := h.mayRead(c, ""); err != nil {
 			return err
 		}
 		d, ok := h.definition(c.Var("id"))
@@ -108,7 +108,7 @@ func (h *Handler) activateRole(c *httpd.Call) error {
 }
 
 func (h *Handler) directoryRoleMembers(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	id := strings.ToLower(c.Var("id"))
@@ -185,7 +185,7 @@ func assignmentObject(a rbac.Assignment) object {
 }
 
 func (h *Handler) listRoleAssignments(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	q, err := parseQuery(c, assignmentEntity())
@@ -225,7 +225,7 @@ func (h *Handler) createRoleAssignment(c *httpd.Call) error {
 }
 
 func (h *Handler) getRoleAssignment(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	for _, a := range h.cfg.Roles.Assignments("") {

@@ -33,7 +33,7 @@ func userObject(u directory.User) object {
 }
 
 func (h *Handler) listUsers(c *httpd.Call) error {
-	if err := h.cfg.Directory.MayRead(c.By, ""); err != nil {
+	if err := h.mayRead(c, ""); err != nil {
 		return err
 	}
 	q, err := parseQuery(c, userEntity())
@@ -58,7 +58,7 @@ func (h *Handler) listUsers(c *httpd.Call) error {
 
 func (h *Handler) getUser(c *httpd.Call) error {
 	id := h.subject(c)
-	if err := h.cfg.Directory.MayRead(c.By, id); err != nil {
+	if err := h.mayRead(c, id); err != nil {
 		return err
 	}
 	u, ok := h.index().User(id)

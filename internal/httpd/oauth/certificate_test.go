@@ -146,6 +146,7 @@ func TestClause_I6_Refusals(t *testing.T) {
 		t.Errorf("another client's refresh token: %s", a.text)
 	}
 	// A client that is not pre-authorized, with a sign-in of its own.
+	w.grant(app.AppID, directory.ARMAppID, directory.UserImpersonation)
 	own := w.post("/adfs/oauth2/token", values("client_id", app.AppID, "grant_type", "password", "username", "alice@contoso.test", "password", password, "scope", armScope))
 	if a := w.post("/adfs/oauth2/token", with(certForm(t, own.str("refresh_token")), "client_id", app.AppID)); a.code() != 65002 {
 		t.Errorf("not pre-authorized: %s", a.text)

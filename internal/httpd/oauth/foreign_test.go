@@ -41,6 +41,7 @@ func TestAuthorize_ForeignClientNeedsThePerson(t *testing.T) {
 	if u, err := url.Parse(a.header.Get("Location")); err != nil || u.Query().Get("error") != "interaction_required" || u.Query().Get("code") != "" {
 		t.Errorf("prompt=none: %d %s", a.status, a.header.Get("Location"))
 	}
+	w.grant(app.AppID, directory.ARMAppID, directory.UserImpersonation)
 	if u := w.signIn(c, path); u.Host != "evil.contoso.test" || u.Query().Get("code") == "" {
 		t.Errorf("after the person agreed: %s", u)
 	}

@@ -74,11 +74,15 @@ func (w *world) pass(d time.Duration) {
 	w.at = w.at.Add(d)
 }
 
-type anybody struct{}
+// everybody is the authority of a directory where everybody may everything, but
+// for alice.
+type everybody struct{ w *world }
 
-func (anybody) May(audit.By, string) bool                { return true }
-func (anybody) Covers(audit.By, []string) error          { return nil }
-func (anybody) MayChangeGroups(audit.By, []string) error { return nil }
+func (e everybody) May(by audit.By, _ string) bool         { return by.Principal != e.w.alice.ID }
+func (everybody) Client(audit.By, string) bool             { return true }
+func (everybody) CoversPermission(audit.By, string) error  { return nil }
+func (everybody) Covers(audit.By, []string) error          { return nil }
+func (everybody) MayChangeGroups(audit.By, []string) error { return nil }
 func (w *world) Bearer(_ context.Context, text string, s route.Surface, at time.Time) (audit.By, error) {
 	r := oauth.ARM
 	if s == route.Graph {
@@ -128,7 +132,7 @@ func newWorld(t testing.TB) *world {
 	w.keys, err = keystore.Create(keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader})
 	must(err)
 	w.index = directory.NewIndex()
-	w.people = directory.NewService(directory.Config{Write: write[directory.Tx](w), Index: w.index, Authority: anybody{}, Rand: rand.Reader})
+	w.people = directory.NewService(directory.Config{Write: write[directory.Tx](w), Index: w.index, Authority: everybody{w}, Rand: rand.Reader})
 	w.creds, err = credential.NewService(credential.Config{Write: write[credential.Tx](w), Read: read[credential.Tx](w), Directory: w.people,
 		Slots: credential.NewFairSlots(2), Rand: rand.Reader, Key: w.keys.Hash("credential", ""), Cost: credential.Cost{MemoryKiB: 64, Passes: 1, Lanes: 1}})
 	must(err)
@@ -159,11 +163,11 @@ func (w *world) serve(must func(error)) {
 	w.tokens, err = token.New(rand.Reader, signer)
 	must(err)
 	sessions := signin.New(signin.Config{Write: write[signin.Tx](w), Read: read[signin.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Passwords: w.creds, Directory: w.index})
-	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: write[oauth.Tx](w), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index,
+	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: write[oauth.Tx](w), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
 		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Policies: func() []conditional.Policy { return w.policies }})
 	mux := httpd.NewMux()
 	edge.New(edge.Config{OAuth: w.oauth, Passwords: sessions, Manifest: w, URL: publicURL}).Mount(mux)
-	p, err := pages.New(pages.Config{OAuth: w.oauth, SignIn: sessions})
+	p, err := pages.New(pages.Config{OAuth: w.oauth, SignIn: sessions, Consents: w.people})
 	must(err)
 	p.Mount(mux)
 	rows := []route.Row{{ID: "test.arm", Method: "GET", Pattern: "/whoami", Door: route.Caller, Surface: route.ARM, Why: "a test", Limiter: "read"}, {ID: "test.graph", Method: "GET", Pattern: "/v1.0/whoami", Door: route.Caller, Surface: route.Graph, Why: "a test", Limiter: "read"}}

@@ -55,12 +55,17 @@ func (h *Handler) authorize(c *httpd.Call) error {
 		need = oauth.Choose // another account than the client means
 	}
 	switch {
+	case step == signin.StepDeclined:
+		return h.back(c, req, oauth.RedirectError(oauth.Denied("", need), c.By))
 	case need == oauth.Nothing:
 		return h.grant(c, req, *session)
 	case req.Prompt == "none":
 		return h.back(c, req, oauth.RedirectError(oauth.Denied("none", need), c.By))
 	}
 	flow := signin.Flow{Return: c.R.URL.Path + "?" + q.Encode(), Origin: req.Origin(), Client: req.Client.DisplayName, Hint: req.LoginHint, Pick: need == oauth.Choose, Foreign: req.Foreign()}
+	if need == oauth.Agree {
+		flow.Ask = &signin.Ask{AppID: req.Client.AppID, Resource: req.Scope.AppID(), Values: h.cfg.OAuth.Unconsented(req.Client.AppID, session.UserID, req.Scope)}
+	}
 	return h.toSignIn(c, flow)
 }
 

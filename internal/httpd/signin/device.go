@@ -34,7 +34,7 @@ func (h *Handler) device(c *httpd.Call) error {
 	if session == nil || code == "" {
 		return h.codePage(c, http.StatusOK, "")
 	}
-	if _, _, ok := h.cfg.SignIn.Proven(proof, request(c.R.URL.Path, q), session.ID, c.By.At); !ok {
+	if step, _, ok := h.cfg.SignIn.Proven(proof, request(c.R.URL.Path, q), session.ID, c.By.At); !ok || step == signin.StepDeclined {
 		return h.codePage(c, http.StatusOK, "")
 	}
 	return h.confirm(c, *session, user.UPN, code)
@@ -80,6 +80,10 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 			return fault.New(fault.Exhausted, "TooManyCodes", "Too many wrong codes; you were signed out.").WithRemedy("Start again on the device and type the code that it shows.")
 		}
 		return h.codePage(c, http.StatusBadRequest, "This code is unknown or has expired. Check it, or start again on the device.")
+	}
+	if missing, resource := h.cfg.OAuth.DeviceAsks(d, app, session.UserID); len(missing) > 0 {
+		flow := signin.Flow{Return: "/device?" + url.Values{"code": {d.UserCode}}.Encode(), Client: app.DisplayName, Ask: &signin.Ask{AppID: app.AppID, Resource: resource, Values: missing}}
+		return h.toSignIn(c, flow)
 	}
 	token, err := h.csrf(c, deviceForm+d.UserCode+session.ID)
 	if err != nil {

@@ -28,7 +28,9 @@ const (
 type Config struct {
 	OAuth  *oauth.Service
 	SignIn *signin.Service
-	Rand   io.Reader
+	// Consents answers the page that asks for permissions.
+	Consents Consents
+	Rand     io.Reader
 }
 
 // Handler shows the pages.
@@ -59,6 +61,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("page.signin.password", h.password)
 	m.Handle("page.signin.account", h.account)
 	m.Handle("page.signin.change", h.change)
+	m.Handle("page.signin.consent", h.consent)
 	m.Handle("page.signout", h.signout)
 	m.Handle("page.device", h.device)
 	m.Handle("page.device.code", h.deviceCode)

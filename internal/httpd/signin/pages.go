@@ -30,9 +30,15 @@ type page struct {
 	Code    string
 	Address string // where a device asked from, or where the answer for a foreign client goes
 	Action  string
-	Fields  []field
-	Style   template.CSS
-	Script  template.JS
+	Fields  []field // of a form, or permissions with what they mean
+	// The consent page: the client and the resource by their ids, and what the
+	// person may do.
+	AppID    string
+	Resource string
+	Agree    bool
+	ForAll   bool
+	Style    template.CSS
+	Script   template.JS
 }
 
 type field struct{ Name, Value string }

@@ -47,6 +47,9 @@ func (h *Handler) show(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
+	if f.Ask != nil {
+		return h.ask(c, f, text)
+	}
 	if f.Pick {
 		session, user, err := h.current(c)
 		if err != nil {

@@ -45,7 +45,8 @@ type Claims struct {
 	UniqueName        string   `json:"unique_name,omitempty"`
 	PreferredUsername string   `json:"preferred_username,omitempty"`
 	Name              string   `json:"name,omitempty"`
-	Scope             string   `json:"scp,omitempty"`
+	Scope             string   `json:"scp,omitempty"`   // delegated permissions, separated by spaces
+	Roles             []string `json:"roles,omitempty"` // application permissions
 	Methods           []string `json:"amr,omitempty"`
 	AuthTime          int64    `json:"auth_time,omitempty"`
 	Nonce             string   `json:"nonce,omitempty"`
