@@ -2,7 +2,7 @@
 # Installs what building, the demo and the tests need, on Debian 12 as root.
 # Does nothing, quickly, where everything is there.
 set -euo pipefail
-packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps)
+packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps python3-venv)
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")

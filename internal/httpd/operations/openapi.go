@@ -190,6 +190,10 @@ func responses(row route.Row, schemas *schemas) object {
 	for _, refusal := range refusals(row) {
 		out[strconv.Itoa(refusal)] = object{"$ref": "#/components/responses/" + errorName(row.Surface)}
 	}
+	if row.Method != http.MethodGet && row.Method != http.MethodHead {
+		out["202"] = object{"description": "Begun; where there is a body or a header, it says where to ask for the end."}
+		out["204"] = object{"description": "Done; there is nothing more to say."}
+	}
 	if row.Surface == route.Page {
 		out["3XX"] = object{"description": "The next step is at another address."}
 	}
