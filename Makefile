@@ -16,6 +16,10 @@ help: ## show this list
 deps: ## install the Debian packages that building and testing need (root)
 	@packaging/deps.sh
 
+.PHONY: deps-tests
+deps-tests:
+	@packaging/deps.sh tests
+
 .PHONY: build
 build: ## build out/sally and the C libraries
 	@mkdir -p $(OUT)
@@ -40,7 +44,7 @@ demo-stop: ## remove every trace of the demo
 	@demo/stop.sh
 
 .PHONY: test
-test: deps build ## set up and pass all tests
+test: deps-tests build ## set up and pass all tests
 	@test/run.sh all
 
 .PHONY: test-unit

@@ -1,8 +1,10 @@
 #!/bin/bash
-# Installs what building, the demo and the tests need, on Debian 12 as root.
+# Installs what building and the demo need, on Debian 12 as root; with the word
+# "tests" also what the tests need.
 # Does nothing, quickly, where everything is there.
 set -euo pipefail
-packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps python3-venv)
+packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps)
+[ "${1:-}" != tests ] || packages+=(python3-venv) # what only `make test` needs
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
