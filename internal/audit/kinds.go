@@ -20,6 +20,8 @@ func signInKinds() []Kind {
 		{"signin.client", "A client could not prove itself.", SurfaceSignIn, refused(), "client id", []Key{{"code", "the refusal in Entra's words"}}},
 		{"signin.session", "A sign-in session began.", SurfaceSignIn, did(), userTarget, []Key{session, {"factors", "factors that were shown"}}},
 		{"signin.end", "Somebody signed out.", SurfaceSignIn, did(), userTarget, []Key{session}},
+		{"signin.revoke", "One sign-in of a user was ended.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"session", "id of the sign-in session or refresh family"}}},
+		{"certificate.revoke", "A user certificate was revoked before its end.", SurfaceSignIn, did(), principalTarget, []Key{{"serial", "serial number"}, reason}},
 		{"authorize.code", "An authorization code was given, or one was used a second time.", SurfaceSignIn, didOrDenied(), "client id; " + userTarget + " for a second use", []Key{scope, reason}},
 		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason}},
 		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code}},
@@ -27,7 +29,7 @@ func signInKinds() []Kind {
 		{"certificate.issue", "A user certificate was issued or refused. The record is the certificate's only one.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{
 			{"serial", "serial number"}, {"keyId", "key id, which is the correlation id"}, {"principals", "principals"}, {"fingerprint", "of the person's key"}, {"authority", "fingerprint of the CA key"},
 			{"validAfter", "begin"}, {"validBefore", "end"}, grant, factors, {"policy", "revision of the policies"}, {"machine", "the one machine it is good for"},
-			{"reportOnly", "report-only policies that would have refused"}, code, scope,
+			{"reportOnly", "report-only policies that would have refused"}, code, scope, family, session,
 		}},
 	}
 }
@@ -37,6 +39,7 @@ func directoryKinds() []Kind {
 	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
 	return []Kind{
 		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
+		{"tenant.update", "The ways to sign in were changed.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"}}},
 		{"user.create", "A user was created.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
 		{"user.update", "A user was changed.", SurfaceDirectory, didOrDenied(), userTarget, []Key{{"properties", "names of the changed properties"}}},
 		{"user.delete", "A user was deleted.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},

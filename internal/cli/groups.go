@@ -11,7 +11,8 @@ import (
 func (a *app) addGroups(root *cobra.Command) {
 	root.AddCommand(
 		group("access", "Who gets in where, and why."),
-		group("account", "Subscriptions and the signed-in account."),
+		group("account", "Subscriptions and the signed-in account.", group("session", "Where a user is signed in.")),
+		group("tenant", "How people may sign in."),
 		group("ad", "Users, groups, applications and service principals.",
 			group("user", "Users."), group("app", "Applications.", group("permission", "What an application may do for people.")), group("signed-in-user", "The signed-in user."),
 			group("group", "Groups.", group("member", "Members of a group.")),
@@ -41,7 +42,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"login": a.loginCommand(), "logout": a.logoutCommand(), "version": a.versionCommand(), "rest": a.restCommand(),
 		"account show": a.accountShow(), "account list": a.accountList(), "account set": a.accountSet(), "account clear": a.accountClear(),
 		"account get-access-token": a.accountToken(), "account password": group("password", "The password of an account.", a.passwordChange()),
-		"access explain": a.accessExplain(), "cloud show": a.cloudShow(),
+		"account session revoke": a.sessionRevoke(), "access explain": a.accessExplain(), "cloud show": a.cloudShow(),
 		"audit list": a.auditList(), "audit tail": a.auditTail(), "audit export": a.auditExport(), "audit verify": a.auditVerify(),
 		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
 		"group exists": a.groupExists(),

@@ -45,6 +45,7 @@ func verbs() []verb {
 	all = append(all, machineVerbs()...)
 	all = append(all, extensionVerbs()...)
 	all = append(all, accessVerbs()...)
+	all = append(all, signInVerbs()...)
 	return append(all, directoryVerbs()...)
 }
 

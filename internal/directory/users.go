@@ -244,10 +244,7 @@ func (s *Service) RevokeSessions(ctx context.Context, by audit.By, id string) er
 	if _, ok := s.cfg.Index.User(id); !ok {
 		return NotFound(id)
 	}
-	var allowed error
-	if id != by.Principal {
-		allowed = s.requireOver(by, "microsoft.directory/users/invalidateAllRefreshTokens", id)
-	}
+	allowed := s.MayRevokeSessions(by, id)
 	event := success("user.revokeSessions", id, nil)
 	return s.change(ctx, by, event, allowed, func(tx Tx) error {
 		if err := s.RaiseNotBeforeIn(tx, id); err != nil {
@@ -255,6 +252,15 @@ func (s *Service) RevokeSessions(ctx context.Context, by audit.By, id string) er
 		}
 		return tx.Audit(by, event)
 	})
+}
+
+// MayRevokeSessions returns nil when by may see and end the sign-ins of a user:
+// everybody his own, and those of others by role, never of one with more rights.
+func (s *Service) MayRevokeSessions(by audit.By, id string) error {
+	if id == by.Principal && id != "" {
+		return nil
+	}
+	return s.requireOver(by, "microsoft.directory/users/invalidateAllRefreshTokens", id)
 }
 
 // RaiseNotBeforeIn kills what was issued to a user before this transaction's

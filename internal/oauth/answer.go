@@ -68,16 +68,38 @@ func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience s
 		return a, nil // recorded by the rotation
 	}
 	event := audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.principal(), Detail: map[string]string{"grant": n.grant, "scope": x.scope.Text, "factors": factorText(n.factors)}}
-	if err := s.record(ctx, by, begin, event); err != nil {
+	if err := s.record(ctx, by, n, begin, event); err != nil {
 		return Answer{}, err
 	}
 	return a, nil
 }
 
 // record makes an answer durable before it leaves: its audit event, and the
-// refresh family that a new sign-in begins.
-func (s *Service) record(ctx context.Context, by audit.By, begin *token.Family, event audit.Event) error {
-	return s.cfg.Write(ctx, func(tx Tx) error {
+// refresh family that a new sign-in begins. What the answer rests on is looked
+// at once more: a code that was shown again, or a family that was ended, in the
+// same moment gives nothing.
+func (s *Service) record(ctx context.Context, by audit.By, n session, begin *token.Family, event audit.Event) error {
+	var gone error
+	err := s.cfg.Write(ctx, func(tx Tx) error {
+		gone = nil
+		again, alive := false, true
+		var err error
+		if n.code != nil {
+			again, err = tx.AuthorizationCodeAgain(n.code)
+		} else if n.family != nil {
+			alive, err = tx.RefreshFamilyAlive(n.family.ID)
+		}
+		switch {
+		case err != nil:
+			return err
+		case again:
+			gone = errCodeSpent()
+		case !alive:
+			gone = refuse("invalid_grant", 50173, "The sign-in was ended. Run: sally login")
+		}
+		if gone != nil {
+			return nil
+		}
 		if begin != nil {
 			if err := tx.PutRefreshFamily(*begin); err != nil {
 				return err
@@ -85,6 +107,10 @@ func (s *Service) record(ctx context.Context, by audit.By, begin *token.Family, 
 		}
 		return tx.Audit(by, event)
 	})
+	if err != nil {
+		return err
+	}
+	return gone
 }
 
 // companions adds refresh token, id token and client info for people, and
@@ -132,7 +158,7 @@ func (s *Service) begin(x *exchange, n session, a *Answer) (*token.Family, error
 	}
 	a.RefreshToken = token.Format(id, raw)
 	f := token.Family{
-		ID: id, Principal: n.user.ID, Client: x.client.AppID, Session: n.id, Scope: x.scope.Text, Factors: n.factors, SignedInAt: n.signedInAt, CreatedAt: x.by.At,
+		ID: id, Principal: n.user.ID, Client: x.client.AppID, Session: n.id, Address: x.by.Address, Scope: x.scope.Text, Factors: n.factors, SignedInAt: n.signedInAt, CreatedAt: x.by.At,
 		RotatedAt: x.by.At, Slides: x.by.At.Add(token.Sliding), Ends: x.by.At.Add(token.Absolute), Current: s.cfg.Hash("refresh token", a.RefreshToken),
 	}
 	return &f, nil

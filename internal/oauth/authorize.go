@@ -265,6 +265,13 @@ func (s *Service) Grant(ctx context.Context, by audit.By, req Authorize, session
 		UserID: user.ID, Session: session.ID, Factors: session.Factors, SignedInAt: session.SignedInAt, Ends: by.At.Add(codeLife), Family: family,
 	}
 	err = s.cfg.Write(ctx, func(tx Tx) error {
+		live, err := tx.CountAuthorizationCodes(user.ID, by.At)
+		if err != nil {
+			return err
+		}
+		if live >= userCodes {
+			return fault.New(fault.Exhausted, "TooManyCodes", "too many sign-ins of %s wait for their programs.", user.UPN).WithRemedy("Try again in a few minutes.")
+		}
 		if err := tx.PutAuthorizationCode(c); err != nil {
 			return err
 		}

@@ -48,8 +48,8 @@ func (s *Service) certificate(ctx context.Context, x *exchange, n session) (Answ
 	if err != nil {
 		return Answer{}, err
 	}
-	event := certificateEvent(n, request, cert, decision)
-	if err := s.record(ctx, by, begin, event); err != nil {
+	event := certificateEvent(n, begin, request, cert, decision)
+	if err := s.record(ctx, by, n, begin, event); err != nil {
 		return Answer{}, err
 	}
 	return a, nil
@@ -140,13 +140,23 @@ func (s *Service) certificateCompanions(x *exchange, n session, a *Answer) (*tok
 	return nil, nil
 }
 
-// certificateEvent is the record of a certificate.
-func certificateEvent(n session, r sshca.Request, cert *ssh.Certificate, d conditional.Decision) audit.Event {
+// certificateEvent is the record of a certificate. It names what the certificate
+// rests on, which revoking that looks for.
+func certificateEvent(n session, begin *token.Family, r sshca.Request, cert *ssh.Certificate, d conditional.Decision) audit.Event {
 	detail := map[string]string{
 		"serial": strconv.FormatUint(cert.Serial, 10), "keyId": cert.KeyId, "principals": strings.Join(cert.ValidPrincipals, ","), "fingerprint": ssh.FingerprintSHA256(cert.Key),
 		"authority":  ssh.FingerprintSHA256(cert.SignatureKey),
 		"validAfter": time.Unix(int64(cert.ValidAfter), 0).UTC().Format(time.RFC3339), "validBefore": time.Unix(int64(cert.ValidBefore), 0).UTC().Format(time.RFC3339),
 		"grant": n.grant, "factors": factorText(n.factors), "policy": d.Revision,
+	}
+	switch {
+	case n.family != nil:
+		detail["family"] = n.family.ID
+	case begin != nil:
+		detail["family"] = begin.ID
+	}
+	if n.id != "" {
+		detail["session"] = n.id
 	}
 	if m := r.Extensions[sshca.ExtMachine]; m != "" {
 		detail["machine"] = m

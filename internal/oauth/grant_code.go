@@ -19,7 +19,7 @@ func (s *Service) grantCode(ctx context.Context, x *exchange) (Answer, error) {
 	if text == "" {
 		return Answer{}, missing("code")
 	}
-	spent := refuse("invalid_grant", 70008, "The provided authorization code is unknown, has expired or was used before. Start the sign-in again.")
+	spent := errCodeSpent()
 	if len(text) != 43 {
 		return Answer{}, spent
 	}
@@ -50,8 +50,12 @@ func (s *Service) grantCode(ctx context.Context, x *exchange) (Answer, error) {
 		return Answer{}, err
 	}
 	return s.answer(ctx, x, session{
-		grant: "authorization_code", user: directory.User{ID: code.UserID}, id: code.Session, factors: code.Factors, signedInAt: code.SignedInAt, familyID: code.Family, nonce: code.Nonce,
+		grant: "authorization_code", user: directory.User{ID: code.UserID}, id: code.Session, factors: code.Factors, signedInAt: code.SignedInAt, familyID: code.Family, code: code.Hash, nonce: code.Nonce,
 	})
+}
+
+func errCodeSpent() *Error {
+	return refuse("invalid_grant", 70008, "The provided authorization code is unknown, has expired or was used before. Start the sign-in again.")
 }
 
 func checkCode(x *exchange, code Code) error {

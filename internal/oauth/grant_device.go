@@ -6,8 +6,10 @@ import (
 	"io"
 	"strings"
 
+	"sallyport/internal/address"
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
+	"sallyport/internal/fault"
 	"sallyport/internal/signin"
 )
 
@@ -41,6 +43,9 @@ func (s *Service) Device(ctx context.Context, by audit.By, r Request) (DeviceAns
 	if err := s.readScope(x, ""); err != nil {
 		return DeviceAnswer{}, err
 	}
+	if err := s.settings().mayUseDeviceCode(); err != nil {
+		return DeviceAnswer{}, s.switchedOff(ctx, x, grantDeviceShort, err)
+	}
 	code, err := s.random()
 	if err != nil {
 		return DeviceAnswer{}, err
@@ -54,6 +59,9 @@ func (s *Service) Device(ctx context.Context, by audit.By, r Request) (DeviceAns
 			return DeviceAnswer{}, err
 		}
 		err = s.cfg.Write(ctx, func(tx Tx) error {
+			if err := roomForDevice(tx, d); err != nil {
+				return err
+			}
 			var err error
 			stored, err = tx.PutDeviceRequest(d)
 			return err
@@ -67,6 +75,35 @@ func (s *Service) Device(ctx context.Context, by audit.By, r Request) (DeviceAns
 		UserCode: d.UserCode, DeviceCode: code, VerificationURI: uri, VerificationURL: uri, ExpiresIn: int64(deviceLife.Seconds()), Interval: int64(devicePoll.Seconds()),
 		Message: fmt.Sprintf("To sign in, use a web browser to open the page %s and enter the code %s to authenticate.", uri, d.UserCode),
 	}, nil
+}
+
+// The requests that may wait for a person at a time.
+const (
+	devicesOfNetwork = 20
+	devicesNearby    = 200 // of a /24 or /48
+	devicesOfAll     = 5_000
+)
+
+// roomForDevice refuses a place that has enough requests. When all there may be
+// are there, the neighbourhood with most gives its oldest up to one with fewer:
+// whoever fills the room empties his own.
+func roomForDevice(tx Tx, d Device) error {
+	mine, near, all, err := tx.PendingDevices(address.Network(d.Address), address.Wide(d.Address), d.CreatedAt)
+	if err != nil {
+		return err
+	}
+	full := mine >= devicesOfNetwork || near >= devicesNearby
+	if !full && all >= devicesOfAll {
+		dropped, err := tx.DropPendingDevice(near+1, d.CreatedAt)
+		if err != nil {
+			return err
+		}
+		full = !dropped
+	}
+	if full {
+		return fault.New(fault.Exhausted, "TooManyDeviceCodes", "too many device codes wait for their confirmation.").WithRemedy("Enter one of them, or try again in a few minutes.")
+	}
+	return nil
 }
 
 // userCode draws without bias: bytes beyond the last whole multiple are dropped.
@@ -162,6 +199,9 @@ func (s *Service) grantDevice(ctx context.Context, x *exchange) (Answer, error) 
 		return Answer{}, refuse("authorization_pending", 70016, "OAuth 2.0 device flow error. Authorization is pending. Continue polling.")
 	case d.State != DeviceApproved:
 		return Answer{}, refuse("bad_verification_code", 70018, "Invalid verification code.")
+	}
+	if err := s.settings().mayUseDeviceCode(); err != nil {
+		return Answer{}, s.switchedOff(ctx, x, grantDeviceShort, err)
 	}
 	if err := s.readScope(x, d.Scope); err != nil {
 		return Answer{}, err

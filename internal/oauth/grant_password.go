@@ -18,6 +18,9 @@ func (s *Service) grantPassword(ctx context.Context, x *exchange) (Answer, error
 	if !x.client.Public {
 		return Answer{}, refuse("unauthorized_client", 7000218, "The password grant is for public clients only.")
 	}
+	if err := s.settings().mayUsePassword(); err != nil {
+		return Answer{}, s.switchedOff(ctx, x, "password", err)
+	}
 	if err := s.readScope(x, ""); err != nil {
 		return Answer{}, err
 	}

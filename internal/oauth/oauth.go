@@ -27,6 +27,7 @@ const (
 	devicePoll  = 5 * time.Second
 	assertLife  = time.Hour // the longest life of a client assertion
 	clockLeeway = 5 * time.Minute
+	userCodes   = 100 // that a user may leave unredeemed
 )
 
 // Directory knows who exists; directory.Index satisfies it.
@@ -60,7 +61,13 @@ type Issuer interface {
 	Issue(sshca.Request) (*ssh.Certificate, error)
 }
 
-// Config makes a Service. Roles, Policies and PreAuthorized may be nil.
+// Repeats decides which refusals get a record of their own; repeat.Counter does.
+type Repeats interface {
+	First(by audit.By, e audit.Event) bool
+}
+
+// Config makes a Service. Roles, Policies, PreAuthorized, Settings and Repeats
+// may be nil; Rights is needed for sign-ins of others.
 type Config struct {
 	URL           string // "https://host[:port]", no slash at the end
 	Write         func(context.Context, func(Tx) error) error
@@ -78,6 +85,9 @@ type Config struct {
 	Roles         func(userID string, groups []string) []string // directory role template ids
 	Policies      func() []conditional.Policy
 	PreAuthorized func(appID string) bool // may ask for users' certificates besides the CLIs
+	Settings      *SettingsIndex          // nil: everything is allowed
+	Rights        Rights
+	Repeats       Repeats // nil: every refusal is a record
 }
 
 // Service is safe for concurrent use.
@@ -96,6 +106,14 @@ func (s *Service) random() (string, error) {
 		return "", fmt.Errorf("oauth: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(b), nil
+}
+
+// recordRefusal records a refusal that changes nothing.
+func (s *Service) recordRefusal(ctx context.Context, by audit.By, e audit.Event) error {
+	if s.cfg.Repeats != nil && !s.cfg.Repeats.First(by, e) {
+		return nil
+	}
+	return s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, e) })
 }
 
 func (s *Service) guid() (string, error) { return guid.New(s.cfg.Rand) }

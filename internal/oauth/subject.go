@@ -28,6 +28,7 @@ type session struct {
 	until      time.Time     // zero: rests on nothing that ends
 	family     *token.Family // the family being refreshed, nil for a new sign-in
 	familyID   string        // of the family to begin; empty: make one
+	code       []byte        // hash of the authorization code it rests on
 	nonce      string
 	refresh    string // successor of a rotated refresh token
 }
@@ -156,7 +157,7 @@ func (s *Service) denied(ctx context.Context, by audit.By, scope Scope, grant st
 		kind = "certificate.issue"
 	}
 	event := audit.Event{Type: kind, Outcome: audit.Denied, Target: by.Principal, Detail: map[string]string{"grant": grant, "code": "AADSTS" + strconv.Itoa(e.Number), "scope": scope.Text}}
-	if err := s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, event) }); err != nil {
+	if err := s.recordRefusal(ctx, by, event); err != nil {
 		return err
 	}
 	return e

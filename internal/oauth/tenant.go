@@ -77,7 +77,7 @@ func (s *Service) Discovery(a Authority) Discovery {
 	return Discovery{
 		Issuer: s.issuer(a), Authorization: base + "authorize", Token: base + "token", DeviceAuthorization: base + "devicecode", Keys: keys, EndSession: base + "logout",
 		ResponseTypes: []string{"code"}, ResponseModes: []string{"query", "form_post"},
-		Grants:       []string{"authorization_code", "refresh_token", "password", "client_credentials", grantDevice},
+		Grants:       s.settings().grants(),
 		SubjectTypes: []string{"public"}, Signing: []string{"RS256"},
 		ClientAuthentication: []string{"client_secret_post", "client_secret_basic", "private_key_jwt", "none"}, ClientAssertionSigning: []string{"RS256", "PS256"},
 		Challenges: []string{"S256"}, Scopes: []string{"openid", "profile", "email", "offline_access"},

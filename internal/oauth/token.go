@@ -107,7 +107,7 @@ func (s *Service) deniedClient(ctx context.Context, by audit.By, r Request, err 
 	}
 	by.Client = show(strings.ToLower(r.get("client_id")))
 	event := audit.Event{Type: "signin.client", Outcome: audit.Denied, Target: by.Client, Detail: map[string]string{"code": e.Description()}}
-	if w := s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, event) }); w != nil {
+	if w := s.recordRefusal(ctx, by, event); w != nil {
 		return w
 	}
 	return err

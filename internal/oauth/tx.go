@@ -12,6 +12,8 @@ type Tx interface {
 	CodeTx
 	FamilyTx
 	DeviceTx
+	SignInTx
+	SettingsTx
 	// UseClientAssertion remembers an assertion's id until it has expired; fresh
 	// is false when it was there already.
 	UseClientAssertion(client string, id []byte, ends time.Time) (fresh bool, err error)
@@ -23,6 +25,9 @@ type Tx interface {
 type CodeTx interface {
 	PutAuthorizationCode(Code) error
 	TakeAuthorizationCode(hash []byte) (code Code, found, fresh bool, err error)
+	// AuthorizationCodeAgain reports whether a spent code was shown once more.
+	AuthorizationCodeAgain(hash []byte) (bool, error)
+	CountAuthorizationCodes(userID string, at time.Time) (int, error)
 }
 
 // FamilyTx keeps refresh token families.
@@ -32,6 +37,7 @@ type FamilyTx interface {
 	// RotateRefreshFamily stores next if presented is still the current hash.
 	RotateRefreshFamily(next token.Family, presented []byte) (done bool, err error)
 	EndRefreshFamily(id, reason string) error
+	RefreshFamilyAlive(id string) (bool, error)
 }
 
 // DeviceTx keeps device authorization requests.
@@ -43,6 +49,17 @@ type DeviceTx interface {
 	// PutDeviceState stores what changed if the state still is from.
 	PutDeviceState(d Device, from DeviceState) (done bool, err error)
 	PollDeviceRequest(hash []byte, at time.Time) error
+	DeviceCapTx
+}
+
+// DeviceCapTx bounds what strangers can make the server remember.
+type DeviceCapTx interface {
+	// PendingDevices counts the requests that wait for a person: of a network,
+	// of its neighbourhood, and all.
+	PendingDevices(network, wide string, at time.Time) (mine, near, all int, err error)
+	// DropPendingDevice removes the oldest waiting request of the neighbourhood
+	// that has most, if that is more than so many.
+	DropPendingDevice(moreThan int, at time.Time) (bool, error)
 }
 
 // Sweeper deletes what is past its end; a server task calls it.

@@ -41,6 +41,7 @@ func armRows() []Row {
 	rows = append(rows, armTracked("virtualMachines", "Microsoft.Compute/virtualMachines")...)
 	rows = append(rows, armCompute()...)
 	rows = append(rows, armAuthorization()...)
+	rows = append(rows, armSignIns()...)
 	return append(rows, armAccess()...)
 }
 
@@ -110,6 +111,18 @@ func armAuthorization() []Row {
 			armRow("roleAssignments.delete"+suffix, "DELETE", prefix+assignments+"/{name}", assignments+"/delete", ""))
 	}
 	return rows
+}
+
+// armSignIns is where people are signed in, and how they may.
+func armSignIns() []Row {
+	const sessions, settings = "/providers/Sallyport.Access/sessions", "/providers/Sallyport.Access/tenantSettings/default"
+	const own = "everybody sees and ends his own sign-ins; the service asks a directory role for those of others"
+	return []Row{
+		armRow("sessions.list", "GET", sessions, "", own),
+		armRow("sessions.revoke", "POST", sessions+"/{name}/revoke", "", own),
+		armRow("tenantSettings.get", "GET", settings, "", "every member of the tenant may know how to sign in"),
+		armRow("tenantSettings.patch", "PATCH", settings, "Sallyport.Access/tenantSettings/write", ""),
+	}
 }
 
 // armAccess is what Azure lacks, in a namespace of its own.

@@ -67,6 +67,8 @@ func (g *graph) people() {
 	g.read("me.get", "me", "me/standard/read")
 	g.add("me.update", "PATCH", "me", "", "me/basic/update", "the caller's own harmless properties; the service asks an action for the others")
 	g.add("me.revokeSignInSessions", "POST", "me/revokeSignInSessions", "", "me/invalidateAllRefreshTokens", "everybody may sign himself out")
+	g.write("users.invalidateAllRefreshTokens", "POST", "users/{id}/invalidateAllRefreshTokens", "users/invalidateAllRefreshTokens")
+	g.add("me.invalidateAllRefreshTokens", "POST", "me/invalidateAllRefreshTokens", "", "me/invalidateAllRefreshTokens", "everybody may sign himself out")
 
 	g.read("groups.list", "groups", groups)
 	g.write("groups.create", "POST", "groups", "groups/create")

@@ -137,8 +137,20 @@ func (d *deployment) flushRepeats(ctx context.Context, all bool) {
 	}
 }
 
-// sweepAbuse removes what lock-out has forgotten.
+// revokedSerials is what machines are told about revoked certificates.
+func (d *deployment) revokedSerials() []string { return d.revoked.Serials(d.cfg.Now()) }
+
+// person finds a user by name.
+func (d *deployment) person(upn string) (string, bool) {
+	u, ok := d.directory.UserByUPN(upn)
+	return u.ID, ok
+}
+
+// sweepAbuse removes what lock-out has forgotten, and certificates that were
+// revoked and have ended.
 func (d *deployment) sweepAbuse(ctx context.Context) error {
 	now := d.cfg.Now()
-	return d.store.Write(ctx, func(t *store.Tx) error { return t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)) })
+	return d.store.Write(ctx, func(t *store.Tx) error {
+		return errors.Join(t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)), t.SweepRevocations(now.Add(-protocolGrace)))
+	})
 }

@@ -13,7 +13,7 @@ import (
 // A kind that is not named here concerns every machine.
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
-	case "application":
+	case "application", "settings":
 	case "group", "member":
 		t.Groups = append(append(t.Groups, c.Key), d.directory.GroupsOf(c.Key)...)
 	case "roleAssignment":

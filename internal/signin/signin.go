@@ -33,6 +33,7 @@ type Session struct {
 	ID         string
 	UserID     string
 	KeyHash    []byte // keyed hash of the cookie
+	Address    string // that the sign-in came from
 	Factors    map[string]time.Time
 	SignedInAt time.Time
 	SeenAt     time.Time
@@ -167,7 +168,7 @@ func (s *Service) Begin(ctx context.Context, by audit.By, user directory.User, f
 	}
 	cookie := base64.RawURLEncoding.EncodeToString(secret)
 	n := Session{
-		ID: id, UserID: user.ID, KeyHash: s.cfg.Hash("sign-in session", cookie), Factors: map[string]time.Time{},
+		ID: id, UserID: user.ID, Address: by.Address, KeyHash: s.cfg.Hash("sign-in session", cookie), Factors: map[string]time.Time{},
 		SignedInAt: by.At, SeenAt: by.At, Ends: by.At.Add(AbsoluteLife),
 	}
 	for _, f := range factors {

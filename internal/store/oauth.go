@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"time"
 
+	"sallyport/internal/address"
 	"sallyport/internal/oauth"
 	"sallyport/internal/oauth/token"
 	"sallyport/internal/signin"
@@ -46,9 +47,12 @@ func (t *Tx) PutSignInSession(s signin.Session) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO signin_session (id, key_hash, user_id, factors, signed_in_at, seen_at, ends, tries) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		s.ID, keyText(s.KeyHash), s.UserID, factors, micros(s.SignedInAt), micros(s.SeenAt), micros(s.Ends), s.Tries)
-	return err
+	if _, err = t.exec(`INSERT INTO signin_session (id, key_hash, user_id, address, factors, signed_in_at, seen_at, ends, tries) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		s.ID, keyText(s.KeyHash), s.UserID, s.Address, factors, micros(s.SignedInAt), micros(s.SeenAt), micros(s.Ends), s.Tries); err != nil {
+		return err
+	}
+	return t.keepNewest(`SELECT seen_at FROM signin_session WHERE user_id = $1 ORDER BY seen_at DESC LIMIT 1 OFFSET $2`,
+		`DELETE FROM signin_session WHERE user_id = $1 AND seen_at <= $2`, userSessions, s.UserID)
 }
 
 // SignInSession finds a session by the keyed hash of its cookie.
@@ -90,11 +94,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0)`,
 	return err
 }
 
-// TakeAuthorizationCode spends a code; fresh is true for exactly one taker.
+// TakeAuthorizationCode spends a code; fresh is true for exactly one taker. That
+// another came is remembered, for who has not finished with what it gave.
 func (t *Tx) TakeAuthorizationCode(hash []byte) (c oauth.Code, found, fresh bool, err error) {
 	n, err := t.exec(`UPDATE oauth_code SET used = 1 WHERE hash = $1 AND used = 0`, keyText(hash))
 	if err != nil {
 		return c, false, false, err
+	}
+	if n == 0 {
+		if _, err := t.exec(`UPDATE oauth_code SET used = 2 WHERE hash = $1`, keyText(hash)); err != nil {
+			return c, false, false, err
+		}
 	}
 	c.Hash = hash
 	var factors string
@@ -115,11 +125,14 @@ func (t *Tx) PutRefreshFamily(f token.Family) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO refresh_family (id, principal, client, session, scope, factors, signed_in_at, created_at, rotated_at, slides, ends, current_hash, previous_hash, ended_for)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		f.ID, f.Principal, f.Client, f.Session, f.Scope, factors, micros(f.SignedInAt), micros(f.CreatedAt), micros(f.RotatedAt), micros(f.Slides), micros(f.Ends),
-		keyText(f.Current), keyText(f.Previous), f.EndedFor)
-	return err
+	if _, err = t.exec(`INSERT INTO refresh_family (id, principal, client, session, address, scope, factors, signed_in_at, created_at, rotated_at, slides, ends, current_hash, previous_hash, ended_for)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		f.ID, f.Principal, f.Client, f.Session, f.Address, f.Scope, factors, micros(f.SignedInAt), micros(f.CreatedAt), micros(f.RotatedAt), micros(f.Slides), micros(f.Ends),
+		keyText(f.Current), keyText(f.Previous), f.EndedFor); err != nil {
+		return err
+	}
+	return t.keepNewest(`SELECT rotated_at FROM refresh_family WHERE principal = $1 ORDER BY rotated_at DESC LIMIT 1 OFFSET $2`,
+		`DELETE FROM refresh_family WHERE principal = $1 AND rotated_at <= $2`, userFamilies, f.Principal)
 }
 
 // RefreshFamily finds a family by its id.
@@ -158,9 +171,9 @@ func (t *Tx) EndRefreshFamily(id, reason string) error {
 
 // PutDeviceRequest stores a request; false when its user code is in use.
 func (t *Tx) PutDeviceRequest(d oauth.Device) (bool, error) {
-	n, err := t.exec(`INSERT INTO device_request (hash, user_code, client, scope, address, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', '', '{}', 0) ON CONFLICT (user_code) DO NOTHING`,
-		keyText(d.Hash), d.UserCode, d.Client, d.Scope, d.Address, string(d.State), micros(d.CreatedAt), micros(d.Ends))
+	n, err := t.exec(`INSERT INTO device_request (hash, user_code, client, scope, address, network, wide, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '', '{}', 0) ON CONFLICT (user_code) DO NOTHING`,
+		keyText(d.Hash), d.UserCode, d.Client, d.Scope, d.Address, address.Network(d.Address), address.Wide(d.Address), string(d.State), micros(d.CreatedAt), micros(d.Ends))
 	return n == 1, err
 }
 

@@ -30,6 +30,8 @@ type Config struct {
 	Keys          Keys
 	Audit         Auditor
 	Tenant        func() directory.Tenant
+	SignIns       SignIns
+	People        func(upn string) (objectID string, found bool)
 }
 
 // Wants knows what machines are wanted to be; *types.Machines does.
@@ -56,6 +58,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountAudit(m)
 	h.mountWho(m)
 	h.mountKeys(m)
+	h.mountSignIns(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,

@@ -22,6 +22,7 @@ import (
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/httpd/arm"
+	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
@@ -143,7 +144,7 @@ func newServer(t *testing.T) *server {
 			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}
 	mux := httpd.NewMux()
-	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Audit: auditor{s}, Tenant: people{}.Tenant,
+	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Tenant: people{}.Tenant,
 		Authorization: types.Authorization{Engine: engine, Roles: rights, People: people{}, Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
 			return write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}}).Mount(mux)

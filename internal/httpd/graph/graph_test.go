@@ -208,6 +208,9 @@ func TestGraph_UserLifeCycle(t *testing.T) {
 	if r, err := w.cred.VerifyUPN(t.Context(), audit.By{}, "alice@corp.example", "another secret phrase", ""); err != nil || r.Status != credential.OK {
 		t.Error(r, err)
 	}
+	if o := w.do(w.admin, "POST", "/v1.0/users/"+id+"/invalidateAllRefreshTokens", "", 200); o["value"] != true {
+		t.Error(o)
+	}
 	if o := w.do(w.admin, "POST", "/v1.0/users/"+id+"/revokeSignInSessions", "", 200); o["value"] != true {
 		t.Error(o)
 	}

@@ -32,7 +32,7 @@ func New(cfg Config) *Handler {
 func (h *Handler) Mount(m *httpd.Mux) {
 	for id, f := range map[string]httpd.HandlerFunc{
 		"graph.users.list": h.listUsers, "graph.users.create": h.createUser, "graph.users.get": h.getUser, "graph.users.update": h.updateUser, "graph.users.delete": h.deleteUser,
-		"graph.users.revokeSignInSessions": h.revokeSessions, "graph.me.get": h.getUser, "graph.me.update": h.updateUser, "graph.me.revokeSignInSessions": h.revokeSessions,
+		"graph.users.revokeSignInSessions": h.revokeSessions, "graph.users.invalidateAllRefreshTokens": h.revokeSessions, "graph.me.invalidateAllRefreshTokens": h.revokeSessions, "graph.me.get": h.getUser, "graph.me.update": h.updateUser, "graph.me.revokeSignInSessions": h.revokeSessions,
 		"graph.groups.list": h.listGroups, "graph.groups.create": h.createGroup, "graph.groups.get": h.getGroup, "graph.groups.update": h.updateGroup, "graph.groups.delete": h.deleteGroup,
 		"graph.groups.members.list": h.members(false), "graph.groups.transitiveMembers.list": h.members(true),
 		"graph.groups.members.add": h.addMember, "graph.groups.members.remove": h.removeMember,

@@ -53,6 +53,7 @@ func TestGraph_TakeOverIsRefused(t *testing.T) {
 		{helpdesk, "PATCH", "/v1.0/users/" + w.admin, `{"accountEnabled":false}`},
 		{helpdesk, "DELETE", "/v1.0/users/" + w.admin, ""},
 		{helpdesk, "POST", "/v1.0/users/" + w.admin + "/revokeSignInSessions", ""},
+		{helpdesk, "POST", "/v1.0/users/" + w.admin + "/invalidateAllRefreshTokens", ""},
 		{helpdesk, "POST", "/v1.0/groups/" + crew + "/members/$ref", ref(helpdesk)},
 		{helpdesk, "POST", "/v1.0/groups/" + inner + "/members/$ref", ref(helpdesk)},
 		{helpdesk, "POST", "/v1.0/groups/" + strings.ToUpper(inner) + "/members/$ref", ref(helpdesk)},

@@ -19,7 +19,7 @@ import (
 	"sallyport/internal/sshca"
 )
 
-func parseCert(t *testing.T, text string) *ssh.Certificate {
+func parseCert(t testing.TB, text string) *ssh.Certificate {
 	t.Helper()
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/directory"
+	"sallyport/internal/oauth"
 )
 
 // TestDevice_CVE_2026_33757_PersonConfirms: a device is signed in only after the
@@ -34,7 +36,8 @@ func TestDevice_CVE_2026_33757_PersonConfirms(t *testing.T) {
 	a = w.get(c, a.header.Get("Location"))
 	a = w.form(c, "/signin", values("flow", hidden(t, a.text, "flow"), "csrf", hidden(t, a.text, "csrf"), "username", "alice@contoso.test", "password", password))
 	a = w.get(c, a.header.Get("Location"))
-	if !strings.Contains(a.text, "Microsoft Azure CLI") || !strings.Contains(a.text, d.str("user_code")) || !strings.Contains(a.text, "alice@contoso.test") {
+	if !strings.Contains(a.text, "Microsoft Azure CLI") || !strings.Contains(a.text, d.str("user_code")) || !strings.Contains(a.text, "alice@contoso.test") ||
+		!strings.Contains(a.text, "127.0.0.1") || !strings.Contains(a.text, "12:01:00 UTC, less than a minute ago") || strings.Contains(a.text, "another address") {
 		t.Fatalf("the person does not see who asks: %s", a.text)
 	}
 	if x := w.get(c, "/device?code="+d.str("user_code")); strings.Contains(x.text, "Yes, sign in") {
@@ -61,6 +64,24 @@ func TestDevice_CVE_2026_33757_PersonConfirms(t *testing.T) {
 	w.pass(15 * time.Minute)
 	if x := poll(late.str("device_code")); x.str("error") != "expired_token" {
 		t.Error(x.text)
+	}
+}
+
+// A code that was asked for elsewhere, and some time ago, says so.
+func TestDevice_FromElsewhere(t *testing.T) {
+	w := newWorld(t)
+	by := audit.By{Address: "198.51.100.7", At: w.now(), CorrelationID: "c"}
+	d, err := w.oauth.Device(t.Context(), by, oauth.Request{Authority: oauth.Authority{ADFS: true, Segment: "adfs"}, Form: values("client_id", directory.AzureCLI, "scope", armScope)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pass(7 * time.Minute)
+	c := w.browser()
+	w.signIn(c, authorizePath())
+	page := w.get(c, "/device")
+	a := w.form(c, "/device", values("csrf", hidden(t, page.text, "csrf"), "code", d.UserCode))
+	if !strings.Contains(a.text, "198.51.100.7") || !strings.Contains(a.text, "another address") || !strings.Contains(a.text, "7 minutes ago") {
+		t.Fatal(a.text)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -44,22 +45,27 @@ const (
 
 // world is a whole directory on a store of its own, behind TLS.
 type world struct {
-	t        testing.TB
-	mu       sync.Mutex
-	at       time.Time
-	store    *store.Store
-	index    *directory.Index
-	people   *directory.Service
-	creds    *credential.Service
-	oauth    *oauth.Service
-	issuer   *sshca.Issuer
-	keys     *keystore.Store
-	tokens   *token.Keys
-	policies []conditional.Policy
-	alice    directory.User
-	server   *httptest.Server
-	admin    audit.By
-	broken   atomic.Bool // the store takes no writes
+	t         testing.TB
+	mu        sync.Mutex
+	at        time.Time
+	store     *store.Store
+	index     *directory.Index
+	people    *directory.Service
+	creds     *credential.Service
+	oauth     *oauth.Service
+	issuer    *sshca.Issuer
+	keys      *keystore.Store
+	tokens    *token.Keys
+	policies  []conditional.Policy
+	settings  *oauth.SettingsIndex
+	revoked   *sshca.Revocations
+	alice     directory.User
+	server    *httptest.Server
+	admin     audit.By
+	broken    atomic.Bool // the store takes no writes
+	strangers atomic.Bool // nobody has a directory role
+	turns     atomic.Int64
+	turn      func() // called before the write at which turns comes to 0
 }
 
 func (w *world) now() time.Time {
@@ -78,7 +84,9 @@ func (w *world) pass(d time.Duration) {
 // for alice.
 type everybody struct{ w *world }
 
-func (e everybody) May(by audit.By, _ string) bool         { return by.Principal != e.w.alice.ID }
+func (e everybody) May(by audit.By, _ string) bool {
+	return by.Principal != e.w.alice.ID && !e.w.strangers.Load()
+}
 func (everybody) Client(audit.By, string) bool             { return true }
 func (everybody) CoversPermission(audit.By, string) error  { return nil }
 func (everybody) Covers(audit.By, []string) error          { return nil }
@@ -104,10 +112,28 @@ func write[T any](w *world) func(context.Context, func(T) error) error {
 		before := w.store.Position()
 		err := w.store.Write(ctx, func(tx *store.Tx) error { return f(any(tx).(T)) })
 		if err == nil && w.store.Position() != before {
-			return w.store.Read(ctx, func(tx *store.Tx) error { return w.index.Load(tx) })
+			return w.store.Read(ctx, func(tx *store.Tx) error {
+				return errors.Join(w.index.Load(tx), w.settings.Load(tx), w.revoked.Load(tx))
+			})
 		}
 		return err
 	}
+}
+
+// interleaved lets a test do something right before one write of oauth.
+func (w *world) interleaved(write func(context.Context, func(oauth.Tx) error) error) func(context.Context, func(oauth.Tx) error) error {
+	return func(ctx context.Context, f func(oauth.Tx) error) error {
+		if w.turns.Add(-1) == 0 {
+			w.turn()
+		}
+		return write(ctx, f)
+	}
+}
+
+// before arranges that do runs right before the nth write from now.
+func (w *world) before(nth int64, do func()) {
+	w.turn = do
+	w.turns.Store(nth)
 }
 
 func read[T any](w *world) func(context.Context, func(T) error) error {
@@ -131,7 +157,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { _ = w.store.Close() })
 	w.keys, err = keystore.Create(keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader})
 	must(err)
-	w.index = directory.NewIndex()
+	w.index, w.settings, w.revoked = directory.NewIndex(), oauth.NewSettingsIndex(), sshca.NewRevocations()
 	w.people = directory.NewService(directory.Config{Write: write[directory.Tx](w), Index: w.index, Authority: everybody{w}, Rand: rand.Reader})
 	w.creds, err = credential.NewService(credential.Config{Write: write[credential.Tx](w), Read: read[credential.Tx](w), Directory: w.people,
 		Slots: credential.NewFairSlots(2), Rand: rand.Reader, Key: w.keys.Hash("credential", ""), Cost: credential.Cost{MemoryKiB: 64, Passes: 1, Lanes: 1}})
@@ -163,8 +189,8 @@ func (w *world) serve(must func(error)) {
 	w.tokens, err = token.New(rand.Reader, signer)
 	must(err)
 	sessions := signin.New(signin.Config{Write: write[signin.Tx](w), Read: read[signin.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Passwords: w.creds, Directory: w.index})
-	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: write[oauth.Tx](w), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
-		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Policies: func() []conditional.Policy { return w.policies }})
+	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: w.interleaved(write[oauth.Tx](w)), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
+		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Policies: func() []conditional.Policy { return w.policies }})
 	mux := httpd.NewMux()
 	edge.New(edge.Config{OAuth: w.oauth, Passwords: sessions, Manifest: w, URL: publicURL}).Mount(mux)
 	p, err := pages.New(pages.Config{OAuth: w.oauth, SignIn: sessions, Consents: w.people})

@@ -3,7 +3,10 @@ package signin
 import (
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
+	"sallyport/internal/address"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/signin"
@@ -89,7 +92,20 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 	if err != nil {
 		return err
 	}
-	return h.pages.show(c, http.StatusOK, page{Kind: "confirm", Title: "Sign in to " + app.DisplayName + "?", Client: app.DisplayName, Code: d.UserCode, Address: d.Address, User: upn, CSRF: token}, "")
+	return h.pages.show(c, http.StatusOK, page{Kind: "confirm", Title: "Sign in to " + app.DisplayName + "?", Client: app.DisplayName, Code: d.UserCode, Address: d.Address, Asked: asked(d.CreatedAt, c.By.At),
+		Elsewhere: address.Network(d.Address) != address.Network(c.By.Address), User: upn, CSRF: token}, "")
+}
+
+// asked says when a device asked: a request that is older than the person's own
+// is somebody else's.
+func asked(when, now time.Time) string {
+	ago := "less than a minute ago"
+	if minutes := int(now.Sub(when) / time.Minute); minutes == 1 {
+		ago = "a minute ago"
+	} else if minutes > 1 {
+		ago = strconv.Itoa(minutes) + " minutes ago"
+	}
+	return when.UTC().Format("15:04:05 MST") + ", " + ago
 }
 
 // deviceDecide records the answer.

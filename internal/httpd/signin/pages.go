@@ -29,8 +29,11 @@ type page struct {
 	Hint    string
 	Code    string
 	Address string // where a device asked from, or where the answer for a foreign client goes
-	Action  string
-	Fields  []field // of a form, or permissions with what they mean
+	Asked   string // when a device asked
+	// Elsewhere says that the device is at another address than the browser.
+	Elsewhere bool
+	Action    string
+	Fields    []field // of a form, or permissions with what they mean
 	// The consent page: the client and the resource by their ids, and what the
 	// person may do.
 	AppID    string

@@ -23,6 +23,7 @@ type Family struct {
 	Principal  string // user object id
 	Client     string
 	Session    string // sign-in session, empty for grants without a browser
+	Address    string // that the sign-in came from
 	Scope      string // as first requested
 	Factors    map[string]time.Time
 	SignedInAt time.Time

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/cli/client"
+)
+
+func flagUser() flag {
+	return flag{name: "user", usage: "User principal name or object id; yourself by default"}
+}
+
+// signInVerbs: where people are signed in, and how they may.
+func signInVerbs() []verb {
+	const settings = "/providers/Sallyport.Access/tenantSettings/default"
+	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode")
+	return []verb{
+		{
+			path: "account session list", short: "List where a user is signed in.", method: http.MethodGet, list: true, url: "/providers/Sallyport.Access/sessions",
+			flags: []flag{flagUser()}, query: []string{"principal={user}"},
+			columns: columns("Client=properties.client", "Address=properties.address", "SignedIn=properties.signedInAt", "LastUsed=properties.lastUsedAt", "Ends=properties.ends",
+				"Factors=join(',', properties.factors)", "Id=name"),
+		},
+		{path: "tenant show", short: "Show how people may sign in.", method: http.MethodGet, url: settings, columns: table},
+		{
+			path: "tenant update", short: "Change how people may sign in.", method: http.MethodPatch, url: settings, columns: table,
+			flags: []flag{
+				{name: "allow-password-grant", kind: 'b', usage: "Programs may send a user name and password (az login -u -p)"},
+				{name: "allow-device-code", kind: 'b', usage: "One device may be signed in by a browser on another (az login --use-device-code)"},
+			},
+			body: func(in values) (any, error) {
+				properties := map[string]any{}
+				for name, member := range map[string]string{"allow-password-grant": "allowPasswordGrant", "allow-device-code": "allowDeviceCode"} {
+					if in.given(name) {
+						properties[member] = in.on(name)
+					}
+				}
+				if len(properties) == 0 {
+					return nil, usageError{"nothing to change: give --allow-password-grant or --allow-device-code"}
+				}
+				return map[string]any{"properties": properties}, nil
+			},
+		},
+	}
+}
+
+// sessionRevoke ends one sign-in or all of them: two calls of two surfaces.
+func (a *app) sessionRevoke() *cobra.Command {
+	flags := []flag{{name: "id", usage: "Id of the sign-in, as the list shows it"}, {name: "all", kind: 'b', usage: "All of them, and everything that was issued until now"}, flagUser(),
+		{name: "yes", short: "y", kind: 'b', usage: "Do not ask"}}
+	cmd := leafFor("revoke", "End a sign-in, with its tokens and certificates.", flags, func(ctx context.Context, in values) error {
+		if in.on("all") == (in.text("id") != "") {
+			return usageError{"give --id, or --all"}
+		}
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		who := in.text("user")
+		if !in.on("all") {
+			call := client.Call{Method: http.MethodPost, Path: "/providers/Sallyport.Access/sessions/" + url.PathEscape(in.text("id")) + "/revoke", Query: url.Values{}}
+			if who != "" {
+				call.Query.Set("principal", who)
+			}
+			return do(ctx, s, call, nil)
+		}
+		if err := a.confirm(in.on("yes"), "Everything that was issued to "+cmp.Or(who, "you")+" ends, this sign-in too. Are you sure?"); err != nil {
+			return err
+		}
+		path := "/me/revokeSignInSessions"
+		if who != "" {
+			path = "/users/" + url.PathEscape(who) + "/revokeSignInSessions"
+		}
+		return do(ctx, s, client.Call{Surface: client.Graph, Method: http.MethodPost, Path: path}, nil)
+	})
+	cmd.Long = "Ends a sign-in: the browser's session with the programs that signed in through it, or one program's. Certificates that rest on it open nothing from the next second on;\naccess tokens that were given out end within the hour. With --all everything ends that was issued until now."
+	return cmd
+}

@@ -1,0 +1,148 @@
+package oauth
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+
+	"sallyport/internal/audit"
+)
+
+// Settings are the tenant's switches of the ways to sign in.
+type Settings struct {
+	// AllowPasswordGrant lets programs send names and passwords: az login -u -p.
+	AllowPasswordGrant bool `json:"allowPasswordGrant"`
+	// AllowDeviceCode lets people confirm in one browser what another device
+	// asks for: az login --use-device-code.
+	AllowDeviceCode bool `json:"allowDeviceCode"`
+}
+
+// DefaultSettings is what holds until somebody decides: az's commands work.
+func DefaultSettings() Settings { return Settings{AllowPasswordGrant: true, AllowDeviceCode: true} }
+
+// SettingsTx stores the settings; a change is a change of kind "settings".
+type SettingsTx interface {
+	Settings() (s Settings, found bool, err error)
+	PutSettings(Settings) error
+}
+
+// SettingsReader is what the index loads itself from.
+type SettingsReader interface {
+	Settings() (s Settings, found bool, err error)
+}
+
+// SettingsIndex holds the settings in memory. It is safe for concurrent use.
+type SettingsIndex struct{ now atomic.Pointer[Settings] }
+
+// NewSettingsIndex returns an index with the defaults.
+func NewSettingsIndex() *SettingsIndex {
+	x := &SettingsIndex{}
+	s := DefaultSettings()
+	x.now.Store(&s)
+	return x
+}
+
+// Load reads the settings.
+func (x *SettingsIndex) Load(r SettingsReader) error {
+	s, found, err := r.Settings()
+	if err != nil {
+		return err
+	}
+	if !found {
+		s = DefaultSettings()
+	}
+	x.now.Store(&s)
+	return nil
+}
+
+// Refresh follows one entry of the change feed; kinds other than "settings" are
+// ignored.
+func (x *SettingsIndex) Refresh(r SettingsReader, kind, _ string) error {
+	if kind != "settings" {
+		return nil
+	}
+	return x.Load(r)
+}
+
+// Settings returns how people may sign in.
+func (s *Service) Settings() Settings { return s.settings() }
+
+func (s *Service) settings() Settings {
+	if s.cfg.Settings == nil {
+		return DefaultSettings()
+	}
+	return *s.cfg.Settings.now.Load()
+}
+
+// SettingsChange changes what is not nil.
+type SettingsChange struct {
+	AllowPasswordGrant *bool `json:"allowPasswordGrant"`
+	AllowDeviceCode    *bool `json:"allowDeviceCode"`
+}
+
+// ChangeSettings changes the settings. Whether by may do that is the caller's
+// question, and has been answered.
+func (s *Service) ChangeSettings(ctx context.Context, by audit.By, c SettingsChange) (Settings, error) {
+	var now Settings
+	err := s.cfg.Write(ctx, func(tx Tx) error {
+		old, found, err := tx.Settings()
+		if err != nil {
+			return err
+		}
+		if !found {
+			old = DefaultSettings()
+		}
+		now = old
+		if c.AllowPasswordGrant != nil {
+			now.AllowPasswordGrant = *c.AllowPasswordGrant
+		}
+		if c.AllowDeviceCode != nil {
+			now.AllowDeviceCode = *c.AllowDeviceCode
+		}
+		if now == old {
+			return nil
+		}
+		if err := tx.PutSettings(now); err != nil {
+			return err
+		}
+		return tx.Audit(by, audit.Event{Type: "tenant.update", Outcome: audit.Success, Target: s.TenantID(), Detail: map[string]string{
+			"allowPasswordGrant": strconv.FormatBool(now.AllowPasswordGrant), "allowDeviceCode": strconv.FormatBool(now.AllowDeviceCode),
+		}})
+	})
+	return now, err
+}
+
+func (n Settings) mayUsePassword() error {
+	if n.AllowPasswordGrant {
+		return nil
+	}
+	return refuse("unauthorized_client", 70003, "Programs may not send passwords in this tenant. Sign in with a browser: sally login. An administrator can allow it: sally tenant update --allow-password-grant true.")
+}
+
+func (n Settings) mayUseDeviceCode() error {
+	if n.AllowDeviceCode {
+		return nil
+	}
+	return refuse("unauthorized_client", 70003, "Signing in with a device code is switched off in this tenant. Sign in with a browser on this computer: sally login. An administrator can allow it: sally tenant update --allow-device-code true.")
+}
+
+// grants are those that discovery names.
+func (n Settings) grants() []string {
+	list := []string{"authorization_code", "refresh_token", "client_credentials"}
+	if n.AllowPasswordGrant {
+		list = append(list, "password")
+	}
+	if n.AllowDeviceCode {
+		list = append(list, grantDevice)
+	}
+	return list
+}
+
+// switchedOff records who tried what the tenant does not allow.
+func (s *Service) switchedOff(ctx context.Context, x *exchange, grant string, refusal error) error {
+	event := audit.Event{Type: "token.issue", Outcome: audit.Denied, Target: x.by.Principal, Detail: map[string]string{"grant": grant, "code": "AADSTS70003"}}
+	if err := s.recordRefusal(ctx, x.by, event); err != nil {
+		return err
+	}
+	return refusal
+}

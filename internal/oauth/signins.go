@@ -1,0 +1,191 @@
+package oauth
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/oauth/token"
+	"sallyport/internal/signin"
+	"sallyport/internal/sshca"
+)
+
+// The kinds of sign-in.
+const (
+	InBrowser = "browser" // a sign-in session
+	InProgram = "program" // a refresh family
+)
+
+// SignedIn is one place where a user is signed in.
+type SignedIn struct {
+	ID         string    `json:"id"`
+	Kind       string    `json:"kind"`
+	ClientID   string    `json:"clientId,omitempty"`
+	Client     string    `json:"client"`
+	Address    string    `json:"address"`
+	SignedInAt time.Time `json:"signedInAt"`
+	// LastUsedAt is when a browser was seen, to ten minutes, or a program's
+	// refresh token rotated. A certificate does not rotate it.
+	LastUsedAt time.Time `json:"lastUsedAt"`
+	Ends       time.Time `json:"ends"`
+	Factors    []string  `json:"factors"`
+	// Session is the browser's sign-in that a program's rests on.
+	Session string `json:"session,omitempty"`
+}
+
+// Rights says who may see and end the sign-ins of a user; directory.Service
+// does. Both refuse with a fault.
+type Rights interface {
+	MayRevokeSessions(by audit.By, userID string) error
+	// Refuse records a refusal for lack of rights and returns it.
+	Refuse(ctx context.Context, by audit.By, e audit.Event, why error) error
+}
+
+// SignInTx keeps sign-ins, and the certificates that rest on them.
+type SignInTx interface {
+	SignInSessionsOf(userID string) ([]signin.Session, error)
+	RefreshFamiliesOf(principal string) ([]token.Family, error)
+	EndSignInSession(id string) error
+	EndRefreshFamiliesOf(principal, session, reason string) error
+	IssuedCertificates(principal string, after time.Time) ([]Issued, error)
+	PutRevocation(sshca.Revocation) error
+}
+
+// Issued is a certificate as its record tells.
+type Issued struct {
+	Serial, Family, Session string
+	Ends                    time.Time
+}
+
+// revokedReason is what the holder of a revoked sign-in reads.
+const revokedReason = "it was revoked"
+
+// SignIns lists where a user is signed in, the last used first: one's own, or
+// another's for who may end them.
+func (s *Service) SignIns(ctx context.Context, by audit.By, userID string) ([]SignedIn, error) {
+	user, found := s.cfg.Directory.User(userID)
+	if err := s.cfg.Rights.MayRevokeSessions(by, userID); err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, directory.NotFound(userID)
+	}
+	list := []SignedIn{}
+	err := s.cfg.Read(ctx, func(tx Tx) error {
+		sessions, err := tx.SignInSessionsOf(user.ID)
+		if err != nil {
+			return err
+		}
+		families, err := tx.RefreshFamiliesOf(user.ID)
+		if err != nil {
+			return err
+		}
+		for _, n := range sessions {
+			if by.At.Before(n.Ends) && by.At.Sub(n.SeenAt) <= signin.IdleLife && !n.SignedInAt.Before(user.NotBefore) {
+				list = append(list, SignedIn{ID: n.ID, Kind: InBrowser, Client: "browser", Address: n.Address, SignedInAt: n.SignedInAt, LastUsedAt: n.SeenAt, Ends: n.Ends, Factors: names(n.Factors)})
+			}
+		}
+		for _, f := range families {
+			if f.EndedFor == "" && by.At.Before(f.Until()) && !f.SignedInAt.Before(user.NotBefore) {
+				list = append(list, SignedIn{ID: f.ID, Kind: InProgram, ClientID: f.Client, Client: s.clientName(f.Client), Address: f.Address, SignedInAt: f.SignedInAt, LastUsedAt: f.RotatedAt, Ends: f.Until(),
+					Factors: names(f.Factors), Session: f.Session})
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(list, func(a, b SignedIn) int { return b.LastUsedAt.Compare(a.LastUsedAt) })
+	return list, err
+}
+
+func names(factors map[string]time.Time) []string { return slices.Sorted(maps.Keys(factors)) }
+
+func (s *Service) clientName(appID string) string {
+	if app, ok := s.cfg.Directory.Application(appID); ok {
+		return app.DisplayName
+	}
+	return appID
+}
+
+// RevokeSignIn ends one sign-in of a user: a program's, or a browser's with the
+// programs that signed in through it. Certificates that rest on what ended are
+// revoked. Access tokens that were given out end within the hour. A sign-in that
+// has ended may be revoked again, which revokes what is left of it.
+func (s *Service) RevokeSignIn(ctx context.Context, by audit.By, userID, id string) error {
+	id = strings.ToLower(id)
+	e := audit.Event{Type: "signin.revoke", Outcome: audit.Success, Target: userID, Detail: map[string]string{"session": directory.Shown(id)}}
+	if err := s.cfg.Rights.MayRevokeSessions(by, userID); err != nil {
+		return s.cfg.Rights.Refuse(ctx, by, e, err)
+	}
+	browser := false
+	err := s.cfg.Write(ctx, func(tx Tx) error {
+		browser = false
+		sessions, err := tx.SignInSessionsOf(userID)
+		if err != nil {
+			return err
+		}
+		families, err := tx.RefreshFamiliesOf(userID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case slices.ContainsFunc(sessions, func(n signin.Session) bool { return n.ID == id }), slices.ContainsFunc(families, func(f token.Family) bool { return id != "" && f.Session == id }):
+			browser = true
+			if err := tx.EndSignInSession(id); err != nil {
+				return err
+			}
+			if err := tx.EndRefreshFamiliesOf(userID, id, revokedReason); err != nil {
+				return err
+			}
+		case slices.ContainsFunc(families, func(f token.Family) bool { return f.ID == id }):
+			if err := tx.EndRefreshFamily(id, revokedReason); err != nil {
+				return err
+			}
+		default:
+			return fault.New(fault.NotFound, "SignInNotFound", "there is no sign-in %s of this user", directory.Shown(id)).WithRemedy("List them with: sally account session list")
+		}
+		return tx.Audit(by, e)
+	})
+	if err != nil {
+		return err
+	}
+	// Nothing rests on what has ended from here on: record makes sure of that.
+	return s.revokeCertificates(ctx, by, userID, "its sign-in was revoked", func(c Issued) bool {
+		return browser && c.Session == id || !browser && c.Family == id
+	})
+}
+
+// revokeCertificates revokes the certificates of a principal that match and
+// have not ended. The certificates are looked up before the write, which then
+// takes no longer than they are many.
+func (s *Service) revokeCertificates(ctx context.Context, by audit.By, principal, reason string, match func(Issued) bool) error {
+	var found []Issued
+	err := s.cfg.Read(ctx, func(tx Tx) error {
+		issued, err := tx.IssuedCertificates(principal, by.At.Add(-sshca.MaxLifetime-clockLeeway))
+		for _, c := range issued {
+			if match(c) && c.Ends.After(by.At) {
+				found = append(found, c)
+			}
+		}
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return s.cfg.Write(ctx, func(tx Tx) error {
+		for _, c := range found {
+			if err := tx.PutRevocation(sshca.Revocation{Serial: c.Serial, Principal: principal, Reason: reason, At: by.At, Ends: c.Ends}); err != nil {
+				return err
+			}
+			e := audit.Event{Type: "certificate.revoke", Outcome: audit.Success, Target: principal, Detail: map[string]string{"serial": c.Serial, "reason": reason}}
+			if err := tx.Audit(by, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

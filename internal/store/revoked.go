@@ -1,0 +1,76 @@
+package store
+
+import (
+	"strconv"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/oauth"
+	"sallyport/internal/sshca"
+)
+
+// PutRevocation revokes a certificate; one that is revoked stays as it is.
+func (t *Tx) PutRevocation(r sshca.Revocation) error {
+	n, err := t.exec(`INSERT INTO revoked_certificate (serial, principal, reason, at, ends) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (serial) DO NOTHING`,
+		r.Serial, r.Principal, r.Reason, micros(r.At), micros(r.Ends))
+	if err != nil || n == 0 {
+		return err
+	}
+	return t.changed("revocation", r.Serial)
+}
+
+// RevocationBySerial finds a revoked certificate.
+func (t *Tx) RevocationBySerial(serial string) (sshca.Revocation, bool, error) {
+	r := sshca.Revocation{Serial: serial}
+	var at, ends int64
+	found, err := t.row(`SELECT principal, reason, at, ends FROM revoked_certificate WHERE serial = $1`, []any{serial}, &r.Principal, &r.Reason, &at, &ends)
+	r.At, r.Ends = fromMicros(at), fromMicros(ends)
+	return r, found, err
+}
+
+// EachRevocation visits every revoked certificate.
+func (t *Tx) EachRevocation(f func(sshca.Revocation) error) error {
+	return t.query(`SELECT serial, principal, reason, at, ends FROM revoked_certificate`, nil, func(scan func(...any) error) error {
+		var r sshca.Revocation
+		var at, ends int64
+		if err := scan(&r.Serial, &r.Principal, &r.Reason, &at, &ends); err != nil {
+			return err
+		}
+		r.At, r.Ends = fromMicros(at), fromMicros(ends)
+		return f(r)
+	})
+}
+
+// SweepRevocations forgets certificates that ended before a time. No feed rows:
+// what has ended counts nowhere.
+func (t *Tx) SweepRevocations(before time.Time) error {
+	_, err := t.exec(`DELETE FROM revoked_certificate WHERE ends < $1`, micros(before))
+	return err
+}
+
+// IssuedCertificates returns the certificates of a principal that were issued
+// after a time, from their one record, the audit's.
+func (t *Tx) IssuedCertificates(principal string, after time.Time) ([]oauth.Issued, error) {
+	var list []oauth.Issued
+	err := t.query(`SELECT body FROM audit WHERE at > $1 AND principal = $2 AND type = 'certificate.issue' AND outcome = 'success' ORDER BY at`,
+		[]any{micros(after), principal}, func(scan func(...any) error) error {
+			var body string
+			if err := scan(&body); err != nil {
+				return err
+			}
+			var r audit.Record
+			if err := fromJSON(body, &r); err != nil {
+				return err
+			}
+			ends, err := time.Parse(time.RFC3339, r.Detail["validBefore"])
+			if err != nil {
+				return err
+			}
+			if _, err := strconv.ParseUint(r.Detail["serial"], 10, 64); err != nil {
+				return err
+			}
+			list = append(list, oauth.Issued{Serial: r.Detail["serial"], Family: r.Detail["family"], Session: r.Detail["session"], Ends: ends})
+			return nil
+		})
+	return list, err
+}
