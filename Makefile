@@ -21,10 +21,17 @@ deps-tests:
 	@packaging/deps.sh tests
 
 .PHONY: build
-build: ## build out/sally and the C libraries
+build: ## build out/sally, out/sally-signer and the C libraries
 	@mkdir -p $(OUT)
 	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally ./cmd/sally
+	@$(MAKE) --no-print-directory signer
 	@$(MAKE) --no-print-directory -C shim all
+
+# A program of its own: PKCS#11 libraries need cgo, and sally is without.
+.PHONY: signer
+signer: ## build out/sally-signer, which holds CA keys in a PKCS#11 token
+	@mkdir -p $(OUT)
+	CGO_ENABLED=1 go build -tags pkcs11 -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally-signer ./cmd/sally-signer
 
 .PHONY: rootfs
 rootfs: ## prepare the lab's root filesystem in $(CACHE)

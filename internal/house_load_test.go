@@ -70,21 +70,39 @@ func load(t *testing.T) []unit {
 
 var house loaded
 
-// loadAll type-checks our packages from source and takes all others from what
-// the compiler exported, so that the rules know what a name really means.
+// loadAll reads everything without cgo, as it is built, and then what the tag
+// pkcs11 adds: the one program that needs cgo, by a module that it imports.
 func (l *loaded) loadAll() error {
-	list, err := goList()
+	l.set = token.NewFileSet()
+	list, err := goList("CGO_ENABLED=0", "./...")
 	if err != nil {
 		return err
 	}
-	exports := map[string]string{}
+	if l.from, err = l.add(list); err != nil {
+		return err
+	}
+	if list, err = goList("CGO_ENABLED=1", "-tags=pkcs11", "./internal/signer/...", "./cmd/sally-signer"); err != nil {
+		return err
+	}
+	_, err = l.add(list)
+	return err
+}
+
+// add type-checks our packages from source, those that are not there yet, and
+// takes all others from what the compiler exported, so that the rules know what
+// a name really means.
+func (l *loaded) add(list []listed) (types.Importer, error) {
+	exports, known := map[string]string{}, map[string]bool{}
+	for _, u := range l.units {
+		known[u.name] = true
+	}
 	for _, p := range list {
 		exports[p.ImportPath] = p.Export
 	}
-	l.set = token.NewFileSet()
-	l.from = importer.ForCompiler(l.set, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	from := importer.ForCompiler(l.set, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
 	for _, p := range list {
-		if !strings.HasPrefix(p.ImportPath, module) || len(p.GoFiles)+len(p.CgoFiles) == 0 {
+		short := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, prefix), module)
+		if !strings.HasPrefix(p.ImportPath, module) || len(p.GoFiles)+len(p.CgoFiles) == 0 || known[short] {
 			continue
 		}
 		name, inside := strings.CutPrefix(p.ImportPath, prefix)
@@ -92,16 +110,17 @@ func (l *loaded) loadAll() error {
 		for _, f := range p.GoFiles {
 			file, err := parser.ParseFile(l.set, filepath.Join(p.Dir, f), nil, parser.ParseComments|parser.SkipObjectResolution)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			u.files = append(u.files, file)
 		}
-		if u.info, err = typeCheck(p.ImportPath, l.set, u.files, l.from); err != nil {
-			return err
+		var err error
+		if u.info, err = typeCheck(p.ImportPath, l.set, u.files, from); err != nil {
+			return nil, err
 		}
 		l.units = append(l.units, u)
 	}
-	return nil
+	return from, nil
 }
 
 func typeCheck(path string, set *token.FileSet, files []*ast.File, from types.Importer) (*types.Info, error) {
@@ -110,9 +129,9 @@ func typeCheck(path string, set *token.FileSet, files []*ast.File, from types.Im
 	return info, err
 }
 
-func goList() ([]listed, error) {
-	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,CgoFiles,Imports,Deps,Standard", "./...")
-	cmd.Dir = ".."
+func goList(environment string, words ...string) ([]listed, error) {
+	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,CgoFiles,Imports,Deps,Standard"}, words...)...)
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), environment)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -169,10 +169,12 @@ func checkImports(l law, units []unit) []string {
 }
 
 // checkPrograms: neither the agent nor the CLI contains a package of the server,
-// the agent's root part speaks no HTTP, and no program contains another.
+// the agent's root part and the signer speak no HTTP, no program contains
+// another, and the module that needs cgo is the signer's alone.
 func checkPrograms(units []unit) []string {
+	const hardware = "github.com/miekg/pkcs11"
 	server := []string{"store", "sshca", "oauth", "keystore", "server", "credential", "signin", "httpd", "conditional", "resource", "rbac"}
-	sql := []string{"database/sql", "modernc.org/sqlite"}
+	sql := []string{"database/sql", "modernc.org/sqlite", hardware}
 	var complaints []string
 	for _, u := range units {
 		if !u.internal {
@@ -190,9 +192,11 @@ func checkPrograms(units []unit) []string {
 		case "lab":
 			ours, others = append([]string{"agent", "cli"}, server...), sql
 		case "server":
-			ours = []string{"agent", "cli", "lab"}
+			ours, others = []string{"agent", "cli", "lab", "signer"}, []string{hardware}
+		case "signer":
+			ours, others = []string{"agent", "cli", "lab", "labwire", "store", "oauth", "server", "credential", "signin", "httpd", "resource", "rbac"}, append([]string{"net/http"}, sql[:2]...)
 		default:
-			ours = []string{"agent", "cli", "lab", "server"}
+			ours, others = []string{"agent", "cli", "lab", "server", "signer"}, []string{hardware}
 		}
 		for _, dep := range u.deps {
 			own, isOwn := strings.CutPrefix(dep, prefix)

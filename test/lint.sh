@@ -26,7 +26,7 @@ tool() { go run "$1" -h >/dev/null 2>&1; }
 # The reader of the name service file is what tests hold the writer and the C
 # module to; String is how a format is named in test output.
 dead() {
-  go run "$deadcode" -f '{{range .Funcs}}{{println .Position .Name}}{{end}}' ./cmd/... ./test/... |
+  CGO_ENABLED=1 go run "$deadcode" -tags pkcs11 -f '{{range .Funcs}}{{println .Position .Name}}{{end}}' ./cmd/... ./test/... |
     grep -vE '^$|/agent/shim/nss(file|read)\.go|Format\.String$'
   return 0
 }
@@ -50,8 +50,10 @@ vulnerabilities() {
 check gofmt gofmt -l cmd internal test
 check vet go vet ./...
 check "vet, end to end tests" go vet -tags e2e ./...
+check "vet, signer" env CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer
 check "go.mod is tidy" go mod tidy -diff
 tool "$staticcheck"; check staticcheck go run "$staticcheck" -tags e2e ./...
+check "staticcheck, signer" env CGO_ENABLED=1 go run "$staticcheck" -tags pkcs11 ./internal/signer/... ./cmd/sally-signer
 tool "$deadcode"; check "dead code" dead
 tool "$govulncheck"; vulnerabilities
 exit "$failed"

@@ -174,12 +174,12 @@ func signerAway(t *testing.T, a *person, m *vm, stop func(), start func() error)
 	key := newKey(t, t.TempDir())
 	ask := []string{"ssh", "cert", "--file", file, "--public-key-file", key + ".pub"}
 	a.fails(t, []string{"the process that holds the server's signing key does not answer"}, ask...)
-	if r := capture(exec.Command(w.sally, "server", "status", "--server", w.address)); r.code == 0 || !strings.Contains(r.err, "the process that holds the user-ca key does not answer") {
+	if r := capture(exec.Command(w.sally, "server", "status", "--server", w.address)); r.code == 0 || !strings.Contains(r.err, "the process that holds the") {
 		t.Errorf("status: %s", r)
 	}
 	_ = w.server.Process.Signal(syscall.SIGTERM)
 	_ = w.server.Wait()
-	if err := w.runServer(); err == nil || !strings.Contains(err.Error(), "user-ca") {
+	if err := w.runServer(); err == nil || !strings.Contains(err.Error(), "the process that holds the") {
 		t.Errorf("started without its signer: %v", err) // it serves, and is not ready
 	}
 	a.must(t, "account", "show")

@@ -84,9 +84,9 @@ func (c *computer) furnish(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(at, "out"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"chmod", "0755", c.folder}, {"chmod", "0700", filepath.Dir(at)}, {"cp", "../../out/sally", at + "/out/"}, {"cp", "-r", "../../packaging", at + "/"}} {
+	for _, args := range [][]string{{"chmod", "0755", c.folder}, {"chmod", "0700", filepath.Dir(at)}, {"cp", "../../out/sally", "../../out/sally-signer", at + "/out/"}, {"cp", "-r", "../../packaging", at + "/"}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v %s (is out/sally there? run: make build)", args, err, out)
+			t.Fatalf("%v: %v %s (are out/sally and out/sally-signer there? run: make build)", args, err, out)
 		}
 	}
 }

@@ -10,7 +10,7 @@
 set -eu
 
 suite=bookworm
-packages=systemd,systemd-sysv,dbus,procps,iproute2,ca-certificates,curl,jq,openssl,openssh-client,util-linux,postgresql,prometheus
+packages=systemd,systemd-sysv,dbus,procps,iproute2,ca-certificates,curl,jq,openssl,openssh-client,util-linux,softhsm2,postgresql,prometheus
 mirror=${SALLY_MIRROR:-} # empty: mmdebstrap's own choice
 
 fail() { echo "rootfs.sh: $*" >&2; exit 1; }
