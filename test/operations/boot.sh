@@ -36,6 +36,9 @@ ip link set lo up
 mkdir -p old
 pivot_root . old
 umount -l /old
+# As systemd makes it on a computer that is none of another's: what it mounts for
+# one service, credentials first, is to be seen by that service.
+mount --make-rshared /
 # systemd sends its own log to the journal; "container" is how it is told that
 # no hardware is to be set up.
 exec chroot . /usr/bin/env -i container=sallyport PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --show-status=0 --log-target=journal
