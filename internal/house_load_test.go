@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,28 +71,28 @@ func load(t *testing.T) []unit {
 
 var house loaded
 
-// loadAll reads everything without cgo, as it is built, and then what the tag
-// pkcs11 adds: the one program that needs cgo, by a module that it imports.
+// loadAll reads with the tag pkcs11 the one program that needs cgo, by a module
+// that it imports, and then everything else without cgo, as it is built.
 func (l *loaded) loadAll() error {
 	l.set = token.NewFileSet()
-	list, err := goList("CGO_ENABLED=0", "./...")
+	list, err := goList("CGO_ENABLED=1", "-tags=pkcs11", "./internal/signer/...", "./cmd/sally-signer")
 	if err != nil {
 		return err
 	}
-	if l.from, err = l.add(list); err != nil {
+	if _, err := l.add(list, "signer", "cmd/sally-signer"); err != nil {
 		return err
 	}
-	if list, err = goList("CGO_ENABLED=1", "-tags=pkcs11", "./internal/signer/...", "./cmd/sally-signer"); err != nil {
+	if list, err = goList("CGO_ENABLED=0", "./..."); err != nil {
 		return err
 	}
-	_, err = l.add(list)
+	l.from, err = l.add(list, "")
 	return err
 }
 
 // add type-checks our packages from source, those that are not there yet, and
 // takes all others from what the compiler exported, so that the rules know what
-// a name really means.
-func (l *loaded) add(list []listed) (types.Importer, error) {
+// a name really means. Of ours, those below the given names are meant.
+func (l *loaded) add(list []listed, below ...string) (types.Importer, error) {
 	exports, known := map[string]string{}, map[string]bool{}
 	for _, u := range l.units {
 		known[u.name] = true
@@ -103,6 +104,9 @@ func (l *loaded) add(list []listed) (types.Importer, error) {
 	for _, p := range list {
 		short := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, prefix), module)
 		if !strings.HasPrefix(p.ImportPath, module) || len(p.GoFiles)+len(p.CgoFiles) == 0 || known[short] {
+			continue
+		}
+		if !slices.ContainsFunc(below, func(b string) bool { return strings.HasPrefix(short, b) }) {
 			continue
 		}
 		name, inside := strings.CutPrefix(p.ImportPath, prefix)
