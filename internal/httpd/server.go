@@ -87,6 +87,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &Call{W: answer, R: r}
 	c.waitForBody(s.cfg.BodyTime)
 	c.By = audit.By{Address: s.cfg.Proxies.client(r), CorrelationID: s.correlationID(), ClientRequestID: clientRequestID(r), At: started.UTC().Truncate(time.Microsecond)}
+	c.R = r.WithContext(context.WithValue(r.Context(), correlationKey{}, c.By.CorrelationID))
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -210,7 +211,7 @@ func (s *Server) log(c *Call, answer *recorder, took time.Duration, err error) {
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("row", c.Row.ID), slog.String("method", c.R.Method), slog.Int("status", answer.status), slog.String("principal", c.By.Principal),
-		slog.String("address", c.By.Address), slog.String("correlation", c.By.CorrelationID), slog.Duration("took", took),
+		slog.String("address", c.By.Address), slog.Duration("took", took),
 	}
 	if answer.status == http.StatusTooManyRequests {
 		level = slog.LevelDebug // a flood must not fill the disk with lines; the metrics count it

@@ -31,7 +31,7 @@ func (d *deployment) ready(ctx context.Context) map[string]string {
 		if err != nil {
 			cause = err.Error()
 		}
-		d.cfg.Log.Warn("not ready", "check", check, "error", cause)
+		d.cfg.Log.WarnContext(ctx, "not ready", "check", check, "error", cause)
 	}
 	newest, err := d.newestRecord(ctx)
 	if err != nil {

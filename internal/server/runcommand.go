@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/httpd"
 	"sallyport/internal/keystore"
 )
 
@@ -52,7 +53,7 @@ func runCommand() *cobra.Command {
 			if words.verbose {
 				level = slog.LevelDebug
 			}
-			cfg.Log = slog.New(logHandler(cmd.ErrOrStderr(), words.logFormat, level))
+			cfg.Log = slog.New(httpd.LogHandler(logHandler(cmd.ErrOrStderr(), words.logFormat, level)))
 			cfg.Notify = notifier(os.Getenv("NOTIFY_SOCKET"))
 			var err error
 			if cfg.Sockets, err = inherited(os.Getenv, os.Getpid(), firstSocket); err != nil {
