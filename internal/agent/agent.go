@@ -196,7 +196,7 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	err = c.call(limited, "POST", "/machine/v1/report", protocol.Report{Capability: protocol.Capability, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
-		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events}, nil)
+		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events, Witnessed: newest(st.Witnessed)}, nil)
 	if fault.Is(err, fault.Invalid) && len(answer.Events) > 0 {
 		a.cfg.Log("the server refuses %d events, which are dropped: %v", len(answer.Events), err)
 		err = nil
@@ -209,6 +209,17 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 		last.events = append(last.events, e.ID)
 	}
 	return nil
+}
+
+// newest returns the newest head of each writer: the root part keeps the others.
+func newest(heads []protocol.Witnessed) []protocol.Witnessed {
+	var out []protocol.Witnessed
+	for _, h := range slices.Backward(heads) {
+		if len(out) < protocol.MaxWitnessed && !slices.ContainsFunc(out, func(o protocol.Witnessed) bool { return o.Head.Writer == h.Head.Writer }) {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // certificates renews the host certificate at half of its life.

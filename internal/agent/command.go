@@ -222,6 +222,13 @@ func printStatus(w io.Writer, st *control.Status) {
 	if st.Clock != "" {
 		line("clock", "WRONG: %s", st.Clock)
 	}
+	if n := len(st.Witnessed); n > 0 {
+		h := st.Witnessed[n-1]
+		line("audit", "%s has been seen at record %d, %s; %d heads are kept", h.Head.Writer, h.Head.Sequence, h.At.UTC().Format(time.RFC3339), n)
+	}
+	if st.AuditAlarm != "" {
+		line("audit", "WRONG since %s; see docs/operations.md, Audit", st.AuditAlarm)
+	}
 	if st.Drift != "" {
 		line("drift", "%s", st.Drift)
 	}

@@ -124,6 +124,8 @@ func reportedKinds() []Kind {
 		{"machine.local.deny", "A service of the machine itself was refused.", SurfaceMachines, refused(), machineTarget, decision},
 		{"machine.session.open", "A session began.", SurfaceMachines, did(), machineTarget, decision},
 		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.auditHead.fail", "A signed head of the audit log contradicts what the machine has seen before.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what is wrong"}, Key{"writer", "of the chain"},
+			Key{"sequence", "of the head"}, Key{"hash", "of the head"}, Key{"heldSequence", "of the head that the machine holds"}, Key{"heldHash", "its hash"})},
 		{"machine.other", "The machine reported an event that this server does not know.", SurfaceMachines, []Outcome{Success, Denied, Failure}, machineTarget, said(Key{"event", "its type"}, Key{"facts", "its facts, JSON"})},
 	}
 }

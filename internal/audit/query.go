@@ -91,7 +91,7 @@ func Token(v any) string {
 // ParsePlace reads Token's text of a place.
 func ParsePlace(text string) (Place, error) {
 	var p Place
-	if err := parseToken(text, &p); err != nil || !validWriter(p.Writer) || p.Sequence < 1 || p.Micros < 0 {
+	if err := parseToken(text, &p); err != nil || !ValidWriter(p.Writer) || p.Sequence < 1 || p.Micros < 0 {
 		return Place{}, errToken
 	}
 	return p, nil
@@ -104,7 +104,7 @@ func ParseCursor(text string) (Cursor, error) {
 		return nil, errToken
 	}
 	for w, n := range c {
-		if !validWriter(w) || n < 0 {
+		if !ValidWriter(w) || n < 0 {
 			return nil, errToken
 		}
 	}
@@ -122,7 +122,7 @@ func parseToken(text string, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-// validWriter holds the name of a writer to its alphabet.
-func validWriter(w string) bool {
+// ValidWriter holds the name of a writer to its alphabet.
+func ValidWriter(w string) bool {
 	return w != "" && len(w) <= 64 && strings.Trim(w, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }

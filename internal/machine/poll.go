@@ -151,6 +151,7 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64,
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	at := s.cfg.Now().UTC()
+	head, signed := s.cfg.Keys.AuditHead()
 	s.mu.Lock()
 	l := s.of(doc.MachineID)
 	if digest := sha256.Sum256(content); digest != l.digest || l.issuedAt.IsZero() {
@@ -164,15 +165,20 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64,
 	}
 	l.issuedAt = at.Truncate(time.Microsecond)
 	doc.Version, doc.IssuedAt = l.version, l.issuedAt
+	// Two polls side by side must not show the machine a head that goes back.
+	if signed && (head.Head.Writer != l.head.Head.Writer || head.Head.Sequence > l.head.Head.Sequence) {
+		l.head = head
+	}
+	if l.head.KeyID != "" {
+		h := l.head
+		doc.AuditHead, doc.AuditKeyID, doc.AuditSig = &h.Head, h.KeyID, h.Signature
+	}
 	s.mu.Unlock()
 	return s.sign(doc)
 }
 
 func (s *Service) sign(doc protocol.SnapshotDocument) (*protocol.Envelope, error) {
 	doc.GoodUntil = doc.IssuedAt.Add(max(s.cfg.UserStale, s.cfg.AdminStale))
-	if h, ok := s.cfg.Keys.AuditHead(); ok {
-		doc.AuditHead, doc.AuditKeyID, doc.AuditSig = &h.Head, h.KeyID, h.Signature
-	}
 	payload, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)

@@ -37,11 +37,11 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 	if !ok {
 		return errUnknownMachine()
 	}
-	next := reported(m, r)
-	if same(m, next) && len(r.Events) == 0 {
+	next, heads := reported(m, r), s.fresh(m.ID, r.Witnessed)
+	if same(m, next) && len(r.Events) == 0 && len(heads) == 0 {
 		return nil
 	}
-	return s.cfg.Write(ctx, func(t Tx) error {
+	err := s.cfg.Write(ctx, func(t Tx) error {
 		m, ok, err := t.MachineByID(by.Principal)
 		if err != nil {
 			return err
@@ -60,8 +60,54 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 				return err
 			}
 		}
+		for _, h := range heads {
+			if err := t.PutWitness(m.ID, h); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
+	if err == nil {
+		s.stored(m.ID, heads)
+	}
+	return err
+}
+
+// witnessEvery is how often what a machine has seen of one writer is stored.
+const witnessEvery = time.Hour
+
+// fresh returns the heads that are due to be stored: signed by the audit key,
+// and none of the same writer within the hour. What does not verify, for its
+// key has been replaced or never was ours, is no evidence and is left out.
+func (s *Service) fresh(machineID string, seen []protocol.Witnessed) []protocol.Witnessed {
+	_, m := s.cfg.Keys.Manifest()
+	now := s.cfg.Now()
+	s.mu.Lock()
+	last := maps.Clone(s.of(machineID).witnessed)
+	s.mu.Unlock()
+	var out []protocol.Witnessed
+	for _, h := range seen {
+		if at, ok := last[h.Head.Writer]; ok && now.Sub(at) < witnessEvery || !audit.ValidWriter(h.Head.Writer) || h.Epoch < 1 || h.Epoch > m.Epoch {
+			continue
+		}
+		if h.Check(m.For(protocol.Audit)) == nil {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func (s *Service) stored(machineID string, heads []protocol.Witnessed) {
+	now := s.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.of(machineID)
+	for _, h := range heads {
+		if l.witnessed == nil {
+			l.witnessed = map[string]time.Time{}
+		}
+		l.witnessed[h.Head.Writer] = now
+	}
 }
 
 // event audits one decision of the machine. Time, object id and detail are the
@@ -130,7 +176,7 @@ func checkReport(r protocol.Report) error {
 		return errReport("agent or message is too long or not printable")
 	case r.Provisioned != "Succeeded" && r.Provisioned != "Failed" && r.Provisioned != "Transitioning" && r.Provisioned != "":
 		return errReport("provisioned is none of Succeeded, Failed, Transitioning")
-	case r.Revision < 0 || len(r.Addresses) > maxListed || len(r.HostKeys) > maxListed || len(r.Events) > maxEvents:
+	case r.Revision < 0 || len(r.Addresses) > maxListed || len(r.HostKeys) > maxListed || len(r.Events) > maxEvents || len(r.Witnessed) > protocol.MaxWitnessed:
 		return errReport("a number or list is out of range")
 	}
 	for _, a := range r.Addresses {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/machine/protocol"
 )
 
 // Tx is what this domain needs of a transaction.
@@ -32,6 +33,9 @@ type MachineTx interface {
 	// TakeMachineEvent reports whether this event id of the machine is new, and
 	// remembers it.
 	TakeMachineEvent(machineID, eventID string, at time.Time) (bool, error)
+	// PutWitness stores an audit head that the machine has seen; the signature was
+	// verified.
+	PutWitness(machineID string, w protocol.Witnessed) error
 }
 
 // ManifestTx stores which manifest each machine has in force.
@@ -90,7 +94,9 @@ type live struct {
 	issuedAt     time.Time
 	lastSeen     time.Time
 	acknowledged int64
-	manifest     [2]int64 // epoch and version that are stored as acknowledged
+	manifest     [2]int64             // epoch and version that are stored as acknowledged
+	head         protocol.SignedHead  // the last one that it was told
+	witnessed    map[string]time.Time // by writer: when what it has seen was stored
 }
 
 // New makes a Service.

@@ -114,8 +114,8 @@ func (r *rig) SignSnapshot(payload []byte) (protocol.Envelope, error) {
 	return protocol.Sign(rand.Reader, r.snapshotKey, protocol.TypeSnapshot, payload)
 }
 
-func (r *rig) AuditHead() (machine.SignedHead, bool) {
-	return machine.SignedHead{Head: audit.Head{Writer: "w", Sequence: 5}, KeyID: "k", Signature: []byte("s")}, true
+func (r *rig) AuditHead() (protocol.SignedHead, bool) {
+	return protocol.SignedHead{Head: audit.Head{Writer: "w", Sequence: 5}, KeyID: "k", Signature: []byte("s")}, true
 }
 
 func (r *rig) IssueHost(q machine.HostRequest) (machine.HostCertificate, error) {

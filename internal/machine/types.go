@@ -3,7 +3,6 @@ package machine
 import (
 	"time"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -96,14 +95,7 @@ type Keys interface {
 	SignSnapshot(payload []byte) (protocol.Envelope, error)
 	// AuditHead returns the newest signed head of the audit chain; ok is false
 	// while there is none.
-	AuditHead() (h SignedHead, ok bool)
-}
-
-// SignedHead is the end of the audit chain, signed by the audit key.
-type SignedHead struct {
-	Head      audit.Head
-	KeyID     string
-	Signature []byte
+	AuditHead() (h protocol.SignedHead, ok bool)
 }
 
 // HostIssuer makes host certificates. sshca is behind it.

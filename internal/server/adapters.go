@@ -31,7 +31,7 @@ type machineKeys struct {
 	now   func() time.Time
 
 	mu   sync.Mutex
-	head machine.SignedHead
+	head protocol.SignedHead
 	at   time.Time
 }
 
@@ -45,7 +45,7 @@ func (k *machineKeys) SignSnapshot(payload []byte) (protocol.Envelope, error) {
 }
 
 // AuditHead returns a signed head of the audit chain.
-func (k *machineKeys) AuditHead() (machine.SignedHead, bool) {
+func (k *machineKeys) AuditHead() (protocol.SignedHead, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := k.now(); now.Sub(k.at) < time.Second {
@@ -58,17 +58,17 @@ func (k *machineKeys) AuditHead() (machine.SignedHead, bool) {
 		return err
 	})
 	if err != nil || head.Sequence == 0 {
-		return machine.SignedHead{}, false
+		return protocol.SignedHead{}, false
 	}
 	key, err := k.keys.Signer(protocol.Audit)
 	if err != nil {
-		return machine.SignedHead{}, false
+		return protocol.SignedHead{}, false
 	}
-	e, err := protocol.Sign(k.rand, key, protocol.TypeAudit, head.Bytes())
+	signed, err := protocol.SignHead(k.rand, key, head)
 	if err != nil {
-		return machine.SignedHead{}, false
+		return protocol.SignedHead{}, false
 	}
-	k.head, k.at = machine.SignedHead{Head: head, KeyID: e.KeyID, Signature: e.Signature}, k.now()
+	k.head, k.at = signed, k.now()
 	return k.head, true
 }
 

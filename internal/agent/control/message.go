@@ -67,23 +67,25 @@ type Status struct {
 	AppliedEpoch    int64 `json:"appliedEpoch,omitempty"`
 	AppliedManifest int64 `json:"appliedManifest,omitempty"`
 
-	Version     int64     `json:"version"` // of the held snapshot, 0 without one
-	Epoch       int64     `json:"epoch"`
-	IssuedAt    time.Time `json:"issuedAt"`
-	AgeSeconds  int64     `json:"ageSeconds"`
-	Clock       string    `json:"clock,omitempty"` // what is wrong with it
-	Extension   bool      `json:"extension"`       // sign-in is wired
-	Drift       string    `json:"drift,omitempty"`
-	Principals  int       `json:"principals"`
-	Allowed     int       `json:"allowed"` // with a grant
-	Generation  int64     `json:"generation"`
-	Revision    int64     `json:"revision"` // reached
-	Provisioned string    `json:"provisioned"`
-	ExitCode    int       `json:"exitCode"`
-	Message     string    `json:"message"`
-	HostKeys    []string  `json:"hostKeys"`
-	HostRenew   time.Time `json:"hostRenew"` // when the host certificate is due; zero: at once
-	HostUntil   time.Time `json:"hostUntil"` // its end; zero without one
+	Version     int64                `json:"version"` // of the held snapshot, 0 without one
+	Epoch       int64                `json:"epoch"`
+	IssuedAt    time.Time            `json:"issuedAt"`
+	AgeSeconds  int64                `json:"ageSeconds"`
+	Clock       string               `json:"clock,omitempty"` // what is wrong with it
+	Extension   bool                 `json:"extension"`       // sign-in is wired
+	Drift       string               `json:"drift,omitempty"`
+	Principals  int                  `json:"principals"`
+	Allowed     int                  `json:"allowed"` // with a grant
+	Generation  int64                `json:"generation"`
+	Revision    int64                `json:"revision"` // reached
+	Provisioned string               `json:"provisioned"`
+	ExitCode    int                  `json:"exitCode"`
+	Message     string               `json:"message"`
+	HostKeys    []string             `json:"hostKeys"`
+	HostRenew   time.Time            `json:"hostRenew"`            // when the host certificate is due; zero: at once
+	HostUntil   time.Time            `json:"hostUntil"`            // its end; zero without one
+	Witnessed   []protocol.Witnessed `json:"witnessed,omitempty"`  // heads of the server's audit chains
+	AuditAlarm  string               `json:"auditAlarm,omitempty"` // a head that contradicts them
 }
 
 // Home is a home folder whose name belongs to somebody.

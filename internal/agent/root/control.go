@@ -96,6 +96,7 @@ func (s *Service) Status() *control.Status {
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
 		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
 		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
+	st.Witnessed, st.AuditAlarm = s.witness.tell()
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.
 		st.Version, st.IssuedAt = 0, time.Time{}

@@ -245,6 +245,7 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 	}
 	next.held = h
 	s.replace(next)
+	s.witnessHead(doc, v.manifest)
 	return nil
 }
 

@@ -92,10 +92,11 @@ type Config struct {
 
 // Service is the root part. It is safe for concurrent use.
 type Service struct {
-	cfg    Config
-	names  *names.Register
-	events *spool
-	conns  connections
+	cfg     Config
+	names   *names.Register
+	events  *spool
+	conns   connections
+	witness *witness
 
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
@@ -135,6 +136,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	if s.events, err = openSpool(s.at(eventsPath), cfg.Owner, cfg.Gather); err != nil {
+		return nil, err
+	}
+	if s.witness, err = openWitness(s.at(witnessPath), cfg.Owner); err != nil {
 		return nil, err
 	}
 	if s.view, err = s.restore(); err != nil {

@@ -38,6 +38,9 @@ func (h SignedHead) Check(keys []crypto.PublicKey) error {
 	return err
 }
 
+// MaxWitnessed is how many heads one report may carry.
+const MaxWitnessed = 64
+
 // Witnessed is a head that a machine has seen, with the epoch of the manifest
 // at that time.
 type Witnessed struct {

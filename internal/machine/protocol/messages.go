@@ -64,6 +64,8 @@ type Report struct {
 	Addresses   []string       `json:"addresses"`
 	HostKeys    []string       `json:"hostKeys"` // authorized_keys form
 	Events      []MachineEvent `json:"events"`
+	// Witnessed is the newest audit head of each writer that the machine has seen.
+	Witnessed []Witnessed `json:"witnessed,omitempty"`
 }
 
 // MachineEvent is a decision that the machine made.
