@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto"
-	"errors"
 	"time"
 
 	"sallyport/internal/audit"
@@ -86,10 +84,7 @@ func (a auditor) Proof(ctx context.Context) (proof.Proof, error) {
 	if err != nil {
 		return proof.Proof{}, err
 	}
-	signed, err := a.SignedManifest(ctx)
-	if err != nil {
-		return proof.Proof{}, err
-	}
+	signed, _ := a.trust.Manifest()
 	p := proof.Proof{Manifest: signed, Heads: []protocol.SignedHead{}, Checkpoints: []protocol.Envelope{}, Witnesses: []proof.Witness{}}
 	for _, h := range heads {
 		s, err := protocol.SignHead(a.cfg.Rand, key, h)
@@ -117,16 +112,9 @@ func readEvidence(t *store.Tx, p *proof.Proof) error {
 // Verify walks every chain and holds it to what was signed and witnessed. A
 // chain that is not whole is an *audit.Broken.
 func (a auditor) Verify(ctx context.Context) (audit.Verdict, error) {
-	signed, err := a.SignedManifest(ctx)
-	if err != nil {
-		return audit.Verdict{}, err
-	}
-	manifest, err := a.openOwn(signed)
-	if err != nil {
-		return audit.Verdict{}, err
-	}
+	signed, manifest := a.trust.Manifest()
 	var verdict audit.Verdict
-	err = a.store.Read(ctx, func(t *store.Tx) error {
+	err := a.store.Read(ctx, func(t *store.Tx) error {
 		p := proof.Proof{Manifest: signed}
 		if err := readEvidence(t, &p); err != nil {
 			return err
@@ -146,30 +134,4 @@ func (a auditor) Verify(ctx context.Context) (audit.Verdict, error) {
 		return err
 	})
 	return verdict, err
-}
-
-// openOwn opens the manifest that this server itself was opened with.
-func (d *deployment) openOwn(signed protocol.SignedManifest) (protocol.Manifest, error) {
-	pin, err := signed.Pin()
-	if err != nil {
-		return protocol.Manifest{}, err
-	}
-	return signed.Open(pin)
-}
-
-// auditKeys are the keys that may have signed heads and checkpoints.
-func (d *deployment) auditKeys(ctx context.Context) ([]crypto.PublicKey, error) {
-	signed, err := d.SignedManifest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m, err := d.openOwn(signed)
-	if err != nil {
-		return nil, err
-	}
-	keys := m.For(protocol.Audit)
-	if len(keys) == 0 {
-		return nil, errors.New("the manifest lists no audit key")
-	}
-	return keys, nil
 }

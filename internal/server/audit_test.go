@@ -134,7 +134,7 @@ func TestAudit_TruncatedAndSignedAnewIsFoundThroughAMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Write(line)
-	open := func(m protocol.SignedManifest) (protocol.Manifest, error) { return d.openOwn(m) }
+	open := func(m protocol.SignedManifest) (protocol.Manifest, error) { return m.Open(d.trust.pin) }
 	if r, err := proof.Check(bytes.NewReader(file.Bytes()), open, nil); err != nil || !r.Signed || r.Records != int64(len(records)) {
 		t.Fatal(r, err)
 	}

@@ -31,7 +31,9 @@ func audited(t *testing.T, r *rig) (show func(sequence int64, hash string), key 
 			t.Fatal(err)
 		}
 		r.now = r.now.Add(time.Minute)
-		if err := r.deliver(func(d *protocol.SnapshotDocument) { d.AuditHead, d.AuditKeyID, d.AuditSig = &h.Head, h.KeyID, h.Signature }); err != nil {
+		if err := r.deliver(func(d *protocol.SnapshotDocument) {
+			d.AuditHead, d.AuditKeyID, d.AuditSig = &h.Head, h.KeyID, h.Signature
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}, key
