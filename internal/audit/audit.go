@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -131,17 +132,31 @@ func (r Record) digest(previous []byte) []byte {
 	return h.Sum(nil)
 }
 
+// Restored is the type of the record by which a chain goes on after a backup was
+// restored. The numbers that it leaves out belong to records that were written
+// after the backup and lost with it; it says after which one, and its hash covers
+// that one's. Nothing else may leave a number out.
+const Restored = "server.restore"
+
+// LastSequence is the fact of such a record that names the last one before it.
+const LastSequence = "lastSequence"
+
 // Verify reports whether r follows previous in its chain: the next sequence
-// number and a hash that matches. The first record of a chain follows the zero
-// Record of that writer.
+// number, or those left out explained, and a hash that matches. The first record
+// of a chain follows the zero Record of that writer.
 func (r Record) Verify(previous Record) error {
-	if r.Sequence != previous.Sequence+1 {
+	if r.Sequence != previous.Sequence+1 && !r.resumes(previous) {
 		return fmt.Errorf("record %s/%d does not follow %d: records are missing", r.Writer, r.Sequence, previous.Sequence)
 	}
 	if got := r.digest(previous.Hash); !slices.Equal(got, r.Hash) {
 		return fmt.Errorf("record %s/%d was altered: its hash does not match", r.Writer, r.Sequence)
 	}
 	return nil
+}
+
+// resumes reports whether the record says that it goes on after previous.
+func (r Record) resumes(previous Record) bool {
+	return r.Type == Restored && r.Sequence > previous.Sequence && r.Detail[LastSequence] == strconv.FormatInt(previous.Sequence, 10)
 }
 
 // Head is the signed end of a chain, carried in grants snapshots so that

@@ -130,4 +130,15 @@ func reportedKinds() []Kind {
 	}
 }
 
-func serverKinds() []Kind { return nil }
+func serverKinds() []Kind {
+	const tenantTarget = "tenant id"
+	restore := Key{"restore", "id of the restore"}
+	taken := Key{"backupTime", "when the backup was taken"}
+	return []Kind{
+		{Restored, "A backup was restored; written to every chain that it held. Sequence numbers go on higher: those left out were lost with the restore.", SurfaceServer, did(), tenantTarget, []Key{
+			restore, {"backup", "id of the backup"}, taken, {"build", "that wrote the backup"}, {"position", "of the change feed in it"}, {"epoch", "from now on"},
+			{LastSequence, "of this chain in the backup"}, {"lastHash", "of that record"}, {"localUid", "uid that restored it"},
+		}},
+		{"restore.confirm", "An administrator confirmed the role assignments of a restored backup: the server issues again.", SurfaceServer, did(), tenantTarget, []Key{restore, taken}},
+	}
+}

@@ -34,7 +34,8 @@ type Claim struct {
 	Head   Head
 	Source string // for people: "the server", "machine ..."
 	// Lost says that the record may be missing, because the deployment was
-	// restored from a backup after the head was signed.
+	// restored from a backup after the head was signed. It may not be another: the
+	// numbers of lost records are not given again.
 	Lost bool
 }
 
@@ -79,6 +80,13 @@ type walk struct {
 	checkpoints []Checkpoint
 	claims      map[int64][]Claim
 	owed        int64 // a checkpoint that the chain must reach: records below it may be gone
+	gaps        []gap
+}
+
+// gap is the numbers that the record of a restore leaves out.
+type gap struct {
+	first, last int64
+	at          time.Time
 }
 
 // NewVerifier makes a verifier that holds the chains to checkpoints and claims
@@ -119,6 +127,9 @@ func (v *Verifier) Add(r Record) error {
 		}
 	}
 	switch want := w.last.Sequence + 1; {
+	case r.Sequence > want && r.resumes(w.last):
+		w.gaps = append(w.gaps, gap{want, r.Sequence - 1, r.Time})
+		v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("the deployment was restored from a backup at %s: what %s recorded after record %d and before the restore is lost", r.Time.UTC().Format(time.RFC3339), r.Writer, w.last.Sequence))
 	case r.Sequence > want:
 		return &Broken{r.Writer, want, fmt.Sprintf("is missing: %d follows %d", r.Sequence, w.last.Sequence)}
 	case r.Sequence < want:
@@ -161,10 +172,7 @@ func (v *Verifier) begin(w *walk, r Record) (linked bool, err error) {
 func (v *Verifier) accept(w *walk, r Record) error {
 	for _, c := range w.claims[r.Sequence] {
 		v.verdict.Compared++
-		switch same := slices.Equal(c.Head.Hash, r.Hash); {
-		case !same && c.Lost:
-			v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("record %s/%d is another than %s has seen before the deployment was restored from a backup", r.Writer, r.Sequence, c.Source))
-		case !same:
+		if !slices.Equal(c.Head.Hash, r.Hash) {
 			return &Broken{r.Writer, r.Sequence, "or one before it was replaced: " + c.Source + " has seen another"}
 		}
 	}
@@ -199,6 +207,13 @@ func (v *Verifier) Finish() (Verdict, error) {
 // unmet judges a claim for which there was no record.
 func (v *Verifier) unmet(w *walk, c Claim) error {
 	h := c.Head
+	if i := slices.IndexFunc(w.gaps, func(g gap) bool { return g.first <= h.Sequence && h.Sequence <= g.last }); i >= 0 {
+		if !c.Lost {
+			return &Broken{h.Writer, h.Sequence, "is missing: " + c.Source + " has seen it, and the restore that leaves it out was before"}
+		}
+		v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("%s has seen record %s/%d, which was lost with the restore of %s", c.Source, h.Writer, h.Sequence, w.gaps[i].at.UTC().Format(time.RFC3339)))
+		return nil
+	}
 	switch {
 	case h.Sequence <= w.last.Sequence:
 		// Deleted behind a checkpoint: begin has seen that.
@@ -209,7 +224,7 @@ func (v *Verifier) unmet(w *walk, c Claim) error {
 			}
 		}
 		return nil
-	case c.Lost:
+	case c.Lost && w.last.Sequence == 0: // a server that began after the backup; the others' chains go on behind their restore
 		v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("records %s/%d to %d are not there: %s has seen them before the deployment was restored from a backup", h.Writer, w.last.Sequence+1, h.Sequence, c.Source))
 		return nil
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -28,6 +29,9 @@ func TestVerifier_Checkpoints(t *testing.T) {
 	c := chainOf("w", 10)
 	other := chainOf("w", 10)
 	other[3].Hash = []byte("other")
+	gap := NewRecord(By{}, Event{Type: "x", Outcome: Success, Detail: map[string]string{LastSequence: "4"}}).Seal("w", 1000, c[3].Hash)
+	restored := append(slices.Clone(c[:4]), NewRecord(By{}, Event{Type: Restored, Outcome: Success, Detail: map[string]string{LastSequence: "4"}}).Seal("w", 1000, c[3].Hash))
+	restored = append(restored, NewRecord(By{}, Event{Type: "x", Outcome: Success}).Seal("w", 1001, restored[4].Hash))
 	for name, k := range map[string]struct {
 		records     []Record
 		checkpoints []Checkpoint
@@ -47,8 +51,13 @@ func TestVerifier_Checkpoints(t *testing.T) {
 		"under way and cut":                  {records: c[2:4], checkpoints: []Checkpoint{checkpointAt(c[5])}, bad: 5},
 		"deleted record seen by a machine":   {records: c[4:], checkpoints: []Checkpoint{checkpointAt(c[3])}, claims: []Claim{{Head: headOf(c[1]), Source: "m"}}},
 		"checkpoint against a machine":       {records: c[4:], checkpoints: []Checkpoint{checkpointAt(c[3])}, claims: []Claim{{Head: headOf(other[3]), Source: "m"}}, bad: 4},
-		"seen further before a restore":      {records: c[:4], claims: []Claim{{Head: headOf(c[8]), Source: "m", Lost: true}}},
-		"seen otherwise before a restore":    {records: c, claims: []Claim{{Head: headOf(other[3]), Source: "m", Lost: true}}},
+		"lost with a restore":                {records: restored, claims: []Claim{{Head: headOf(c[8]), Source: "m", Lost: true}}},
+		"lost, a writer of its own":          {records: restored, claims: []Claim{{Head: Head{Writer: "v", Sequence: 3, Hash: []byte("x")}, Source: "m", Lost: true}}},
+		"seen since, left out by a restore":  {records: restored, claims: []Claim{{Head: headOf(c[8]), Source: "m"}}, bad: 9},
+		"cut off, not lost":                  {records: c[:4], claims: []Claim{{Head: headOf(c[8]), Source: "m", Lost: true}}, bad: 5},
+		"replaced before the restore":        {records: restored, claims: []Claim{{Head: headOf(other[3]), Source: "m", Lost: true}}, bad: 4},
+		"a gap that nobody explains":         {records: append(slices.Clone(c[:4]), gap), bad: 5},
+		"a restore of another end":           {records: append(slices.Clone(c[:5]), restored[4]), bad: 6},
 		"a writer that nobody has heard of":  {records: c, claims: []Claim{{Head: Head{Writer: "v", Sequence: 3, Hash: []byte("x")}, Source: "m"}}, bad: 1},
 		"two chains, mixed":                  {records: append(append([]Record{}, chainOf("v", 2)...), c...)},
 		"the same record twice":              {records: append(append([]Record{}, c[:3]...), c[2:]...), bad: 3},

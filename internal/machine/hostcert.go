@@ -24,6 +24,9 @@ func (s *Service) HostCertificate(ctx context.Context, by audit.By, r protocol.H
 	if !ok {
 		return protocol.HostCertificateAnswer{}, errUnknownMachine()
 	}
+	if err := s.held(); err != nil {
+		return protocol.HostCertificateAnswer{}, err
+	}
 	_, manifest := s.cfg.Keys.Manifest()
 	line, err := proven(r.Proof, m.ID, manifest.Tenant, by.At)
 	if err != nil {

@@ -68,10 +68,14 @@ func (s *Service) stale(machineID string, derived, position int64, r protocol.Po
 
 func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {
 	at := s.cfg.Now()
+	_, manifest := s.cfg.Keys.Manifest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.of(machineID)
 	l.lastSeen, l.acknowledged = at, r.Version
+	if r.Epoch != manifest.Epoch {
+		l.acknowledged = 0 // a version of another epoch says nothing about this one's
+	}
 }
 
 // acknowledgeManifest stores which manifest a machine has in force, when that
@@ -121,13 +125,19 @@ func lacks(r protocol.PollRequest, m protocol.Manifest) bool {
 func (s *Service) newer(machineID string, position int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
 	answer := protocol.PollAnswer{Now: s.cfg.Now().UTC()}
 	signed, manifest := s.cfg.Keys.Manifest()
-	if lacks(r, manifest) {
+	waiting := s.held() != nil
+	// A machine of capability 1 does not say which epoch its manifest has.
+	told := waiting && r.Capability < 2 && r.Manifest == manifest.Version
+	if lacks(r, manifest) && !told {
 		answer.Manifest = &signed
 		r.IssuedAt = time.Time{} // the held snapshot's key may have gone: both come together
 	}
 	m, ok := s.cfg.Machines.ByID(machineID)
 	if !ok {
 		return answer, errUnknownMachine()
+	}
+	if waiting {
+		return answer, nil // it waits; the change that lifts this wakes it
 	}
 	d, ok := s.cfg.Resources.Desired(machineID)
 	if !ok {

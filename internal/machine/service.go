@@ -65,6 +65,9 @@ type Config struct {
 	Issuer    HostIssuer
 	// Revoked lists revoked certificate serials; nil for none.
 	Revoked func() []string
+	// Held, where set, says why machines are given nothing new at this time: no
+	// snapshot, no host certificate, no join. What they hold stays theirs.
+	Held func() error
 	// HashKey keys the hashes of join tokens.
 	HashKey []byte
 	Rand    io.Reader
@@ -117,6 +120,14 @@ func (s *Service) forget(machineID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, machineID)
+}
+
+// held asks why machines are given nothing new.
+func (s *Service) held() error {
+	if s.cfg.Held == nil {
+		return nil
+	}
+	return s.cfg.Held()
 }
 
 // State returns what is known of a machine.

@@ -48,6 +48,7 @@ type rig struct {
 	groups   map[string][]directory.Member
 	desired  machine.Desired
 	gone     bool
+	heldBack error
 
 	manifestKey, snapshotKey ed25519.PrivateKey
 	manifest                 protocol.Manifest
@@ -148,7 +149,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
+	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: func() error { return r.heldBack }, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
 		Read: func(ctx context.Context, f func(machine.Tx) error) error {
 			return r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		},
@@ -423,5 +424,40 @@ func TestPoll_Refusals(t *testing.T) {
 	r.manifest.Epoch = 2
 	if d, _ := r.poll(protocol.PollRequest{Epoch: 1, Version: 99}); d == nil || d.Epoch != 2 {
 		t.Fatalf("%+v", d)
+	}
+}
+
+// While the deployment holds machines back they are told the manifest, once, and
+// nothing else: no snapshot, no join, no token, no host certificate. The change
+// that lifts it wakes the poll.
+func TestHeld_NothingNewForMachines(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	first, _ := r.poll(protocol.PollRequest{})
+	r.manifest.Epoch, r.manifest.Version = 2, 9
+	r.heldBack = fault.New(fault.Unavailable, "Held", "not now")
+	if d, a := r.poll(held(first)); d != nil || a.Manifest == nil {
+		t.Fatalf("%v %v", d, a.Manifest)
+	}
+	q := held(first)
+	q.Manifest = 9
+	if d, a := r.poll(q); d != nil || a.Manifest != nil {
+		t.Fatal("asked again and again for the manifest that it holds")
+	}
+	if st, _ := r.State(machineID); st.Acknowledged != 0 {
+		t.Error("a version of the epoch before counts as an acknowledgement")
+	}
+	if _, err := r.MintJoinToken(t.Context(), r.by("task"), otherID, resource); !fault.Is(err, fault.Unavailable) {
+		t.Error(err)
+	}
+	if _, err := r.Join(t.Context(), audit.By{}, join("x"), "other key"); !fault.Is(err, fault.Unavailable) {
+		t.Error(err)
+	}
+	if _, err := r.HostCertificate(t.Context(), r.by(machineID), protocol.HostCertificateRequest{}); !fault.Is(err, fault.Unavailable) {
+		t.Error(err)
+	}
+	r.heldBack = nil
+	if d, _ := r.poll(q); d == nil || d.Epoch != 2 {
+		t.Fatal(d)
 	}
 }

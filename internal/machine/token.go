@@ -28,6 +28,9 @@ func (s *Service) MintJoinToken(ctx context.Context, by audit.By, machineID stri
 	if !guid.Valid(machineID) || resource.IsZero() {
 		return "", fault.New(fault.Invalid, "InvalidMachine", "a join token names one machine: its id and its resource id")
 	}
+	if err := s.held(); err != nil {
+		return "", err
+	}
 	secret := make([]byte, 32)
 	if _, err := io.ReadFull(s.cfg.Rand, secret); err != nil {
 		return "", fmt.Errorf("join token: %w", err)
@@ -68,6 +71,9 @@ func errToken() error {
 // token's life. The key that the machine had before is dead after it.
 func (s *Service) Join(ctx context.Context, by audit.By, r protocol.JoinRequest, thumbprint string) (protocol.JoinAnswer, error) {
 	if err := checkJoin(r, thumbprint); err != nil {
+		return protocol.JoinAnswer{}, err
+	}
+	if err := s.held(); err != nil {
 		return protocol.JoinAnswer{}, err
 	}
 	signed, _ := s.cfg.Keys.Manifest()

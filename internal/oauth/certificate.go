@@ -57,6 +57,9 @@ func (s *Service) certificate(ctx context.Context, x *exchange, n session) (Answ
 
 // mayHaveCertificate: the client, then the account, then policy.
 func (s *Service) mayHaveCertificate(x *exchange, n *session) (conditional.Decision, error) {
+	if err := s.gate(n.principal(), true); err != nil {
+		return conditional.Decision{}, err
+	}
 	if err := s.certificateClient(x, n.isApp); err != nil {
 		return conditional.Decision{}, err
 	}

@@ -66,8 +66,8 @@ type Repeats interface {
 	First(by audit.By, e audit.Event) bool
 }
 
-// Config makes a Service. Roles, Policies, PreAuthorized, Settings and Repeats
-// may be nil; Rights is needed for sign-ins of others.
+// Config makes a Service. Roles, Policies, PreAuthorized, Settings, Repeats
+// and Gate may be nil; Rights is needed for sign-ins of others.
 type Config struct {
 	URL           string // "https://host[:port]", no slash at the end
 	Write         func(context.Context, func(Tx) error) error
@@ -88,6 +88,10 @@ type Config struct {
 	Settings      *SettingsIndex          // nil: everything is allowed
 	Rights        Rights
 	Repeats       Repeats // nil: every refusal is a record
+	// Gate, where set, refuses what the whole deployment does not give out at this
+	// time: a certificate, or anything to this principal. Its error is a fault
+	// whose code is an AADSTS code.
+	Gate func(principalID string, certificate bool) error
 }
 
 // Service is safe for concurrent use.
@@ -114,6 +118,14 @@ func (s *Service) recordRefusal(ctx context.Context, by audit.By, e audit.Event)
 		return nil
 	}
 	return s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, e) })
+}
+
+// gate asks the deployment's gate.
+func (s *Service) gate(principalID string, certificate bool) error {
+	if s.cfg.Gate == nil {
+		return nil
+	}
+	return errFault(s.cfg.Gate(principalID, certificate))
 }
 
 func (s *Service) guid() (string, error) { return guid.New(s.cfg.Rand) }

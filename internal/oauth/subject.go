@@ -63,7 +63,7 @@ func (s *Service) account(id string, signedInAt time.Time) (directory.User, erro
 	case signedInAt.Before(user.NotBefore):
 		return user, refuse("invalid_grant", 50173, "The provided grant has expired due to it being revoked; a fresh sign-in is needed. The password was changed or the sessions were revoked at %s. Run: sally login", user.NotBefore.UTC().Format(time.RFC3339))
 	}
-	return user, nil
+	return user, s.gate(user.ID, false)
 }
 
 // servicePrincipal looks a client's service principal up.
@@ -75,7 +75,7 @@ func (s *Service) servicePrincipal(appID string) (directory.ServicePrincipal, er
 	if !sp.Enabled {
 		return sp, refuse("unauthorized_client", 7000112, "Application '%s' is disabled. Ask an Application Administrator to enable it.", appID)
 	}
-	return sp, nil
+	return sp, s.gate(sp.ID, false)
 }
 
 func (s *Service) evaluate(userID string, scope Scope, signedInAt time.Time, factors map[string]time.Time, at time.Time) conditional.Decision {

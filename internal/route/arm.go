@@ -135,6 +135,8 @@ func armAccess() []Row {
 		armRow("access.explain", "GET", "/{scope...}/providers/Sallyport.Access/explain", "Microsoft.Compute/virtualMachines/read", ""),
 		armRow("machines.list", "GET", machines, "", whyListed),
 		armRow("machines.get", "GET", machines+"/default", "Microsoft.Compute/virtualMachines/read", ""),
+		armRow("restore.review", "GET", "/providers/Sallyport.Access/restore", "Sallyport.Access/restores/read", ""),
+		armRow("restore.confirm", "POST", "/providers/Sallyport.Access/confirmRestore", "Sallyport.Access/restores/confirm/action", ""),
 		armRow("auditRecords.list", "GET", "/providers/Sallyport.Access/auditRecords", "Sallyport.Access/auditRecords/read", ""),
 		armRow("auditRecords.follow", "GET", "/providers/Sallyport.Access/auditRecords/follow", "Sallyport.Access/auditRecords/read", ""),
 		armRow("auditRecords.proof", "GET", "/providers/Sallyport.Access/auditProof", "Sallyport.Access/auditRecords/read", ""),

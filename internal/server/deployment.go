@@ -71,6 +71,7 @@ type deployment struct {
 
 	directory   *directory.Index
 	roles       *rbac.Index
+	gate        gate
 	tree        *resource.Tree
 	machineKeys *machine.Index
 	wanted      *types.Machines
@@ -150,7 +151,7 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 	load.Go(func() error { return d.store.Read(ctx, func(t *store.Tx) error { return d.roles.Load(t) }) })
 	load.Go(func() error {
 		return d.store.Read(ctx, func(t *store.Tx) error {
-			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t))
+			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t), d.gate.load(t))
 		})
 	})
 	err := load.Wait()
@@ -167,7 +168,7 @@ func (d indexes) refresh(t *store.Tx, c store.Change) error {
 	d.concern(c, &touch)
 	err := errors.Join(d.trust.refresh(t, c.Kind, c.Key), d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
 		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key),
-		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key))
+		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
 	d.concern(c, &touch)
 	d.machines.Touch(touch)
 	return err
@@ -186,7 +187,7 @@ func (d *deployment) connectDirectory() error {
 func (d *deployment) connectMachines() (err error) {
 	keys := &machineKeys{authority: d.trust, keys: d.keys, rand: d.cfg.Rand, store: d.store, now: d.cfg.Now}
 	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Read: reads[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
-		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, Rand: d.cfg.Rand, Now: d.cfg.Now})
+		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
@@ -204,10 +205,10 @@ func (d *deployment) backend() types.Backend {
 }
 
 func (d *deployment) connectOAuth() error {
-	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: d.credentials, Directory: d.directory})
+	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: gatedPasswords{d.credentials, d}, Directory: d.directory})
 	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory, Consents: d.directory,
 		People: d.sessions, Clients: d.credentials, Tokens: d.trust.tokens, Issuer: d.trust, Longest: d.cfg.longest(),
-		Settings: d.settings, Rights: d.people, Repeats: d.repeats})
+		Settings: d.settings, Rights: d.people, Repeats: d.repeats, Gate: d.principalGate})
 	return nil
 }
 

@@ -44,6 +44,16 @@ func (t *Tx) Audit(by audit.By, e audit.Event) error {
 		by.At = t.now
 	}
 	r := audit.NewRecord(by, e).Seal(t.store.cfg.Writer, t.chain.sequence+1, t.chain.hash)
+	if err := t.appendRecord(r); err != nil {
+		return err
+	}
+	t.chain = chain{sequence: r.Sequence, hash: r.Hash}
+	t.events = append(t.events, e)
+	return nil
+}
+
+// appendRecord stores a sealed record.
+func (t *Tx) appendRecord(r audit.Record) error {
 	body, err := jsonText(r)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
@@ -52,8 +62,6 @@ func (t *Tx) Audit(by audit.By, e audit.Event) error {
 		r.Writer, r.Sequence, micros(r.Time), r.CorrelationID, r.Principal, r.Type, string(r.Outcome), r.Target, body, base64.StdEncoding.EncodeToString(r.Hash), r.Subject(), strings.ToLower(r.Target)); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	t.chain = chain{sequence: r.Sequence, hash: r.Hash}
-	t.events = append(t.events, e)
 	return nil
 }
 

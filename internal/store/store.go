@@ -98,6 +98,9 @@ func create(ctx context.Context, cfg Config, fill func(context.Context, *Store, 
 	if err != nil {
 		return err
 	}
+	// A connection that is still out keeps the log beside the file, with the rows
+	// in it: the file alone is the store only after both are closed.
+	defer func() { err = errors.Join(err, w.close()) }()
 	return w.inTransaction(ctx, func() error { return fill(ctx, &Store{cfg: cfg, db: db}, w) })
 }
 
@@ -302,6 +305,14 @@ func newConn(ctx context.Context, db *sql.DB) (*conn, error) {
 		return nil, err
 	}
 	return &conn{raw: raw, statements: map[string]*sql.Stmt{}}, nil
+}
+
+// close ends the connection; a statement that stayed open would keep it.
+func (c *conn) close() (err error) {
+	for _, st := range c.statements {
+		err = errors.Join(err, st.Close())
+	}
+	return errors.Join(err, c.raw.Close())
 }
 
 // prepare returns the statement for query, prepared once per connection.

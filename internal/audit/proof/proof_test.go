@@ -145,8 +145,9 @@ func TestCheck_Notes(t *testing.T) {
 	}
 	older := d.seen(chain(9, "alice")[8])
 	d.epoch = 2
-	text = d.written(Proof{Manifest: d.manifest(), Heads: []protocol.SignedHead{d.head(c[4])}}, c...)
-	if r, err = d.check(text, older); err != nil || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "restored") {
+	c = append(c, audit.NewRecord(audit.By{At: time.Unix(9000, 0)}, audit.Event{Type: audit.Restored, Outcome: audit.Success, Detail: map[string]string{audit.LastSequence: "5"}}).Seal(c[4].Writer, 1000, c[4].Hash))
+	text = d.written(Proof{Manifest: d.manifest(), Heads: []protocol.SignedHead{d.head(c[5])}}, c...)
+	if r, err = d.check(text, older); err != nil || len(r.Notes) != 2 || !strings.Contains(r.Notes[0], "restored") || !strings.Contains(r.Notes[1], "vm1") {
 		t.Fatalf("%v %+v", err, r)
 	}
 }

@@ -75,6 +75,8 @@ func TestAbuse_OneGroupsOwnerReachesNoOther(t *testing.T) {
 		{"PUT", mine + vnet + grant + "00000000-0000-4000-8000-0000000000b4", strings.Replace(assignment(rbac.Owner, nobody), `{"properties":{`, `{"properties":{"scope":"`+group+`",`, 1), shape},
 		{"GET", "/providers/Sallyport.Access/auditRecords", "", refused},
 		{"POST", "/providers/Sallyport.Access/verifyAudit", "", refused},
+		{"GET", "/providers/Sallyport.Access/restore", "", refused},
+		{"POST", "/providers/Sallyport.Access/confirmRestore", `{"restoreId":"r"}`, refused},
 		{"PUT", "/providers/Microsoft.Management/managementGroups/x", `{"properties":{}}`, refused},
 	} {
 		r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)) // some answers are no JSON

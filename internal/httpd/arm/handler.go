@@ -29,6 +29,7 @@ type Config struct {
 	Access        Access
 	Keys          Keys
 	Audit         Auditor
+	Restores      Restores
 	Tenant        func() directory.Tenant
 	SignIns       SignIns
 	People        func(upn string) (objectID string, found bool)
@@ -59,6 +60,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountWho(m)
 	h.mountKeys(m)
 	h.mountSignIns(m)
+	h.mountRestore(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,

@@ -66,6 +66,7 @@ type world struct {
 	strangers atomic.Bool // nobody has a directory role
 	turns     atomic.Int64
 	turn      func() // called before the write at which turns comes to 0
+	gate      func(principal string, certificate bool) error
 }
 
 func (w *world) now() time.Time {
@@ -190,7 +191,13 @@ func (w *world) serve(must func(error)) {
 	must(err)
 	sessions := signin.New(signin.Config{Write: write[signin.Tx](w), Read: read[signin.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Passwords: w.creds, Directory: w.index})
 	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: w.interleaved(write[oauth.Tx](w)), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
-		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Policies: func() []conditional.Policy { return w.policies }})
+		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Policies: func() []conditional.Policy { return w.policies },
+		Gate: func(principal string, certificate bool) error {
+			if w.gate == nil {
+				return nil
+			}
+			return w.gate(principal, certificate)
+		}})
 	mux := httpd.NewMux()
 	edge.New(edge.Config{OAuth: w.oauth, Passwords: sessions, Manifest: w, URL: publicURL}).Mount(mux)
 	p, err := pages.New(pages.Config{OAuth: w.oauth, SignIn: sessions, Consents: w.people})

@@ -355,7 +355,7 @@ func (a Authorization) Operation(action string) bool {
 	for _, more := range []string{
 		RoleAssignment + "/read", RoleAssignment + "/write", RoleAssignment + "/delete", RoleDefinition + "/read", RoleDefinition + "/write", RoleDefinition + "/delete",
 		"Microsoft.Management/managementGroups/subscriptions/write", "Sallyport.Access/auditRecords/read",
-		"Sallyport.Access/tenantSettings/write", "Sallyport.Access/keys/read", "Sallyport.Access/keys/rotate/action",
+		"Sallyport.Access/tenantSettings/write", "Sallyport.Access/keys/read", "Sallyport.Access/keys/rotate/action", "Sallyport.Access/restores/read", "Sallyport.Access/restores/confirm/action",
 	} {
 		if strings.EqualFold(more, action) {
 			return true
