@@ -98,7 +98,10 @@ func backUp(ctx context.Context, cfg BackupConfig) (b Backed, err error) {
 	if err := keys.commit(); err != nil {
 		return b, err
 	}
-	return b, data.commit()
+	if err := data.commit(); err != nil || data == nil {
+		return b, err
+	}
+	return b, writeLastBackup(cfg.State, LastBackup{Taken: b.Header.At, File: cfg.File})
 }
 
 // write fills the files from one read. The keys come after the rows: whatever

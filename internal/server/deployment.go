@@ -31,6 +31,7 @@ import (
 
 // Config is what a running server is made of.
 type Config struct {
+	Build      string // version of the program, for its status
 	State      string // folder that Init made
 	Listen     string // host:port
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
@@ -68,6 +69,7 @@ type deployment struct {
 	lag      *lagMeter
 	tls      *certificates
 	meter    *meter
+	started  time.Time
 
 	directory   *directory.Index
 	roles       *rbac.Index
@@ -103,7 +105,7 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &deployment{cfg: cfg, store: st, meter: meter}
+	d := &deployment{cfg: cfg, store: st, meter: meter, started: cfg.Now()}
 	if err := d.connect(ctx); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

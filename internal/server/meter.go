@@ -137,9 +137,10 @@ func loopback(address string) error {
 	return nil
 }
 
-// metricsHandler answers GET /metrics and nothing else.
+// metricsHandler answers GET /metrics, GET /status and nothing else.
 func (d *deployment) metricsHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+statusPath, d.serveStatus)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_ = d.meter.registry.Write(w)
@@ -147,17 +148,26 @@ func (d *deployment) metricsHandler() http.Handler {
 	return mux
 }
 
-// serveMetrics serves the metrics listener until the context ends.
-func (d *deployment) serveMetrics(ctx context.Context) error {
+// listenMetrics opens the metrics listener; nil where none is wanted. It is open
+// before the server says that it is ready.
+func (d *deployment) listenMetrics(ctx context.Context) (net.Listener, error) {
 	if d.cfg.Metrics == "" {
-		return nil
+		return nil, nil
 	}
 	if err := loopback(d.cfg.Metrics); err != nil {
-		return err
+		return nil, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Metrics)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s for metrics", d.cfg.Metrics).WithRemedy("Choose another address with --metrics.")
+		return nil, fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s for metrics", d.cfg.Metrics).WithRemedy("Choose another address with --metrics.")
+	}
+	return listener, nil
+}
+
+// serveMetrics serves the metrics listener until the context ends.
+func (d *deployment) serveMetrics(ctx context.Context, listener net.Listener) error {
+	if listener == nil {
+		return nil
 	}
 	server := &http.Server{Handler: d.metricsHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()

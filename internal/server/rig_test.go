@@ -38,7 +38,7 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 	meter := newMeter()
 	st, err = store.Open(ctx, cfg.storeConfig(meter))
 	fine(err)
-	d := &deployment{cfg: cfg, store: st, meter: meter}
+	d := &deployment{cfg: cfg, store: st, meter: meter, started: now()}
 	t.Cleanup(func() { _ = st.Close() })
 	fine(d.connect(ctx))
 	return d

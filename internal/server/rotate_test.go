@@ -37,8 +37,8 @@ func newCA(t *testing.T) *ca {
 
 func (c *ca) following() {
 	ctx, cancel := context.WithCancel(c.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.follow.run(ctx) }()
+	done, follow := make(chan error, 1), c.follow // the test may open another deployment
+	go func() { done <- follow.run(ctx) }()
 	c.t.Cleanup(func() { cancel(); <-done })
 }
 

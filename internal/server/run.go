@@ -64,8 +64,15 @@ func (d *deployment) serve(ctx context.Context) error {
 	if err := d.openTLS(); err != nil {
 		return err
 	}
+	metrics, err := d.listenMetrics(ctx)
+	if err != nil {
+		return err
+	}
 	listeners, err := d.listen(ctx)
 	if err != nil {
+		if metrics != nil {
+			_ = metrics.Close()
+		}
 		return err
 	}
 	if listeners, err = d.bounded(listeners); err != nil {
@@ -90,7 +97,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.tellRepeats(ctx) })
 	tasks.Go(func() error { return d.trust.run(ctx, d.store.Moved) })
-	tasks.Go(func() error { return d.serveMetrics(ctx) })
+	tasks.Go(func() error { return d.serveMetrics(ctx, metrics) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })
 	d.tell("READY=1") // the sockets take connections already

@@ -29,8 +29,8 @@ type runFlags struct {
 	logFormat              string
 }
 
-func runCommand() *cobra.Command {
-	cfg := Config{Now: time.Now, Rand: rand.Reader}
+func runCommand(version string) *cobra.Command {
+	cfg := Config{Build: version, Now: time.Now, Rand: rand.Reader}
 	var words runFlags
 	cmd := &cobra.Command{
 		Use: "run", Short: "Serve a deployment until SIGTERM.", Args: cobra.NoArgs,

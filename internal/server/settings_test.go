@@ -14,7 +14,7 @@ import (
 	"sallyport/internal/fault"
 )
 
-func settingFlags() *pflag.FlagSet { return runCommand().Flags() }
+func settingFlags() *pflag.FlagSet { return runCommand("test").Flags() }
 
 func TestSettings_TheFileFillsWhatTheCommandLineLeavesOpen(t *testing.T) {
 	flags := settingFlags()
@@ -117,7 +117,7 @@ func TestRunCommand_CheckConfigNamesEverything(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"colour": "red"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := runCommand()
+	cmd := runCommand("test")
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs([]string{"--config", path, "--check-config", "--listen", "nowhere", "--metrics", "0.0.0.0:1", "--key-passphrase-file", path + ".none"})
 	err := cmd.Execute()

@@ -31,25 +31,32 @@ const (
 	maxAnswer = 1 << 20
 )
 
+// statusFlags say which server to ask, and how.
+type statusFlags struct {
+	address, config, metrics string
+	patience                 time.Duration
+}
+
 func statusCommand() *cobra.Command {
-	var address string
-	var patience time.Duration
+	var words statusFlags
 	cmd := &cobra.Command{
-		Use: "status", Short: "Ask a server whether it is ready; the exit code says so.", Args: cobra.NoArgs,
-		Example: "  sally server status --server https://login.corp.example#THUMBPRINT --wait 30s",
+		Use: "status", Short: "Ask a server whether it is ready, and how it is; the exit code says so.", Args: cobra.NoArgs,
+		Long: "With --server it asks from anywhere whether the server is ready, and believes only the server that the address names.\n" +
+			"With --config or --metrics, on the server's own computer, it also tells its version, store, machines, keys, TLS certificate, last backup and refusals.\n" +
+			"The exit code is 0 when the server is ready and 1 when it is not or does not answer.",
+		Example: "  sally server status --server https://login.corp.example#THUMBPRINT --wait 30s\n  sally server status --config /etc/sallyport/server.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			limit := statusTime
-			if patience > 0 {
-				limit = patience
+			ask, err := words.question()
+			if err != nil {
+				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
+			ctx, cancel := context.WithTimeout(cmd.Context(), max(statusTime, words.patience))
 			defer cancel()
+			format := cmd.Flags().Lookup("output")
+			asJSON := format != nil && format.Changed && format.Value.String() == "json"
 			for {
-				answer, err := status(ctx, address)
-				if err == nil {
-					return printReadiness(cmd.OutOrStdout(), answer)
-				}
-				if patience == 0 || fault.Is(err, fault.Invalid) {
+				err := ask(ctx, cmd.OutOrStdout(), asJSON)
+				if err == nil || words.patience == 0 || fault.Is(err, fault.Invalid) {
 					return err
 				}
 				if wait(ctx, statusAgain, nil); ctx.Err() != nil {
@@ -58,10 +65,105 @@ func statusCommand() *cobra.Command {
 			}
 		},
 	}
-	cmd.Flags().StringVar(&address, "server", "", "Address of the server, URL#THUMBPRINT.")
-	cmd.Flags().DurationVar(&patience, "wait", 0, "Keep asking this long until it is ready.")
-	_ = cmd.MarkFlagRequired("server") // the flag exists above
+	cmd.Flags().StringVar(&words.address, "server", "", "Address of the server, URL#THUMBPRINT.")
+	cmd.Flags().StringVar(&words.config, "config", "", "Configuration file of the server on this computer.")
+	cmd.Flags().StringVar(&words.metrics, "metrics", "", "Address of the metrics listener of the server on this computer.")
+	cmd.Flags().DurationVar(&words.patience, "wait", 0, "Keep asking this long until it is ready.")
+	cmd.MarkFlagsMutuallyExclusive("server", "config", "metrics")
+	cmd.MarkFlagsOneRequired("server", "config", "metrics")
 	return cmd
+}
+
+// question is what the flags ask.
+func (w statusFlags) question() (func(ctx context.Context, out io.Writer, asJSON bool) error, error) {
+	if w.address != "" {
+		return func(ctx context.Context, out io.Writer, asJSON bool) error {
+			answer, err := status(ctx, w.address)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(out, answer)
+			}
+			return printReadiness(out, answer)
+		}, nil
+	}
+	if w.config != "" {
+		flags := runCommand("").Flags()
+		if err := all(readSettings(w.config, flags)); err != nil {
+			return nil, err
+		}
+		if w.metrics = flags.Lookup("metrics").Value.String(); w.metrics == "" {
+			return nil, fault.New(fault.Invalid, "MetricsMissing", "%s sets no metrics listener, which answers the status", w.config).
+				WithRemedy("Set \"metrics\": \"127.0.0.1:9464\" there, or ask with --server ADDRESS.")
+		}
+	}
+	return func(ctx context.Context, out io.Writer, asJSON bool) error { return w.local(ctx, out, asJSON) }, loopback(w.metrics)
+}
+
+// local asks the server on this computer.
+func (w statusFlags) local(ctx context.Context, out io.Writer, asJSON bool) error {
+	var r Report
+	code, err := fetch(ctx, nil, "http://"+w.metrics+statusPath, &r)
+	if err != nil || code != http.StatusOK {
+		return fault.Wrap(err, fault.Unavailable, "ServerUnreachable", "no server answers at %s", w.metrics).
+			WithRemedy("See whether it runs and what it said last: systemctl status sallyport-server; journalctl -u sallyport-server -n 50")
+	}
+	if asJSON {
+		err = writeJSON(out, r)
+	} else {
+		err = printReport(out, r)
+	}
+	if err == nil && r.Status != "ready" {
+		err = notReady(r.Readiness)
+	}
+	return err
+}
+
+func writeJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func notReady(r route.Readiness) error {
+	return fault.New(fault.Unavailable, "NotReady", "the server is not ready: %s", strings.Join(failed(r), "; ")).WithRemedy("Its log says why.")
+}
+
+// printReport writes a report for people.
+func printReport(out io.Writer, r Report) error {
+	var b strings.Builder
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", what, fmt.Sprintf(format, args...))
+	}
+	line("status", "%s", r.Status)
+	line("server", "%s, version %s, up %s", r.URL, r.Build, r.Now.Sub(r.Started).Round(time.Second))
+	line("tenant", "%s", r.Tenant)
+	for _, check := range slices.Sorted(maps.Keys(r.Checks)) {
+		line("check "+check, "%s", r.Checks[check])
+	}
+	line("store", "change %d, indexes %.1f s behind", r.Store.Position, r.Store.LagSeconds)
+	line("machines", "%d joined, %d connected, %d with an older snapshot, %d with an older list of keys", r.Machines.Joined, r.Machines.Connected, r.Machines.Behind, r.Keys.Behind)
+	for _, k := range r.Keys.Value {
+		line("key "+k.Purpose, "%s since %s, %s", k.State, k.Since.UTC().Format(time.DateOnly), k.ID)
+	}
+	line("manifest", "epoch %d, version %d, of %s", r.Keys.Manifest.Epoch, r.Keys.Manifest.Version, r.Keys.Manifest.IssuedAt.UTC().Format(time.RFC3339))
+	if !r.TLS.Ends.IsZero() {
+		line("tls", "%s, ends %s, in %d days", r.TLS.Source, r.TLS.Ends.UTC().Format(time.RFC3339), int(r.TLS.Ends.Sub(r.Now).Hours()/24))
+	}
+	if r.Backup != nil {
+		line("last backup", "%s, %s", r.Backup.Taken.UTC().Format(time.RFC3339), r.Backup.File)
+	} else {
+		line("last backup", "none taken here")
+	}
+	if len(r.Refused) == 0 {
+		line("refused", "nothing since the start")
+	}
+	for _, what := range slices.Sorted(maps.Keys(r.Refused)) {
+		line("refused", "%.0f %s since the start", r.Refused[what], what)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
 }
 
 func printReadiness(out io.Writer, r route.Readiness) error {
@@ -110,7 +212,7 @@ func status(ctx context.Context, address string) (route.Readiness, error) {
 	var answer route.Readiness
 	code, err := fetch(ctx, trusted, serverURL+"/readyz", &answer)
 	if err == nil && (code != http.StatusOK || answer.Status != "ready") {
-		err = fault.New(fault.Unavailable, "NotReady", "the server is not ready: %s", strings.Join(failed(answer), "; ")).WithRemedy("Its log says why.")
+		err = notReady(answer)
 	}
 	return answer, err
 }
