@@ -51,7 +51,7 @@ func remoteKey(t *testing.T) remote {
 func TestExternal_Conformance(t *testing.T) {
 	user, host := remoteKey(t), remoteKey(t)
 	for _, pass := range []string{"", "correct horse"} {
-		c := keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader, Passphrase: []byte(pass), External: map[keystore.Purpose]keystore.External{protocol.UserCA: user, protocol.HostCA: host}}
+		c := keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader, Passphrase: []byte(pass), External: map[keystore.Purpose][]keystore.External{protocol.UserCA: {user}, protocol.HostCA: {host}}}
 		if _, err := keystore.Create(c); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestExternal_Conformance(t *testing.T) {
 				t.Errorf("%s exists although the key is elsewhere", p)
 			}
 		}
-		c.External[protocol.UserCA] = remote{key: user.key, away: true} // the start needs nobody
+		c.External[protocol.UserCA] = []keystore.External{remote{key: user.key, away: true}} // the start needs nobody
 		keystoretest.Run(t, func(t *testing.T) keystoretest.Keys {
 			s, err := keystore.Open(c)
 			if err != nil {
@@ -81,11 +81,11 @@ func TestExternal_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]keystore.Config{
-		"weak RSA":                {External: map[keystore.Purpose]keystore.External{protocol.UserCA: remote{key: weak}}},
-		"a curve sshd lacks":      {External: map[keystore.Purpose]keystore.External{protocol.UserCA: remote{key: odd}}},
-		"away at init":            {External: map[keystore.Purpose]keystore.External{protocol.UserCA: remote{away: true}}},
-		"a purpose that stays":    {External: map[keystore.Purpose]keystore.External{protocol.Token: remoteKey(t)}},
-		"algorithm of a signer":   {External: map[keystore.Purpose]keystore.External{protocol.HostCA: remoteKey(t)}, Algorithms: map[keystore.Purpose]keystore.Algorithm{protocol.HostCA: keystore.RSA3072}},
+		"weak RSA":                {External: map[keystore.Purpose][]keystore.External{protocol.UserCA: {remote{key: weak}}}},
+		"a curve sshd lacks":      {External: map[keystore.Purpose][]keystore.External{protocol.UserCA: {remote{key: odd}}}},
+		"away at init":            {External: map[keystore.Purpose][]keystore.External{protocol.UserCA: {remote{away: true}}}},
+		"a purpose that stays":    {External: map[keystore.Purpose][]keystore.External{protocol.Token: {remoteKey(t)}}},
+		"algorithm of a signer":   {External: map[keystore.Purpose][]keystore.External{protocol.HostCA: {remoteKey(t)}}, Algorithms: map[keystore.Purpose]keystore.Algorithm{protocol.HostCA: keystore.RSA3072}},
 		"algorithm of the tokens": {Algorithms: map[keystore.Purpose]keystore.Algorithm{protocol.Token: keystore.RSA3072}},
 	} {
 		c.Dir, c.Rand = filepath.Join(t.TempDir(), "keys"), rand.Reader
@@ -97,7 +97,7 @@ func TestExternal_Refusals(t *testing.T) {
 
 func TestExternal_OpenIsStrict(t *testing.T) {
 	user := remoteKey(t)
-	external := map[keystore.Purpose]keystore.External{protocol.UserCA: user}
+	external := map[keystore.Purpose][]keystore.External{protocol.UserCA: {user}}
 	fresh := func() keystore.Config {
 		c := keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader, External: external}
 		if _, err := keystore.Create(c); err != nil {
@@ -114,26 +114,23 @@ func TestExternal_OpenIsStrict(t *testing.T) {
 	c := fresh()
 	c.External = nil
 	refused("no signer configured", "--user-ca-signer", c)
-	c.External = map[keystore.Purpose]keystore.External{protocol.UserCA: remoteKey(t)}
-	refused("another signer's key", "another key", c)
+	c.External = map[keystore.Purpose][]keystore.External{protocol.UserCA: {remoteKey(t)}}
+	refused("another signer's key", "none is configured for it", c)
 	c = fresh()
 	if err := copyFile(filepath.Join(c.Dir, "host-ca.pem"), filepath.Join(c.Dir, "user-ca.pem")); err != nil {
 		t.Fatal(err)
 	}
-	refused("a private key too", "and there is a private key", c)
+	refused("a private key too", "there are both", c)
 	c = fresh()
 	if err := os.Chmod(filepath.Join(c.Dir, "user-ca.pub"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	refused("a public half that others write", "lets others in", c)
-	c = create(t, "")
-	c.External = external
-	refused("a signer for a deployment without one", "there is a private key", c)
 	c = fresh()
 	if err := os.Remove(filepath.Join(c.Dir, "user-ca.pub")); err != nil {
 		t.Fatal(err)
 	}
-	refused("no public half", "user-ca.pub is missing", c)
+	refused("no public half", "user-ca.pem", c)
 }
 
 // TestCreate_EveryAlgorithm: the authorities' keys are of the kind asked for,
@@ -179,5 +176,79 @@ func TestOpen_WeakAuthorityIsRefused(t *testing.T) {
 	}
 	if _, err := keystore.Open(c); err == nil || !strings.Contains(err.Error(), "too weak") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func id(t *testing.T, k crypto.PublicKey) string {
+	t.Helper()
+	id, err := protocol.Thumbprint(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// TestMake_RotatesToASigner: from a file to a signer, from there to the next one,
+// and never back to a file by itself. A second server, which has the signers
+// configured, adopts what the first one did.
+func TestMake_RotatesToASigner(t *testing.T) {
+	first, second := remoteKey(t), remoteKey(t)
+	c := create(t, "")
+	c.External = map[keystore.Purpose][]keystore.External{protocol.UserCA: {first}}
+	s, err := keystore.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := s.Signer(protocol.UserCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.Make(protocol.UserCA)
+	if err != nil || id(t, made) != id(t, first.key.Public()) {
+		t.Fatal(made, err)
+	}
+	if now, err := s.Signer(protocol.UserCA); err != nil || id(t, now.Public()) != id(t, file.Public()) {
+		t.Fatal("in use before Use", err)
+	}
+	if err := s.Use(protocol.UserCA, id(t, made)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Destroy(protocol.UserCA, id(t, file.Public())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(c.Dir, "user-ca.pem")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the private file is still there")
+	}
+	if _, err := s.Make(protocol.UserCA); !fault.Is(err, fault.Conflict) || !strings.Contains(fault.As(err).Public(), "a second time") {
+		t.Fatalf("made a key in a file, or the same again: %v", err)
+	}
+	c.External[protocol.UserCA] = []keystore.External{remote{key: first.key, away: true}, second}
+	if s, err = keystore.Open(c); err != nil {
+		t.Fatal(err)
+	}
+	if made, err = s.Make(protocol.UserCA); err != nil || id(t, made) != id(t, second.key.Public()) {
+		t.Fatal(made, err)
+	}
+	if err := errors.Join(s.Use(protocol.UserCA, id(t, made)), s.Destroy(protocol.UserCA, id(t, first.key.Public()))); err != nil {
+		t.Fatal(err)
+	}
+	c.External[protocol.UserCA] = []keystore.External{second}
+	if s, err = keystore.Open(c); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := s.Signer(protocol.UserCA); err != nil || id(t, now.Public()) != id(t, second.key.Public()) {
+		t.Fatal(err)
+	}
+
+	other := create(t, "")
+	other.External = map[keystore.Purpose][]keystore.External{protocol.UserCA: {first, second}}
+	if s, err = keystore.Open(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Use(protocol.UserCA, id(t, second.key.Public())); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Use(protocol.UserCA, id(t, remoteKey(t).key.Public())); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("used a key that nobody holds: %v", err)
 	}
 }

@@ -42,8 +42,9 @@ type Config struct {
 	Passphrase []byte
 	// Algorithms are the kinds of the authorities' keys that Create makes.
 	Algorithms map[Purpose]Algorithm
-	// External are the authorities' keys that are in other processes.
-	External map[Purpose]External
+	// External are the authorities' keys that are in other processes: for Create
+	// one of a purpose, for Open every one that is in use or to be rotated to.
+	External map[Purpose][]External
 }
 
 // Store holds opened keys. It is safe for concurrent use.
@@ -77,8 +78,8 @@ func Create(c Config) (*Store, error) {
 		return nil, err
 	}
 	for _, p := range Purposes() {
-		if from, ok := c.External[p]; ok {
-			if err := adopt(c, p, from); err != nil {
+		if len(c.External[p]) != 0 {
+			if err := create(c, p); err != nil {
 				return nil, err
 			}
 			continue
@@ -140,16 +141,22 @@ func Open(c Config) (*Store, error) {
 	return s, nil
 }
 
-// open reads the key of one purpose, or connects the one that is elsewhere.
-func open(c Config, b *box, p Purpose) (crypto.Signer, error) {
-	if from, ok := c.External[p]; ok {
-		return readExternal(c.Dir, p, from)
+// open reads the key that Create made for a purpose, or connects the one that is
+// elsewhere. The error is the private file's where there is neither.
+func open(c Config, b *box, p Purpose) (crypto.Signer, string, error) {
+	key, missing := readKey(c.Dir, b, p, fileName(p))
+	if !authority(p) || missing != nil && !os.IsNotExist(missing) {
+		return key, fileName(p), missing
 	}
-	key, err := readKey(c.Dir, b, p, fileName(p))
-	if os.IsNotExist(err) {
-		return nil, elsewhere(c.Dir, p, err)
+	remote, err := readExternal(c, p, publicName(p))
+	switch {
+	case os.IsNotExist(err):
+		return key, fileName(p), missing
+	case err == nil && missing == nil:
+		return nil, "", fault.New(fault.Conflict, "KeyTwice", "there are both %s and %s in %s", fileName(p), publicName(p), c.Dir).
+			WithRemedy("One of them belongs to another deployment: take it away.")
 	}
-	return key, err
+	return remote, publicName(p), err
 }
 
 // Signer returns the key of one purpose: the one that Use chose, else the one

@@ -17,10 +17,12 @@ import (
 )
 
 // held is what the folder has for one purpose: PURPOSE.pem, which Create made,
-// and PURPOSE.THUMBPRINT.pem, which Make made.
+// and PURPOSE.THUMBPRINT.pem, which Make made; .pub instead of .pem where the key
+// is in another process.
 type held struct {
 	byID map[string]crypto.Signer
-	made string // id of PURPOSE.pem; "" when it is gone
+	file map[string]string // by id
+	made string            // id of the one that Create made; "" when it is gone
 }
 
 // first is the key to use until Use chooses: the one that Create made, else the
@@ -51,8 +53,8 @@ func keyFile(p Purpose, id string) string { return string(p) + "." + id + ".pem"
 // readAll reads every key of a purpose. The error is the one of PURPOSE.pem
 // where there is no key at all.
 func readAll(c Config, b *box, p Purpose) (held, error) {
-	found := held{byID: map[string]crypto.Signer{}}
-	key, missing := open(c, b, p)
+	found := held{byID: map[string]crypto.Signer{}, file: map[string]string{}}
+	key, name, missing := open(c, b, p)
 	if missing != nil && !os.IsNotExist(missing) {
 		return found, missing
 	}
@@ -61,37 +63,54 @@ func readAll(c Config, b *box, p Purpose) (held, error) {
 		if err != nil {
 			return found, fmt.Errorf("keystore: %s: %w", p, err)
 		}
-		found.byID[id], found.made = key, id
+		found.byID[id], found.file[id], found.made = key, name, id
 	}
 	if !rotates(p) {
 		return found, missing
 	}
-	names, err := filepath.Glob(filepath.Join(c.Dir, string(p)+".*.pem"))
-	if err != nil {
+	if err := found.further(c, b, p); err != nil {
 		return found, err
-	}
-	for _, path := range names {
-		name := filepath.Base(path)
-		key, err := readKey(c.Dir, b, p, name)
-		if err != nil {
-			return found, err
-		}
-		id, err := protocol.Thumbprint(key.Public())
-		if err != nil {
-			return found, fmt.Errorf("keystore: %s: %w", p, err)
-		}
-		if name != keyFile(p, id) {
-			return found, fault.New(fault.Invalid, "KeyInvalid", "%s holds another key than its name says", path)
-		}
-		if found.byID[id] != nil {
-			return found, fault.New(fault.Invalid, "KeyReused", "%s is the same key as %s", path, fileName(p))
-		}
-		found.byID[id] = key
 	}
 	if len(found.byID) > 0 {
 		missing = nil
 	}
 	return found, missing
+}
+
+// further reads the keys that rotations have made or adopted.
+func (h held) further(c Config, b *box, p Purpose) error {
+	private, err := filepath.Glob(filepath.Join(c.Dir, string(p)+".*.pem"))
+	if err != nil {
+		return err
+	}
+	public, err := filepath.Glob(filepath.Join(c.Dir, string(p)+".*.pub"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(private, public...) {
+		name := filepath.Base(path)
+		var key crypto.Signer
+		if strings.HasSuffix(name, ".pub") {
+			key, err = readExternal(c, p, name)
+		} else {
+			key, err = readKey(c.Dir, b, p, name)
+		}
+		if err != nil {
+			return err
+		}
+		id, err := protocol.Thumbprint(key.Public())
+		if err != nil {
+			return fmt.Errorf("keystore: %s: %w", p, err)
+		}
+		if name != keyFile(p, id) && name != publicFile(p, id) {
+			return fault.New(fault.Invalid, "KeyInvalid", "%s holds another key than its name says", path)
+		}
+		if h.byID[id] != nil {
+			return fault.New(fault.Invalid, "KeyReused", "%s is the same key as %s", path, h.file[id])
+		}
+		h.byID[id], h.file[id] = key, name
+	}
+	return nil
 }
 
 func same(a, b crypto.Signer) bool {
@@ -117,7 +136,7 @@ func (s *Store) ByID(p Purpose, id string) (key crypto.Signer, ok bool) {
 }
 
 // Use makes a key the one that Signer returns. A key that was copied into the
-// folder since the start is found.
+// folder since the start is found, and one that is in a configured signer.
 func (s *Store) Use(p Purpose, id string) error {
 	key, ok := s.ByID(p, id)
 	if !ok && rotates(p) {
@@ -126,10 +145,15 @@ func (s *Store) Use(p Purpose, id string) error {
 		}
 		key, ok = s.ByID(p, id)
 	}
+	if !ok && len(s.cfg.External[p]) != 0 {
+		if _, err := s.successor(p, id); err == nil {
+			key, ok = s.ByID(p, id)
+		}
+	}
 	if !ok {
 		s.Unuse(p)
 		return fault.New(fault.Unavailable, "KeyNotHeld", "this server does not hold the %s key %s", p, id).
-			WithRemedy("Copy %s from the server that made it to the key folder here.", keyFile(p, id))
+			WithRemedy("Copy %s from the server that made it to the key folder here, or configure its signer here too.", keyFile(p, id))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,14 +202,14 @@ func (s *Store) like(p Purpose) Algorithm {
 }
 
 // Make makes a further key of a purpose, writes it to the folder and returns its
-// public half. It is not in use before Use chooses it.
+// public half; where signers are configured, it adopts the one whose key is not
+// known yet. It is not in use before Use chooses it.
 func (s *Store) Make(p Purpose) (crypto.PublicKey, error) {
 	if !rotates(p) {
 		return nil, fault.New(fault.Invalid, "PurposeFixed", "keys of purpose %q are not replaced", string(p))
 	}
-	if _, ok := s.cfg.External[p]; ok {
-		return nil, fault.New(fault.Conflict, "KeyElsewhere", "the %s key is in a signer; a key in a file would be weaker", p).
-			WithRemedy("Make the successor in the signer.")
+	if len(s.cfg.External[p]) != 0 {
+		return s.successor(p, "")
 	}
 	key, err := generate(s.rand, p, s.like(p))
 	if err != nil {
@@ -218,11 +242,7 @@ func (s *Store) Destroy(p Purpose, id string) error {
 	if !ok || h.byID[id] == nil || !rotates(p) || strings.ContainsAny(id, "/.") {
 		return nil
 	}
-	name := keyFile(p, id)
-	if h.made == id {
-		name = fileName(p)
-	}
-	if err := os.Remove(filepath.Join(s.cfg.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(filepath.Join(s.cfg.Dir, h.file[id])); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("keystore: remove the %s key %s: %w", p, id, err)
 	}
 	delete(h.byID, id)

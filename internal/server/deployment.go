@@ -37,7 +37,7 @@ type Config struct {
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
-	Signers    map[keystore.Purpose]keystore.External // authorities' keys in other processes
+	Signers    map[keystore.Purpose][]keystore.External // authorities' keys in other processes
 	Abuse      Abuse
 	TLS        TLSConfig
 	// Sockets, where there are some, are listened on instead of Listen; a

@@ -44,7 +44,7 @@ type InitConfig struct {
 	Admin       string // the part of the first administrator's UPN before '@'
 	Passphrase  []byte // encrypts the keys at rest; may be empty
 	Algorithms  map[keystore.Purpose]keystore.Algorithm
-	Signers     map[keystore.Purpose]keystore.External
+	Signers     map[keystore.Purpose][]keystore.External
 	Now         func() time.Time
 	Rand        io.Reader
 }

@@ -21,14 +21,15 @@ func authorities() []keystore.Purpose {
 
 // authorityFlags are the words about the two authorities' keys, by purpose.
 type authorityFlags struct {
-	algorithms, signers map[keystore.Purpose]*string
+	algorithms map[keystore.Purpose]*string
+	signers    map[keystore.Purpose]*[]string
 }
 
 // signerFlags declares --user-ca-signer and --host-ca-signer.
 func (a *authorityFlags) signerFlags(f *pflag.FlagSet) {
-	a.signers = map[keystore.Purpose]*string{}
+	a.signers = map[keystore.Purpose]*[]string{}
 	for _, p := range authorities() {
-		a.signers[p] = f.String(string(p)+"-signer", "", "Process that holds the "+string(p)+" key: ssh-agent:/path/of/socket#SHA256:FINGERPRINT.")
+		a.signers[p] = f.StringSlice(string(p)+"-signer", nil, "Process that holds the "+string(p)+" key: ssh-agent:/path/of/socket#SHA256:FINGERPRINT. Can be given again, for the key that a rotation turns to.")
 	}
 }
 
@@ -41,8 +42,8 @@ func (a *authorityFlags) algorithmFlags(f *pflag.FlagSet) {
 }
 
 // keyConfig reads the words, and returns everything that is wrong with them.
-func (a *authorityFlags) keyConfig() (algorithms map[keystore.Purpose]keystore.Algorithm, signers map[keystore.Purpose]keystore.External, faults []error) {
-	algorithms, signers = map[keystore.Purpose]keystore.Algorithm{}, map[keystore.Purpose]keystore.External{}
+func (a *authorityFlags) keyConfig() (algorithms map[keystore.Purpose]keystore.Algorithm, signers map[keystore.Purpose][]keystore.External, faults []error) {
+	algorithms, signers = map[keystore.Purpose]keystore.Algorithm{}, map[keystore.Purpose][]keystore.External{}
 	for _, p := range authorities() {
 		if text := a.algorithms[p]; text != nil && *text != "" {
 			chosen, err := keystore.ParseAlgorithm(*text)
@@ -51,19 +52,26 @@ func (a *authorityFlags) keyConfig() (algorithms map[keystore.Purpose]keystore.A
 			}
 			algorithms[p] = chosen
 		}
-		if text := a.signers[p]; text != nil && *text != "" {
-			endpoint, err := sshagent.Parse(*text)
+		for _, text := range a.endpoints(p) {
+			endpoint, err := sshagent.Parse(text)
 			if err != nil {
 				faults = append(faults, err)
 				continue
 			}
-			signers[p] = sshagent.New(sshagent.Config{Endpoint: endpoint})
+			signers[p] = append(signers[p], sshagent.New(sshagent.Config{Endpoint: endpoint}))
 		}
 		if algorithms[p] != "" && signers[p] != nil {
 			faults = append(faults, fault.New(fault.Invalid, "InvalidAlgorithm", "the %s key is in a signer, so its algorithm is the signer's: leave out --%s-algorithm", p, p))
 		}
 	}
 	return algorithms, signers, faults
+}
+
+func (a *authorityFlags) endpoints(p keystore.Purpose) []string {
+	if list := a.signers[p]; list != nil {
+		return *list
+	}
+	return nil
 }
 
 // keyConfig says how a deployment's keys are opened.

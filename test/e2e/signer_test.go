@@ -195,3 +195,44 @@ func signerAway(t *testing.T, a *person, m *vm, stop func(), start func() error)
 		t.Errorf("login: %s", r)
 	}
 }
+
+// TestSigner_RotateTo: a deployment whose user CA is a file turns to a key in an
+// ssh-agent, while it serves, and back is not possible by accident.
+func TestSigner_RotateTo(t *testing.T) {
+	var agent *sshAgent
+	var at string
+	t.Cleanup(func() {
+		if agent != nil {
+			agent.stop()
+		}
+	})
+	a, m := anotherWorld(t, func(w *world) (err error) {
+		agent, at, err = newSSHAgent(w, "user")
+		w.runExtra = []string{"--user-ca-signer", at}
+		return err
+	})
+	rotate := []string{"rest", "--method", "post", "--url", a.w.url() + "/providers/Sallyport.Access/rotateKey?api-version=2026-11-01", "--body", `{"purpose":"user-ca"}`}
+	a.must(t, rotate...)
+	_, fingerprint, _ := strings.Cut(at, "#")
+	file := filepath.Join(t.TempDir(), "cert")
+	key := newKey(t, t.TempDir())
+	if err := until(60*time.Second, func() error {
+		a.must(t, "ssh", "cert", "--file", file, "--public-key-file", key+".pub")
+		if ca := signature(t, file); !strings.Contains(ca, fingerprint) {
+			return errors.New(ca)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.ssh(m, "sudo", "-n", "whoami"); strings.TrimSpace(r.out) != "root" {
+		t.Errorf("login with the agent's certificate: %s", r)
+	}
+	a.fails(t, []string{"no signer of its successor is configured"}, rotate...)
+}
+
+// url is the server's, without the thumbprint.
+func (w *world) url() string {
+	url, _, _ := strings.Cut(w.address, "#")
+	return url
+}
