@@ -45,7 +45,7 @@ type RestoreConfig struct {
 	KeysOpen   backup.Opener
 	Passphrase []byte // of the keys at rest
 	Request    string // new file for what the manifest key must sign, where that is kept elsewhere
-	Signers    map[keystore.Purpose]keystore.External
+	Signers    map[keystore.Purpose][]keystore.External
 	Now        func() time.Time
 	Rand       io.Reader
 }
