@@ -140,5 +140,8 @@ func serverKinds() []Kind {
 			{LastSequence, "of this chain in the backup"}, {"lastHash", "of that record"}, {"localUid", "uid that restored it"},
 		}},
 		{"restore.confirm", "An administrator confirmed the role assignments of a restored backup: the server issues again.", SurfaceServer, did(), tenantTarget, []Key{restore, taken}},
+		{"audit.retention", "Somebody changed how long audit records are kept.", SurfaceServer, did(), "empty", []Key{{"days", "kept from now on; 0: for ever"}, {"before", "kept until now"}}},
+		{"audit.checkpoint", "Records whose time is over are about to be deleted; a signed checkpoint accounts for them.", SurfaceServer, did(), "the writer of the chain", []Key{
+			{"sequence", "of the last record that may go"}, {"hash", "of that record"}, {"before", "everything older may go"}}},
 	}
 }

@@ -17,7 +17,7 @@ func (a *app) addGroups(root *cobra.Command) {
 			group("user", "Users."), group("app", "Applications.", group("permission", "What an application may do for people.")), group("signed-in-user", "The signed-in user."),
 			group("group", "Groups.", group("member", "Members of a group.")),
 			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
-		group("audit", "The audit log."),
+		group("audit", "The audit log.", group("retention", "How long audit records are kept.")),
 		group("cloud", "The server."),
 		group("extension", "Extensions of this command line."),
 		group("group", "Resource groups."),

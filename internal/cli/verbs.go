@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"sallyport/internal/cli/client"
@@ -14,6 +15,7 @@ const (
 	machineURL   = "/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachines/{name}"
 	extensionURL = "/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachines/{vm-name}/extensions/{name}"
 	ownerURL     = "/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachines/{vm-name}"
+	retentionURL = "/providers/Sallyport.Access/auditRetention"
 	accessMember = "/providers/Sallyport.Access/machines/default"
 )
 
@@ -182,6 +184,18 @@ func accessVerbs() []verb {
 			url: "/providers/Sallyport.Access/confirmRestore", flags: []flag{{name: "restore-id", required: true, usage: "Id of the restore, as `sally access review` shows it"}},
 			body:    func(in values) (any, error) { return map[string]any{"restoreId": in.text("restore-id")}, nil },
 			confirm: "What was taken away after the backup is given back with this. Have you looked through: sally access review?", quiet: true,
+		},
+		{path: "audit retention show", short: "Show how long audit records are kept.", method: http.MethodGet, url: retentionURL},
+		{
+			path: "audit retention update", short: "Change how long audit records are kept.", method: http.MethodPut, url: retentionURL,
+			flags: []flag{{name: "days", required: true, usage: "Days, 30 at least; 0 keeps them for ever"}}, confirm: "Records older than that are deleted for good. Are you sure?",
+			body: func(in values) (any, error) {
+				days, err := strconv.Atoi(in.text("days"))
+				if err != nil {
+					return nil, usageError{"argument --days: '" + in.text("days") + "' is not a number"}
+				}
+				return map[string]any{"days": days}, nil
+			},
 		},
 	}
 }

@@ -45,6 +45,7 @@ func TestVerbs_Calls(t *testing.T) {
 		{"account session revoke --all --user al@c -y", `{"value":true}`, "POST /v1.0/users/al@c/revokeSignInSessions"},
 		{"tenant show", `{}`, "GET /providers/Sallyport.Access/tenantSettings/default" + q},
 		{"tenant update --allow-password-grant false", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"allowPasswordGrant":false}}`},
+		{"audit retention update --days 90 --yes", `{"days":90}`, `PUT /providers/Sallyport.Access/auditRetention` + q + ` {"days":90}`},
 		{"ad user list --upn o'b@c", `{"value":[]}`, "GET " + users + "?%24filter=userPrincipalName%20eq%20%27o%27%27b%40c%27"},
 		{"ad user create --display-name A --user-principal-name al@c --password P --force-change-password-next-sign-in true", "201 {}", "POST " + users +
 			` {"accountEnabled":true,"displayName":"A","mailNickname":"al","passwordProfile":{"forceChangePasswordNextSignIn":true,"password":"P"},"userPrincipalName":"al@c"}`},

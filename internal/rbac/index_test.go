@@ -81,6 +81,7 @@ func TestCheck_Table(t *testing.T) {
 		{"owner through the root", Owner, "/", vmText, vmWrite, false, true},
 		{"contributor writes", Contributor, "/subscriptions/s/resourceGroups/rg", vmText, vmWrite, false, true},
 		{"contributor does not assign", Contributor, "/", vmText, assign, false, false},
+		{"contributor does not delete history", Contributor, "/", vmText, "Microsoft.Authorization/auditRetention/write", false, false},
 		{"contributor does not assign, other case", Contributor, "/", vmText, strings.ToUpper(assign), false, false},
 		{"access administrator assigns", UserAccessAdministrator, "/", vmText, assign, false, true},
 		{"access administrator does not write", UserAccessAdministrator, "/", vmText, vmWrite, false, false},

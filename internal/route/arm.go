@@ -144,6 +144,8 @@ func armAccess() []Row {
 		armRow("keys.rotate", "POST", "/providers/Sallyport.Access/rotateKey", "Sallyport.Access/keys/rotate/action", ""),
 		armRow("keys.manifestRequest", "GET", "/providers/Sallyport.Access/manifestRequest", "Sallyport.Access/keys/rotate/action", ""),
 		armRow("keys.applyManifest", "POST", "/providers/Sallyport.Access/applyManifest", "Sallyport.Access/keys/rotate/action", ""),
+		armRow("auditRetention.get", "GET", "/providers/Sallyport.Access/auditRetention", "Sallyport.Access/auditRecords/read", ""),
+		armRow("auditRetention.put", "PUT", "/providers/Sallyport.Access/auditRetention", "Microsoft.Authorization/auditRetention/write", ""),
 		armRow("auditRecords.verify", "POST", "/providers/Sallyport.Access/verifyAudit", "Sallyport.Access/auditRecords/read", ""),
 	}
 }

@@ -95,6 +95,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	})
 	tasks.Go(func() error { return d.sweep(ctx) })
 	tasks.Go(func() error { return d.trim(ctx) })
+	tasks.Go(func() error { return d.retain(ctx) })
 	tasks.Go(func() error { return d.tellRepeats(ctx) })
 	tasks.Go(func() error { return d.trust.run(ctx, d.store.Moved) })
 	tasks.Go(func() error { return d.serveMetrics(ctx, metrics) })
@@ -197,7 +198,7 @@ func (d *deployment) doors() (http.Handler, error) {
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(), Restores: d, SignIns: d.oauth, People: d.person,
 		Keys:  d.trust,
-		Audit: auditor{d}, Tenant: d.directory.Tenant}).Mount(mux)
+		Audit: auditor{d}, Retention: auditor{d}, Tenant: d.directory.Tenant}).Mount(mux)
 	proxies, err := d.cfg.Abuse.proxies()
 	if err != nil {
 		return nil, err

@@ -31,8 +31,22 @@ type Auditor interface {
 	Verify(ctx context.Context) (audit.Verdict, error)
 }
 
+// Retention is how long audit records are kept.
+type Retention interface {
+	// Retention returns the days; 0: for ever.
+	Retention(ctx context.Context) (days int, err error)
+	// SetRetention changes them. The caller may do that, and it is audited.
+	SetRetention(ctx context.Context, by audit.By, days int) error
+}
+
 const (
-	readAudit = "Sallyport.Access/auditRecords/read"
+	// keepAudit is outside Sallyport.Access on purpose: Contributor may do nothing
+	// in Microsoft.Authorization, and history is not his to delete.
+	keepAudit = "Microsoft.Authorization/auditRetention/write"
+	// leastDays is how long records are kept at least: whoever has taken over an
+	// owner's account cannot make his own traces go.
+	leastDays, mostDays = 30, 36_500
+	readAudit           = "Sallyport.Access/auditRecords/read"
 	// longestFollow is how long an answer may wait for records; followSlack is what
 	// the answer may take beyond that.
 	longestFollow = 30 * time.Second
@@ -46,6 +60,8 @@ func (h *Handler) mountAudit(m *httpd.Mux) {
 	m.Handle("arm.auditRecords.follow", h.auditReader(h.followAudit))
 	m.Handle("arm.auditRecords.proof", h.auditReader(h.auditProof))
 	m.Handle("arm.auditRecords.verify", h.auditReader(h.verifyAudit))
+	m.Handle("arm.auditRetention.get", h.auditReader(h.auditRetention))
+	m.Handle("arm.auditRetention.put", h.setAuditRetention)
 }
 
 // auditScope is the root management group, above everything that is recorded:
@@ -226,4 +242,31 @@ func (h *Handler) verifyAudit(c *httpd.Call) error {
 		out["writer"], out["head"] = verdict.Heads[n-1].Writer, verdict.Heads[n-1].Hash
 	}
 	return c.JSON(http.StatusOK, out)
+}
+
+func (h *Handler) auditRetention(c *httpd.Call) error {
+	days, err := h.cfg.Retention.Retention(c.R.Context())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]any{"days": days, "forEver": days == 0})
+}
+
+func (h *Handler) setAuditRetention(c *httpd.Call) error {
+	if err := h.cfg.Engine.Authorize(c.R.Context(), c.By, keepAudit, h.auditScope()); err != nil {
+		return err
+	}
+	var body struct {
+		Days *int `json:"days"`
+	}
+	if err := c.Decode(&body); err != nil {
+		return err
+	}
+	if body.Days == nil || *body.Days != 0 && (*body.Days < leastDays || *body.Days > mostDays) {
+		return fault.New(fault.Invalid, "InvalidRetention", "audit records are kept for ever (0) or for %d to %d days", leastDays, mostDays).WithTarget("days")
+	}
+	if err := h.cfg.Retention.SetRetention(c.R.Context(), c.By, *body.Days); err != nil {
+		return err
+	}
+	return h.auditRetention(c)
 }

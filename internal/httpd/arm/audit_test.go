@@ -29,6 +29,12 @@ func (a auditor) Heads(ctx context.Context) (out []audit.Head, err error) {
 	return out, err
 }
 
+func (auditor) Retention(context.Context) (int, error) { return 0, nil }
+
+func (a auditor) SetRetention(ctx context.Context, by audit.By, days int) error {
+	return a.s.Write(ctx, func(tx *store.Tx) error { return tx.SetAuditRetention(days) })
+}
+
 func (auditor) Proof(context.Context) (proof.Proof, error) { return proof.Proof{}, nil }
 
 func (a auditor) Verify(ctx context.Context) (v audit.Verdict, err error) {
@@ -70,5 +76,20 @@ func TestAudit_FollowNeitherSkipsNorRepeats(t *testing.T) {
 	s.call(admin, http.MethodPut, "/subscriptions/"+subID+"/resourceGroups/g6", `{"location":"local"}`)
 	if _, v = s.call(admin, http.MethodGet, link, ""); dig(v, "value", 0, "sequence") != seen[len(seen)-1]+1 {
 		t.Errorf("%v", v)
+	}
+}
+
+// History is deleted by who may write role assignments, and by nobody within a
+// month (for Contributor see rbac).
+func TestAuditRetention_OwnersOnlyAndNotAtOnce(t *testing.T) {
+	s := newServer(t)
+	const path = "/providers/Sallyport.Access/auditRetention"
+	for body, code := range map[string]int{`{"days":90}`: 200, `{"days":0}`: 200, `{"days":1}`: 400, `{"days":29}`: 400, `{"days":-1}`: 400, `{}`: 400, `{"days":99999}`: 400} {
+		if answer, v := s.call(admin, http.MethodPut, path, body); answer.StatusCode != code {
+			t.Errorf("%s: %d %v", body, answer.StatusCode, v)
+		}
+		if answer, _ := s.call(nobody, http.MethodPut, path, body); answer.StatusCode != http.StatusForbidden {
+			t.Errorf("%s by nobody: %d", body, answer.StatusCode)
+		}
 	}
 }

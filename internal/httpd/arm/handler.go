@@ -30,6 +30,7 @@ type Config struct {
 	Keys          Keys
 	Audit         Auditor
 	Restores      Restores
+	Retention     Retention
 	Tenant        func() directory.Tenant
 	SignIns       SignIns
 	People        func(upn string) (objectID string, found bool)
