@@ -20,7 +20,7 @@ type Slots interface {
 // waitTime how long: a person who has waited longer has gone or tries again.
 const (
 	waitLimit = 32
-	waitTotal = 256
+	waitTotal = 64 // half of what token requests have room for: certificates go on
 	waitTime  = 600 * time.Millisecond
 )
 

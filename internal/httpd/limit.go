@@ -99,6 +99,18 @@ func (l *limiter) caller(class string, by audit.By, at time.Time) error {
 	return nil
 }
 
+// PrincipalLimit bounds callers whom a handler finds out itself: in a token
+// request the proof stands in the body.
+type PrincipalLimit struct{ limits *limiter }
+
+// NewPrincipalLimit returns a limit of so many a second for each principal.
+func NewPrincipalLimit(perSecond float64, burst int) *PrincipalLimit {
+	return &PrincipalLimit{newLimiter(map[string]Limit{"": {PrincipalPerSecond: perSecond, PrincipalBurst: burst}})}
+}
+
+// Allow takes one token of the caller's bucket, or refuses with 429.
+func (p *PrincipalLimit) Allow(by audit.By) error { return p.limits.caller("", by, by.At) }
+
 // take returns 0 and takes a token, or how long to wait for one.
 func (l *limiter) take(b bucket, neighbourhood string, perSecond float64, burst int, at time.Time) time.Duration {
 	l.mu.Lock()

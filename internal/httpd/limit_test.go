@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/fault"
 	"sallyport/internal/route"
 )
 
@@ -79,6 +80,14 @@ func TestLimiter_OneCallerFromManyAddresses(t *testing.T) {
 	}
 	if l.caller("c", audit.By{Principal: "u2"}, at(0)) != nil || l.caller("c", by, at(1)) != nil {
 		t.Error("another caller, or the next second")
+	}
+}
+
+func TestPrincipalLimit(t *testing.T) {
+	l := NewPrincipalLimit(1, 2)
+	by := audit.By{Principal: "u1", Type: audit.User, At: at(0)}
+	if l.Allow(by) != nil || l.Allow(by) != nil || !fault.Is(l.Allow(by), fault.Exhausted) || l.Allow(audit.By{Principal: "u2", At: at(0)}) != nil {
+		t.Error("one principal, two tokens")
 	}
 }
 

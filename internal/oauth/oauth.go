@@ -92,6 +92,9 @@ type Config struct {
 	// time: a certificate, or anything to this principal. Its error is a fault
 	// whose code is an AADSTS code.
 	Gate func(principalID string, certificate bool) error
+	// Allow, where set, bounds how much one principal is given; its refusal is
+	// returned as it is.
+	Allow func(by audit.By) error
 }
 
 // Service is safe for concurrent use.

@@ -135,6 +135,9 @@ func (s *Service) admit(x *exchange, n *session) (conditional.Decision, error) {
 			return conditional.Decision{}, err
 		}
 		n.app = app
+		if err := s.allow(x, *n); err != nil {
+			return conditional.Decision{}, err
+		}
 		return conditional.Evaluate(nil, conditional.Signals{}), nil
 	}
 	user, err := s.account(n.user.ID, n.signedInAt)
@@ -142,8 +145,19 @@ func (s *Service) admit(x *exchange, n *session) (conditional.Decision, error) {
 		return conditional.Decision{}, err
 	}
 	n.user = user
+	if err := s.allow(x, *n); err != nil {
+		return conditional.Decision{}, err
+	}
 	d := s.evaluate(user.ID, x.scope, n.signedInAt, n.factors, x.by.At)
 	return d, s.policyError(d)
+}
+
+// allow asks whether the principal had enough for now.
+func (s *Service) allow(x *exchange, n session) error {
+	if s.cfg.Allow == nil {
+		return nil
+	}
+	return s.cfg.Allow(n.acting(x.by))
 }
 
 // denied records a refusal of a known principal before it is told.

@@ -91,14 +91,18 @@ func (d *deployment) bounded(listeners []net.Listener) ([]net.Listener, error) {
 // poll from behind shared addresses and wait on purpose.
 func limits() map[string]httpd.Limit {
 	return map[string]httpd.Limit{
-		"login":  {PerSecond: 20, Burst: 200, InFlight: 128},
+		"login":  {PerSecond: 20, Burst: 200, InFlight: 64},
 		"device": {PerSecond: 2, Burst: 60, InFlight: 64},
-		"token":  {PerSecond: 5_000, Burst: 10_000, InFlight: 256},
-		"read":   {PerSecond: 2_000, Burst: 5_000, PrincipalPerSecond: 500, PrincipalBurst: 2_000, InFlight: 256},
-		"write":  {PerSecond: 500, Burst: 2_000, PrincipalPerSecond: 200, PrincipalBurst: 2_000, InFlight: 256},
+		"token":  {PerSecond: 5_000, Burst: 10_000, InFlight: 128},
+		"read":   {PerSecond: 2_000, Burst: 5_000, PrincipalPerSecond: 500, PrincipalBurst: 2_000, InFlight: 128},
+		"write":  {PerSecond: 500, Burst: 2_000, PrincipalPerSecond: 200, PrincipalBurst: 2_000, InFlight: 128},
 		"poll":   {PerSecond: 5_000, Burst: 20_000, PrincipalPerSecond: 10, PrincipalBurst: 100},
 	}
 }
+
+// newTokenLimit bounds the tokens and certificates of one principal, each of
+// which is a record for ever.
+func newTokenLimit() *httpd.PrincipalLimit { return httpd.NewPrincipalLimit(1_000, 20_000) }
 
 // streams is how many requests one HTTP/2 connection may have open.
 const streams = 100

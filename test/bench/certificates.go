@@ -159,23 +159,21 @@ func isCertificate(blob []byte, key ssh.PublicKey) error {
 	return nil
 }
 
-// issuer prepares our side: sixteen sign-ins, one refresh token each.
+// issuer prepares our side: sixteen people, one refresh token each.
 func (w *world) issuer(duration time.Duration, public ed25519.PublicKey) (*rival, error) {
 	config, err := w.trust()
 	if err != nil {
 		return nil, err
 	}
-	jwk := fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":"%s","kid":"bench"}`, base64.RawURLEncoding.EncodeToString(public))
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
 	defer client.CloseIdleConnections()
+	tokens, err := w.team(client)
+	if err != nil {
+		return nil, err
+	}
 	requests := make([][]byte, certificateClients)
 	for i := range requests {
-		refresh, err := w.signIn(client)
-		if err != nil {
-			return nil, err
-		}
-		form := url.Values{"grant_type": {"refresh_token"}, "client_id": {directory.SallyCLI}, "refresh_token": {refresh}, "scope": {sshScope},
-			"token_type": {"ssh-cert"}, "req_cnf": {jwk}, "key_id": {"bench"}}
+		form := certificateForm(tokens[i%len(tokens)], public)
 		requests[i] = load.Post(fmt.Sprintf("localhost:%d", w.port), "/organizations/oauth2/v2.0/token", "application/x-www-form-urlencoded", []byte(form.Encode()))
 	}
 	read := func(status int, body []byte) ([]byte, error) {
@@ -198,10 +196,16 @@ func (w *world) issuer(duration time.Duration, public ed25519.PublicKey) (*rival
 		Next: func(client, _ int) []byte { return requests[client] }}}, nil
 }
 
-// signIn returns a refresh token of the administrator.
-func (w *world) signIn(client *http.Client) (string, error) {
+// certificateForm asks for a certificate for a key.
+func certificateForm(refresh string, public ed25519.PublicKey) url.Values {
+	jwk := fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","x":"%s","kid":"bench"}`, base64.RawURLEncoding.EncodeToString(public))
+	return url.Values{"grant_type": {"refresh_token"}, "client_id": {directory.SallyCLI}, "refresh_token": {refresh}, "scope": {sshScope}, "token_type": {"ssh-cert"}, "req_cnf": {jwk}, "key_id": {"bench"}}
+}
+
+// signIn returns a refresh token of somebody.
+func (w *world) signIn(client *http.Client, who string) (string, error) {
 	answer, err := client.PostForm(w.url+"/organizations/oauth2/v2.0/token", url.Values{"grant_type": {"password"}, "client_id": {directory.SallyCLI},
-		"username": {upn}, "password": {password}, "scope": {w.url + "/arm/.default offline_access openid profile"}})
+		"username": {who}, "password": {password}, "scope": {w.url + "/arm/.default offline_access openid profile"}})
 	if err != nil {
 		return "", err
 	}

@@ -51,6 +51,7 @@ func measures() []measure {
 		{"cli", (*bench).cli},
 		{"memory", (*bench).memory}, // nobody has asked the server anything for a while
 		{"certificates", (*bench).certificates},
+		{"overload", (*bench).overload},
 	}
 }
 
@@ -61,7 +62,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/bench", "folder for results.json and results.md")
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
-	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates")
+	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates overload")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
 	flag.Parse()

@@ -46,6 +46,7 @@ type world struct {
 	host       host          // where plain ssh reaches the machine
 	firstLogin time.Duration // from the running server and lab to the first login
 	signedIn   time.Time     // when somebody last gave a password
+	crewMade   bool          // the people of team exist
 	idle       memory        // of the server before anybody asked it anything
 }
 

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -270,5 +271,30 @@ func TestCode_CapOfOneUser(t *testing.T) {
 	}
 	if given != 100 {
 		t.Errorf("%d codes", given)
+	}
+}
+
+// Every grant asks whether its principal had enough, before anything is given
+// or written; the answer is 429 without Retry-After.
+func TestToken_PrincipalIsLimited(t *testing.T) {
+	w := newWorld(t)
+	refresh := w.login(armScope).str("refresh_token")
+	code := w.signIn(w.browser(), authorizePath()).Query().Get("code")
+	asked := 0
+	w.allowed = func(by audit.By) error {
+		asked++
+		if by.Principal != w.alice.ID {
+			t.Errorf("asked about %q", by.Principal)
+		}
+		return fault.New(fault.Exhausted, "TooManyRequests", "enough")
+	}
+	for name, form := range map[string]url.Values{"certificate": certForm(t, refresh), "refresh": refreshForm(refresh), "code": codeForm(code),
+		"password": values("client_id", directory.AzureCLI, "grant_type", "password", "username", "alice@contoso.test", "password", password, "scope", armScope)} {
+		if a := w.post("/adfs/oauth2/token", form); a.status != 429 || a.str("error") != "temporarily_unavailable" || a.header.Get("Retry-After") != "" {
+			t.Errorf("%s: %d %s", name, a.status, a.text)
+		}
+	}
+	if asked != 4 || len(w.events("certificate.issue", audit.Success)) != 0 {
+		t.Errorf("asked %d times", asked)
 	}
 }

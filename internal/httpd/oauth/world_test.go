@@ -64,6 +64,7 @@ type world struct {
 	admin     audit.By
 	broken    atomic.Bool // the store takes no writes
 	strangers atomic.Bool // nobody has a directory role
+	allowed   func(audit.By) error
 	turns     atomic.Int64
 	turn      func() // called before the write at which turns comes to 0
 	gate      func(principal string, certificate bool) error
@@ -119,6 +120,13 @@ func write[T any](w *world) func(context.Context, func(T) error) error {
 		}
 		return err
 	}
+}
+
+func (w *world) allow(by audit.By) error {
+	if w.allowed == nil {
+		return nil
+	}
+	return w.allowed(by)
 }
 
 // interleaved lets a test do something right before one write of oauth.
@@ -191,7 +199,7 @@ func (w *world) serve(must func(error)) {
 	must(err)
 	sessions := signin.New(signin.Config{Write: write[signin.Tx](w), Read: read[signin.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Passwords: w.creds, Directory: w.index})
 	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: w.interleaved(write[oauth.Tx](w)), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
-		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Policies: func() []conditional.Policy { return w.policies },
+		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Allow: func(by audit.By) error { return w.allow(by) }, Policies: func() []conditional.Policy { return w.policies },
 		Gate: func(principal string, certificate bool) error {
 			if w.gate == nil {
 				return nil

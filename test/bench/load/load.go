@@ -37,6 +37,11 @@ type Config struct {
 	// Check refuses an answer that is not what was asked for.
 	Check func(client, n, status int, body []byte) error
 	Now   func() time.Time
+	// Busy is the status of an answer that is counted apart and not checked; 0
+	// for none.
+	Busy int
+	// From, where set, is the loopback address that a client asks from.
+	From func(client int) string
 }
 
 // Report is what happened.
@@ -44,8 +49,18 @@ type Report struct {
 	Answers  int           // accepted by Check
 	Elapsed  time.Duration // from the first request to the last answer
 	P50, P99 time.Duration // of one question and its answer
+	Busy     int           // answers with the status Busy
+	BusyP99  time.Duration
 	Failures int
 	First    error // the first failure
+}
+
+// BusyRate is answers with the status Busy per second.
+func (r Report) BusyRate() float64 {
+	if r.Elapsed <= 0 {
+		return 0
+	}
+	return float64(r.Busy) / r.Elapsed.Seconds()
 }
 
 // Rate is answers per second.
@@ -86,9 +101,10 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 
 func sum(clients []*client, elapsed time.Duration) Report {
 	report := Report{Elapsed: elapsed}
-	var times []time.Duration
+	var times, busy []time.Duration
 	for _, c := range clients {
 		times = append(times, c.times...)
+		busy = append(busy, c.busy...)
 		report.Failures += c.failures
 		if report.First == nil {
 			report.First = c.first
@@ -98,6 +114,11 @@ func sum(clients []*client, elapsed time.Duration) Report {
 	report.Answers = len(times)
 	if n := len(times); n > 0 {
 		report.P50, report.P99 = times[n/2], times[n*99/100]
+	}
+	slices.Sort(busy)
+	report.Busy = len(busy)
+	if n := len(busy); n > 0 {
+		report.BusyP99 = busy[n*99/100]
 	}
 	return report
 }
@@ -109,12 +130,21 @@ type client struct {
 	conn     *tls.Conn
 	reader   *bufio.Reader
 	times    []time.Duration
+	busy     []time.Duration
 	failures int
 	first    error
 }
 
 func (c *client) dial(ctx context.Context) error {
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: c.cfg.TLS}
+	plain := &net.Dialer{Timeout: 5 * time.Second}
+	if c.cfg.From != nil {
+		ip := net.ParseIP(c.cfg.From(c.number))
+		if ip == nil || !ip.IsLoopback() {
+			return fmt.Errorf("%s is not a loopback address", c.cfg.From(c.number))
+		}
+		plain.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	d := tls.Dialer{NetDialer: plain, Config: c.cfg.TLS}
 	conn, err := d.DialContext(ctx, "tcp", c.cfg.Address)
 	if err != nil {
 		return err
@@ -140,11 +170,16 @@ func (c *client) loop(ctx context.Context, end time.Time) {
 		if request == nil {
 			return
 		}
-		if err := c.ask(n, request); err != nil {
+		status, err := c.ask(n, request)
+		if err != nil {
 			c.fail(ctx, err)
 			continue
 		}
-		c.times = append(c.times, c.cfg.Now().Sub(begin))
+		if took := c.cfg.Now().Sub(begin); status != 0 && status == c.cfg.Busy {
+			c.busy = append(c.busy, took)
+		} else {
+			c.times = append(c.times, took)
+		}
 	}
 }
 
@@ -170,28 +205,31 @@ func (r *Refused) Error() string { return r.Err.Error() }
 
 func (r *Refused) Unwrap() error { return r.Err }
 
-func (c *client) ask(n int, request []byte) error {
+func (c *client) ask(n int, request []byte) (status int, err error) {
 	if err := c.conn.SetDeadline(c.cfg.Now().Add(30 * time.Second)); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := c.conn.Write(request); err != nil {
-		return err
+		return 0, err
 	}
 	answer, err := http.ReadResponse(c.reader, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, bodyMax))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := answer.Body.Close(); err != nil {
-		return err
+		return 0, err
+	}
+	if answer.StatusCode == c.cfg.Busy {
+		return answer.StatusCode, nil
 	}
 	if err := c.cfg.Check(c.number, n, answer.StatusCode, body); err != nil {
-		return &Refused{err}
+		return 0, &Refused{err}
 	}
-	return nil
+	return answer.StatusCode, nil
 }
 
 // Post makes the bytes of one POST request.

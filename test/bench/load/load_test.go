@@ -66,3 +66,38 @@ func TestRun_RefusesOtherComputers(t *testing.T) {
 		}
 	}
 }
+
+// A busy server's answers are counted apart; clients come from addresses of
+// their own.
+func TestRun_BusyAnswersAndAddresses(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.RemoteAddr, "127.1.0.2:") {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	defer s.Close()
+	cfg := Config{
+		Address: strings.TrimPrefix(s.URL, "https://"), TLS: &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"},
+		Clients: 2, Duration: time.Hour, Now: time.Now, Busy: http.StatusTooManyRequests,
+		From: func(client int) string { return []string{"127.1.0.1", "127.1.0.2"}[client] },
+		Next: func(_, n int) []byte {
+			if n == 7 {
+				return nil
+			}
+			return Post("h", "/", "text/plain", nil)
+		},
+		Check: func(client, _, _ int, _ []byte) error {
+			if client != 0 {
+				return errors.New("a busy answer was checked")
+			}
+			return nil
+		},
+	}
+	if r, err := Run(t.Context(), cfg); err != nil || r.Answers != 7 || r.Busy != 7 || r.Failures != 0 || r.BusyP99 == 0 || r.BusyRate() == 0 {
+		t.Fatalf("%+v %v", r, err)
+	}
+	cfg.From = func(int) string { return "192.0.2.1" }
+	if _, err := Run(t.Context(), cfg); err == nil {
+		t.Error("an address that is not this computer's own")
+	}
+}
