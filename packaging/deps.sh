@@ -4,7 +4,7 @@
 # Does nothing, quickly, where everything is there.
 set -euo pipefail
 packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps)
-[ "${1:-}" != tests ] || packages+=(python3-venv softhsm2) # what only `make test` needs
+[ "${1:-}" != tests ] || packages+=(python3-venv softhsm2 postgresql-15) # what only `make test` needs
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
@@ -13,6 +13,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || { echo "these Debian packages are missing: ${missing[*]}; run as root: apt-get install -y ${missing[*]}" >&2; exit 1; }
   echo "installing: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
+  # The tests start PostgreSQL servers of their own; none is to run beside them.
+  if ! command -v pg_createcluster >/dev/null; then
+    install -d /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/sallyport.conf
+  fi
   if ! out=$(apt-get update -q 2>&1 && apt-get install -q -y --no-install-recommends "${missing[@]}" 2>&1); then
     echo "$out" >&2
     echo "apt-get could not install them, for the reason above; is the network there?" >&2

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 const (
@@ -145,7 +145,7 @@ func newRig(t *testing.T) *rig {
 	_, r.snapshotKey, _ = ed25519.GenerateKey(rand.Reader)
 	r.manifest = protocol.Manifest{Tenant: tenantID, Domains: []string{"corp.example"}, URL: "https://server.example:8443", Epoch: 1, Version: 1}
 	var err error
-	if r.store, err = store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: r.clock, Writer: "w", Declared: audit.Declared}); err != nil {
+	if r.store, err = store.Create(t.Context(), storePlace(t, r.clock)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
@@ -460,4 +460,11 @@ func TestHeld_NothingNewForMachines(t *testing.T) {
 	if d, _ := r.poll(q); d == nil || d.Epoch != 2 {
 		t.Fatal(d)
 	}
+}
+
+// storePlace is where this test's store goes.
+func storePlace(t testing.TB, now func() time.Time) store.Config {
+	cfg := storetest.Place(t)
+	cfg.Now, cfg.Writer, cfg.Declared = now, "w", audit.Declared
+	return cfg
 }

@@ -14,9 +14,14 @@ import (
 	"sallyport/internal/fault"
 )
 
-// migrationTable records which schema files a database has seen. It is not
-// copied: the copy gets its schema from the files.
+// migrationTable records which schema files a database has seen.
 const migrationTable = "schema_migration"
+
+// copied: a copy gets its schema from the files, and the servers that run on
+// one database do not run on its copy.
+func copied(table string) bool {
+	return table != migrationTable && table != "replica" && table != "machine_presence"
+}
 
 // Row takes one row of a table. Values are int64, string, []byte or nil, in the
 // order of the columns; neither slice may be kept.
@@ -132,14 +137,14 @@ func Restore(ctx context.Context, cfg Config, c Contents) error {
 		return err
 	}
 	return create(ctx, cfg, func(ctx context.Context, s *Store, w *conn) error {
-		if err := migrate(ctx, w, c.Migrations); err != nil {
+		if err := w.migrate(ctx, c.Migrations); err != nil {
 			return err
 		}
 		t := &Tx{ctx: ctx, conn: w, store: s, now: s.Now(), writing: true}
 		if err := t.load(c.Rows); err != nil {
 			return err
 		}
-		if err := migrate(ctx, w, nil); err != nil {
+		if err := w.migrate(ctx, nil); err != nil {
 			return err
 		}
 		var err error
@@ -225,10 +230,10 @@ func list(names []string) string {
 
 // tables lists the tables that are copied, by name.
 func (t *Tx) tables() (tables []table, err error) {
-	err = t.query(`SELECT m.name, c.name, c.pk FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`, nil, func(scan func(...any) error) error {
+	err = t.query(t.conn.dialect.tables, nil, func(scan func(...any) error) error {
 		var name, column string
 		var key int
-		if err := scan(&name, &column, &key); err != nil || name == migrationTable {
+		if err := scan(&name, &column, &key); err != nil || !copied(name) {
 			return err
 		}
 		if len(tables) == 0 || tables[len(tables)-1].name != name {

@@ -1,4 +1,5 @@
-// Package store is the only SQL. It owns the database: one writer with group
+// Package store is the only SQL. It owns the database, a SQLite file of one
+// process or a PostgreSQL database of several: one writer per server with group
 // commit, consistent reads, the change feed, the audit chain's storage, and one
 // file per domain that satisfies the transaction interface which that domain
 // declares.

@@ -10,7 +10,8 @@ type Change struct {
 	Kind, Key string
 }
 
-// Position returns the position of the newest committed change.
+// Position returns the position of the newest change that is known here to be
+// committed; Confirm learns of those of other servers.
 func (s *Store) Position() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -27,12 +28,12 @@ func (s *Store) Moved() <-chan struct{} {
 }
 
 func (s *Store) advance(position int64) {
-	if position == 0 {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.position = max(s.position, position)
+	if position <= s.position {
+		return
+	}
+	s.position = position
 	close(s.moved)
 	s.moved = make(chan struct{})
 }

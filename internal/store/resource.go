@@ -195,6 +195,6 @@ func (t *Tx) LeaseResource(until time.Time) (resource.Resource, bool, error) {
 
 // SettleResource ends a lease. held is false when it was lost.
 func (t *Tx) SettleResource(key string, lease, due time.Time) (held bool, err error) {
-	n, err := t.exec(`UPDATE resource SET lease = 0, due = CASE WHEN due = 0 THEN 0 ELSE $1 END WHERE key = $2 AND lease = $3`, micros(due), key, micros(lease))
+	n, err := t.exec(`UPDATE resource SET lease = 0, due = CASE WHEN due = 0 THEN due ELSE $1 END WHERE key = $2 AND lease = $3`, micros(due), key, micros(lease))
 	return n == 1, err
 }

@@ -26,8 +26,10 @@ func open4test(t *testing.T) *Store {
 	return s
 }
 
-func TestWrite_ErrorUndoesOnlyItself(t *testing.T) {
-	s := open4test(t)
+func TestWrite_ErrorUndoesOnlyItself(t *testing.T) { undoAlone(t, open4test(t)) }
+
+func undoAlone(t *testing.T, s *Store) {
+	t.Helper()
 	boom := errors.New("boom")
 	var wg sync.WaitGroup
 	for i := range 200 {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/fault"
 )
 
 // Tx is one transaction. It satisfies the Tx interface of every domain. It is
@@ -30,6 +32,9 @@ func (t *Tx) Now() time.Time { return t.now }
 
 // exec runs a statement and returns how many rows it touched.
 func (t *Tx) exec(query string, args ...any) (int64, error) {
+	if err := storable(args); err != nil {
+		return 0, err
+	}
 	st, err := t.conn.prepare(t.ctx, query)
 	if err != nil {
 		return 0, err
@@ -43,6 +48,9 @@ func (t *Tx) exec(query string, args ...any) (int64, error) {
 
 // row reads one row into dest; found is false when there is none.
 func (t *Tx) row(query string, args []any, dest ...any) (found bool, err error) {
+	if err := storable(args); err != nil {
+		return false, err
+	}
 	st, err := t.conn.prepare(t.ctx, query)
 	if err != nil {
 		return false, err
@@ -56,6 +64,9 @@ func (t *Tx) row(query string, args []any, dest ...any) (found bool, err error) 
 
 // query reads every row; each is called with the row's Scan.
 func (t *Tx) query(query string, args []any, each func(scan func(dest ...any) error) error) error {
+	if err := storable(args); err != nil {
+		return err
+	}
 	st, err := t.conn.prepare(t.ctx, query)
 	if err != nil {
 		return err
@@ -71,6 +82,17 @@ func (t *Tx) query(query string, args []any, each func(scan func(dest ...any) er
 		}
 	}
 	return rows.Err()
+}
+
+// storable refuses text that PostgreSQL cannot hold. SQLite could, and a
+// deployment that holds it could not be moved.
+func storable(args []any) error {
+	for _, a := range args {
+		if text, ok := a.(string); ok && (strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text)) {
+			return fault.New(fault.Invalid, "InvalidCharacter", "a value holds the character U+0000 or is not UTF-8")
+		}
+	}
+	return nil
 }
 
 // changed adds a row to the change feed.

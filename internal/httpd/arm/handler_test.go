@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +28,7 @@ import (
 	"sallyport/internal/route"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 const (
@@ -113,7 +113,7 @@ func newServer(t *testing.T) *server {
 			t.Fatal(err)
 		}
 	}
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Writer: "w", Now: self.now})
+	s, err := store.Create(t.Context(), storePlace(t, self.now))
 	must(err)
 	t.Cleanup(func() { _ = s.Close() })
 	tree, machines := resource.NewTree(), types.NewMachines()
@@ -483,4 +483,11 @@ func TestAccess_MachinesAndAudit(t *testing.T) {
 			t.Errorf("%s to nobody: %d", path, answer.StatusCode)
 		}
 	}
+}
+
+// storePlace is where this test's store goes.
+func storePlace(t testing.TB, now func() time.Time) store.Config {
+	cfg := storetest.Place(t)
+	cfg.Now, cfg.Writer = now, "w"
+	return cfg
 }

@@ -34,6 +34,7 @@ import (
 	"sallyport/internal/signin"
 	"sallyport/internal/sshca"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 const (
@@ -161,7 +162,7 @@ func newWorld(t testing.TB) *world {
 		}
 	}
 	var err error
-	w.store, err = store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: w.now, Writer: "w"})
+	w.store, err = store.Create(t.Context(), storePlace(t, w.now))
 	must(err)
 	t.Cleanup(func() { _ = w.store.Close() })
 	w.keys, err = keystore.Create(keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader})
@@ -354,4 +355,11 @@ func (w *world) events(kind string, outcome audit.Outcome) []audit.Record {
 		w.t.Fatal(err)
 	}
 	return out
+}
+
+// storePlace is where this test's store goes.
+func storePlace(t testing.TB, now func() time.Time) store.Config {
+	cfg := storetest.Place(t)
+	cfg.Now, cfg.Writer = now, "w"
+	return cfg
 }

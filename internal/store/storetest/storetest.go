@@ -2,6 +2,10 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,10 +31,42 @@ type Store struct {
 	at        int64
 }
 
+// Database, where this environment variable is set, is the URL of a
+// PostgreSQL database: each store becomes a schema of it instead of a file.
+const Database = "SALLYPORT_TEST_DATABASE"
+
+// Place says where the next store goes; the caller adds clock and writer.
+func Place(t testing.TB) (cfg store.Config) {
+	t.Helper()
+	admin := os.Getenv(Database)
+	if admin == "" {
+		return store.Config{Path: filepath.Join(t.TempDir(), "s.db")}
+	}
+	u, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("t%d_%d", os.Getpid(), time.Now().UnixNano())
+	db, err := sql.Open("pgx", admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("search_path", name)
+	u.RawQuery = q.Encode()
+	return store.Config{URL: u.String()}
+}
+
 // New makes a store. Followers see each change in their order.
 func New(t testing.TB, now func() time.Time, followers ...Follower) *Store {
 	t.Helper()
-	s, err := store.Create(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: now, Writer: "w"})
+	cfg := Place(t)
+	cfg.Now, cfg.Writer = now, "w"
+	s, err := store.Create(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
