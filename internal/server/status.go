@@ -142,6 +142,9 @@ func printReport(out io.Writer, r Report) error {
 	for _, check := range slices.Sorted(maps.Keys(r.Checks)) {
 		line("check "+check, "%s", r.Checks[check])
 	}
+	if r.Gate != "" {
+		line("gate", "%s", r.Gate)
+	}
 	line("store", "change %d, indexes %.1f s behind", r.Store.Position, r.Store.LagSeconds)
 	line("machines", "%d joined, %d connected, %d with an older snapshot, %d with an older list of keys", r.Machines.Joined, r.Machines.Connected, r.Machines.Behind, r.Keys.Behind)
 	for _, k := range r.Keys.Value {

@@ -36,6 +36,8 @@ type Report struct {
 	Keys     arm.KeyList    `json:"keys"`
 	TLS      TLSReport      `json:"tls"`
 	Backup   *LastBackup    `json:"lastBackup,omitempty"`
+	// Gate says why the server serves administrators alone; "" when it does not.
+	Gate string `json:"gate,omitempty"`
 	// Refused counts since the start: certificates by Entra error code, and
 	// failed sign-ins as "sign-ins".
 	Refused map[string]float64 `json:"refused"`
@@ -82,6 +84,9 @@ func (d *deployment) report(ctx context.Context) (Report, error) {
 		if !operations.Well(state) {
 			r.Status = "unready"
 		}
+	}
+	if last, closed := d.gate.closed(); closed {
+		r.Gate = "closed: restored at " + last.At.UTC().Format(time.RFC3339) + " from a backup of " + last.BackupAt.UTC().Format(time.RFC3339) + ", not confirmed; run: sally access review"
 	}
 	var err error
 	if r.Keys, err = d.trust.Keys(ctx); err != nil {
