@@ -19,5 +19,6 @@ func main() {
 	config := cli.System(version)
 	root := cli.Command(config)
 	root.AddCommand(server.Command(version), agent.Command(version), lab.Command())
+	cli.Attach(root, "ca sign-manifest", server.SignManifestCommand())
 	os.Exit(cli.Run(context.Background(), root, config, os.Args[1:]))
 }

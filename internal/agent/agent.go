@@ -41,6 +41,7 @@ type Agent struct {
 	client  *client
 	trusted [2]int64      // epoch and version of the manifest that the client trusts
 	turned  chan struct{} // a new manifest came: the host certificate may be due
+	older   time.Time     // until then the server counts as one of the first protocol version
 }
 
 // New makes an Agent.
@@ -54,6 +55,9 @@ const (
 	reportTime = 5 * time.Minute // between reports that say nothing new
 	certRetry  = time.Minute
 	certLook   = time.Hour
+	// olderTime is how long a server is not asked again whether it speaks the
+	// newest version of the protocol.
+	olderTime = 10 * time.Minute
 )
 
 // Run works until ctx ends.
@@ -135,8 +139,16 @@ func (a *Agent) poll(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, pollWait+callTime)
 	defer cancel()
 	var answer protocol.PollAnswer
-	err = c.call(limited, "POST", "/machine/v1/poll", protocol.PollRequest{Capability: protocol.Capability, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt,
-		Manifest: m.Version, ManifestEpoch: m.Epoch, AppliedEpoch: st.AppliedEpoch, AppliedManifest: st.AppliedManifest, WaitMillis: pollWait.Milliseconds()}, &answer)
+	request := protocol.PollRequest{Capability: protocol.Unchanged, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt, Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}
+	newest := !a.cfg.Now().Before(a.older) // one goroutine polls
+	if newest {
+		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = protocol.Capability, m.Epoch, st.AppliedEpoch, st.AppliedManifest
+	}
+	err = c.call(limited, "POST", "/machine/v1/poll", request, &answer)
+	if newest && fault.Is(err, fault.Invalid) {
+		a.older = a.cfg.Now().Add(olderTime) // it speaks the first version
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -195,7 +207,7 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	err = c.call(limited, "POST", "/machine/v1/report", protocol.Report{Capability: protocol.Capability, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
+	err = c.call(limited, "POST", "/machine/v1/report", protocol.Report{Capability: protocol.Unchanged, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
 		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events, Witnessed: newest(st.Witnessed)}, nil)
 	if fault.Is(err, fault.Invalid) && len(answer.Events) > 0 {
 		a.cfg.Log("the server refuses %d events, which are dropped: %v", len(answer.Events), err)

@@ -109,7 +109,7 @@ func (c JoinConfig) request(ctx context.Context, t protocol.JoinToken, m protoco
 	if err != nil {
 		return answer, err
 	}
-	r := protocol.JoinRequest{Capability: protocol.Capability, Token: t.String(), Hostname: c.Facts.Hostname, OS: c.Facts.OS, OpenSSH: c.Facts.OpenSSH, Agent: c.Facts.Version}
+	r := protocol.JoinRequest{Capability: protocol.Unchanged, Token: t.String(), Hostname: c.Facts.Hostname, OS: c.Facts.OS, OpenSSH: c.Facts.OpenSSH, Agent: c.Facts.Version}
 	if err := c.patiently(ctx, func() error { return trusted.call(ctx, "POST", "/machine/v1/join", r, &answer) }); err != nil {
 		return answer, err
 	}

@@ -18,6 +18,7 @@ func (a *app) addGroups(root *cobra.Command) {
 			group("group", "Groups.", group("member", "Members of a group.")),
 			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
 		group("audit", "The audit log.", group("retention", "How long audit records are kept.")),
+		group("ca", "The keys that the deployment signs with."),
 		group("cloud", "The server."),
 		group("extension", "Extensions of this command line."),
 		group("group", "Resource groups."),
@@ -32,6 +33,9 @@ func (a *app) addGroups(root *cobra.Command) {
 		place(root, v.path, v.command(a))
 	}
 	for path, cmd := range a.special() {
+		place(root, path, cmd)
+	}
+	for path, cmd := range a.caCommands() {
 		place(root, path, cmd)
 	}
 }
@@ -59,6 +63,9 @@ func (a *app) special() map[string]*cobra.Command {
 		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
 	}
 }
+
+// Attach puts a command of another package under a group of root.
+func Attach(root *cobra.Command, path string, cmd *cobra.Command) { place(root, path, cmd) }
 
 // place puts a command under the group that its path names.
 func place(root *cobra.Command, path string, cmd *cobra.Command) {

@@ -15,6 +15,7 @@ import (
 
 	"sallyport/internal/cli/client"
 	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
 )
 
 const (
@@ -272,7 +273,21 @@ func (a *app) renew(ctx context.Context, note renewal, pub ssh.PublicKey, folder
 		if c.login != note.Login {
 			return fault.New(fault.Conflict, "OtherLogin", "the login name is now %s; the configuration says %s.", c.login, note.Login).WithRemedy("Run sally ssh config again.")
 		}
+		if err := repin(s, note, folder); err != nil {
+			return err
+		}
 		return client.WriteFile(certificatePath(folder), c.line(), 0o600)
 	}
 	return client.ErrNoToken()
+}
+
+// repin writes the machine's pinned authorities again, where the configuration
+// has them: the host CA may have been replaced since.
+func repin(s *client.Session, note renewal, folder string) error {
+	path := filepath.Join(folder, "known_hosts")
+	m := s.Server().Manifest()
+	if _, err := os.Lstat(path); err != nil || note.Machine == "" || len(m.Domains) == 0 {
+		return nil
+	}
+	return client.WriteFile(path, knownHosts(protocol.HostPrincipal(note.Machine, m.Domains[0]), m), 0o600)
 }

@@ -57,6 +57,7 @@ type target struct {
 	port      int
 	principal string // of the host certificate; empty: the person's own known_hosts decides
 	machine   string // machine id; empty when unknown
+	foreign   bool   // --ip: it shows a host certificate that our list of keys does not cover
 	known     *facts
 }
 
@@ -92,6 +93,9 @@ func (a *app) find(ctx context.Context, in values) (*client.Session, target, err
 			return nil, target{}, err
 		}
 		t, err := probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0), a.cfg.Now)
+		if err == nil && t.foreign && s.Server().Renew(ctx) == nil { // of a host CA that is newer than our list, perhaps
+			t, err = probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0), a.cfg.Now)
+		}
 		return s, t, err
 	}
 	s, id, err := a.machineID(ctx, in)
@@ -247,6 +251,8 @@ func probe(ctx context.Context, m protocol.Manifest, address string, port int, n
 		if principal := hostPrincipal(key, m, now); principal != "" {
 			t.principal = principal
 			t.machine, _ = machineOf(principal)
+		} else {
+			_, t.foreign = key.(*ssh.Certificate)
 		}
 		return errProbed
 	}

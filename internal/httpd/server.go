@@ -40,6 +40,9 @@ type Config struct {
 	Proxies       Proxies       // whose word about a client's address counts
 	BodyTime      time.Duration // within which a request's body must arrive; 0 means 30 s
 	AnswerTime    time.Duration // within which an answer must be taken; 0 means 60 s
+	// Manifest, where set, names the manifest in force, "EPOCH.VERSION": each
+	// answer bears it, so that a client knows when its own is old.
+	Manifest func() string
 	// Answered, where set, is told of every answer: its row ("" where none
 	// matched), status and time.
 	Answered func(rowID string, status int, took time.Duration)
@@ -94,6 +97,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Strict-Transport-Security", "max-age=31536000")
 	h.Set("x-ms-request-id", c.By.CorrelationID)
+	if s.cfg.Manifest != nil {
+		h.Set("x-sallyport-manifest", s.cfg.Manifest())
+	}
 	h.Set("x-ms-correlation-request-id", c.By.CorrelationID)
 	if c.By.ClientRequestID != "" {
 		h.Set("client-request-id", c.By.ClientRequestID)

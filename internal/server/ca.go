@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,6 +111,12 @@ func (a *authority) now() *vouched { return a.state.Load() }
 func (a *authority) Manifest() (protocol.SignedManifest, protocol.Manifest) {
 	v := a.now()
 	return v.signed, v.manifest
+}
+
+// named is the manifest in force as answers name it.
+func (a *authority) named() string {
+	m := a.now().manifest
+	return strconv.FormatInt(m.Epoch, 10) + "." + strconv.FormatInt(m.Version, 10)
 }
 
 // SignedManifest returns the newest signed manifest.

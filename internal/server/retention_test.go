@@ -99,7 +99,7 @@ func TestRetention_SignsCheckpointsAgain(t *testing.T) {
 	}
 	c.must(c.rotate(arm.Rotation{Purpose: "audit", Force: true}))
 	for range 10 {
-		*c.now = c.now.Add(time.Minute)
+		c.now.add(time.Minute)
 		c.look()
 	}
 	c.must(c.resign(t.Context()))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,13 +25,25 @@ import (
 type ca struct {
 	*deployment
 	t   *testing.T
-	now *time.Time
+	now *testClock
+}
+
+// testClock is read by the server's goroutines while the test moves it.
+type testClock struct{ at atomic.Pointer[time.Time] }
+
+func (c *testClock) read() time.Time { return *c.at.Load() }
+
+func (c *testClock) add(d time.Duration) {
+	next := c.read().Add(d)
+	c.at.Store(&next)
 }
 
 func newCA(t *testing.T) *ca {
 	t.Helper()
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	c := &ca{t: t, now: &now, deployment: rig(t, func() time.Time { return now })}
+	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	clock := &testClock{}
+	clock.at.Store(&begin)
+	c := &ca{t: t, now: clock, deployment: rig(t, clock.read)}
 	c.following()
 	return c
 }
@@ -52,7 +65,7 @@ func joined(t *testing.T, id string) machine.Machine {
 }
 
 func (c *ca) by() audit.By {
-	return audit.By{Principal: "0aaaaaaa-0000-4000-8000-000000000001", Type: audit.User, CorrelationID: zeroID, At: *c.now}
+	return audit.By{Principal: "0aaaaaaa-0000-4000-8000-000000000001", Type: audit.User, CorrelationID: zeroID, At: c.now.read()}
 }
 
 func (c *ca) rotate(r arm.Rotation) error { return c.trust.Rotate(c.t.Context(), c.by(), r) }
@@ -108,7 +121,7 @@ func TestRotate_ToTheEndWithAKillAfterEveryStep(t *testing.T) {
 		old := c.active(p)
 		c.must(c.rotate(arm.Rotation{Purpose: string(p)}))
 		c.reopen()
-		*c.now = c.now.Add(2 * time.Minute)
+		c.now.add(2 * time.Minute)
 		c.look()
 		c.reopen()
 		fresh := c.active(p)
@@ -118,7 +131,7 @@ func TestRotate_ToTheEndWithAKillAfterEveryStep(t *testing.T) {
 		if c.files(p) != 2 {
 			t.Fatalf("%s: %d key files", p, c.files(p))
 		}
-		*c.now = c.now.Add(8 * 24 * time.Hour)
+		c.now.add(8 * 24 * time.Hour)
 		c.look()
 		c.reopen()
 		if c.active(p) != fresh || c.trust.now().manifest.Lists(p, old) != (p == protocol.Audit) {
@@ -172,7 +185,7 @@ func TestRotate_WaitsForMachines(t *testing.T) {
 	const id = "0aaaaaaa-0000-4000-8000-000000000009"
 	c.must(c.follow.Write(t.Context(), func(tx *store.Tx) error { return tx.PutMachine(joined(t, id)) }))
 	c.must(c.rotate(arm.Rotation{Purpose: "user-ca"}))
-	*c.now = c.now.Add(100 * 24 * time.Hour)
+	c.now.add(100 * 24 * time.Hour)
 	c.look()
 	if c.active(protocol.UserCA) != old {
 		t.Fatal("it did not wait")
@@ -277,7 +290,7 @@ func TestRaiseEpoch(t *testing.T) {
 		return err
 	}))
 	_, after := c.trust.Manifest()
-	if after.Epoch <= before.Epoch || after.Version <= before.Version || after.Epoch != c.now.Unix() {
+	if after.Epoch <= before.Epoch || after.Version <= before.Version || after.Epoch != c.now.read().Unix() {
 		t.Fatalf("%d.%d after %d.%d", after.Epoch, after.Version, before.Epoch, before.Version)
 	}
 	path := filepath.Join(t.TempDir(), "manifest.pem")

@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/keystore"
+	"sallyport/internal/sshca"
 )
 
 // runFlags are the words of `sally server run` that are not the server's own
@@ -77,6 +78,7 @@ func runCommand(version string) *cobra.Command {
 	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
 	words.authority.signerFlags(f)
 	cfg.Abuse.flags(f)
+	f.DurationVar(&cfg.LongestCertificate, "longest-certificate", 0, "Longest life of a user certificate, 1m to 24h; 24h without it.")
 	f.BoolVar(&words.verbose, "debug", false, "Log more.")
 	f.StringVar(&words.logFormat, "log-format", "json", "json or text: how a line of the log is written.")
 	f.StringVar(&cfg.TLS.Certificate, "tls-certificate", "", "PEM file with a certificate and its chain for browsers and Azure's clients; read again on change and on SIGHUP.")
@@ -128,6 +130,7 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 		note(fault.New(fault.Invalid, "StateMissing", "the folder of the deployment is not set").WithRemedy(`Give it with --state, or as "state" in the configuration file.`))
 	}
 	note(listenAddress(cfg.Listen))
+	note(longestCertificate(cfg.LongestCertificate))
 	if cfg.Metrics != "" {
 		note(loopback(cfg.Metrics))
 	}
@@ -141,6 +144,13 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 		note(checkTLSFiles(*cfg))
 	}
 	return faults
+}
+
+func longestCertificate(d time.Duration) error {
+	if d != 0 && (d < sshca.MinLifetime || d > sshca.MaxLifetime) {
+		return fault.New(fault.Invalid, "LongestCertificate", "the longest life of a certificate must be between 1m and 24h, not %s", d).WithTarget("longestCertificate")
+	}
+	return nil
 }
 
 func listenAddress(address string) error {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -41,6 +42,8 @@ func settingKeys() map[string]string {
 		"trustedProxies":        "trusted-proxy",
 		"proxyHeader":           "proxy-header",
 		"connectionsPerAddress": "connections-per-address",
+
+		"longestCertificate": "longest-certificate",
 	}
 }
 
@@ -126,6 +129,13 @@ func setFlag(flags *pflag.FlagSet, name string, value json.RawMessage) error {
 	case "bool":
 		if text != "true" && text != "false" {
 			return errors.New("it must be true or false")
+		}
+	case "duration":
+		if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil {
+			return errors.New(`it must be a time in double quotes, for example "8h"`)
+		}
+		if _, err := time.ParseDuration(text); err != nil {
+			return errors.New(`it must be a time in double quotes, for example "8h"`)
 		}
 	case "stringSlice":
 		var list []string

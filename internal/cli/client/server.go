@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,11 +23,12 @@ import (
 )
 
 const (
-	manifestPath = "/.well-known/sallyport/manifest"
-	maxAnswer    = 64 << 20
-	requestTime  = 100 * time.Second
-	dialTime     = 10 * time.Second
-	clockSlack   = 5 * time.Minute
+	manifestPath   = "/.well-known/sallyport/manifest"
+	manifestHeader = "X-Sallyport-Manifest"
+	maxAnswer      = 64 << 20
+	requestTime    = 100 * time.Second
+	dialTime       = 10 * time.Second
+	clockSlack     = 5 * time.Minute
 )
 
 // Config is what every part of the package needs from outside.
@@ -306,7 +309,24 @@ func (s *Server) send(req *http.Request, body []byte) (*http.Response, []byte, e
 	if err := checkClock(s.cfg.Now(), res.Header); err != nil {
 		return nil, nil, err
 	}
+	s.keepUp(req.Context(), res.Header.Get(manifestHeader))
 	return res, data, nil
+}
+
+// keepUp fetches the manifest when the server names a newer one than is held.
+// The header is a hint: what is fetched must be signed by the pinned key, and a
+// failure leaves things as they are.
+func (s *Server) keepUp(ctx context.Context, named string) {
+	before, after, _ := strings.Cut(named, ".")
+	epoch, errE := strconv.ParseInt(before, 10, 64)
+	version, errV := strconv.ParseInt(after, 10, 64)
+	held := s.Manifest()
+	if errE != nil || errV != nil || epoch < held.Epoch || epoch == held.Epoch && version <= held.Version {
+		return
+	}
+	if err := s.Renew(ctx); err != nil {
+		s.cfg.Log("the newer list of keys cannot be taken over: %v", err)
+	}
 }
 
 func (s *Server) once(req *http.Request, body []byte) (*http.Response, []byte, error) {

@@ -85,6 +85,7 @@ func (doors) Machine(context.Context, string) (audit.By, error) {
 }
 
 type server struct {
+	keys     fakeKeys
 	t        *testing.T
 	front    *httpd.Server
 	engine   *resource.Engine
@@ -145,7 +146,7 @@ func newServer(t *testing.T) *server {
 			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}
 	mux := httpd.NewMux()
-	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
+	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Keys: &self.keys, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
 		Authorization: types.Authorization{Engine: engine, Roles: rights, People: people{}, Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
 			return write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}}).Mount(mux)

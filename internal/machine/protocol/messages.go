@@ -7,6 +7,10 @@ import "time"
 // 2 = a poll says which manifest is in force on the machine.
 const Capability = 2
 
+// Unchanged is what a message says whose form has been the same since the first
+// version, so that a server of that version takes it.
+const Unchanged = 1
+
 // JoinRequest is POST /machine/v1/join. TLS carries the machine's key; the body
 // proves the right to become the machine.
 type JoinRequest struct {
