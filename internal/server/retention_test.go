@@ -83,7 +83,7 @@ func TestRetention_DeletesBehindACheckpointOnly(t *testing.T) {
 func TestRetention_SignsCheckpointsAgain(t *testing.T) {
 	c := newCA(t)
 	c.happen(t, 5)
-	c.must(c.checkpoint(t.Context(), writerName, c.now.Add(time.Hour)))
+	c.must(c.checkpoint(t.Context(), writerName, c.now.read().Add(time.Hour)))
 	signers := func() (keys []string) {
 		p, err := auditor{c.deployment}.Proof(t.Context())
 		c.must(err)
