@@ -90,9 +90,9 @@ func personPermissions() []Permission {
 		{"User.Read.All", "a154be20-db9c-4678-8ab7-66f6cc099a59", "df021288-bdef-4463-88db-98f22de89214", true, "Read all users' full profiles",
 			on("me/standard/read", "organization/standard/read", "users/standard/read")},
 		{"User.ReadWrite.All", "204e0828-b5ca-4ad8-b9f3-f32a958e7cc4", "741f803b-c850-494e-b5df-cde7c675a1ca", true, "Read and write all users' full profiles, create and delete users",
-			on("me/*", "organization/standard/read", "users/standard/read", "users/create", "users/delete", "users/basic/update", "users/userPrincipalName/update", "users/enable", "users/disable", "users/invalidateAllRefreshTokens")},
+			on("me/*", "organization/standard/read", "users/standard/read", "users/create", "users/delete", "users/update", "users/basic/update", "users/userPrincipalName/update", "users/enable", "users/disable", "users/invalidateAllRefreshTokens")},
 		{"User-PasswordProfile.ReadWrite.All", "56760768-b641-451f-8906-e1b8ab31bca7", "cc117bb9-00cf-4eb8-b580-ea2a878fe8f7", true, "Reset the passwords of users",
-			on("users/standard/read", "users/basic/update", "users/password/update")},
+			on("users/standard/read", "users/update", "users/password/update")},
 	}
 }
 
@@ -134,7 +134,7 @@ func directoryPermissions() []Permission {
 	return []Permission{
 		{"Directory.Read.All", "06da0dbc-49e2-44d2-8312-53f166ab848a", "7ab1d382-f21e-4acd-a863-ba3e13f7da61", true, "Read the whole directory", on(read...)},
 		{"Directory.ReadWrite.All", "c5366453-9fb0-48a5-a156-24f0c49a4b84", "19dbc75e-c2e2-444c-a770-ec69d8559fc7", true, "Read and write the directory, without deleting, passwords and secrets",
-			on(append([]string{"me/basic/update", "users/create", "users/basic/update", "groups/create", "groups/basic/update", "groups/members/update",
+			on(append([]string{"me/basic/update", "users/create", "users/update", "users/basic/update", "groups/create", "groups/basic/update", "groups/members/update",
 				"applications/create", "applications/basic/update", "servicePrincipals/create", "servicePrincipals/basic/update"}, read...)...)},
 		{AccessAsUser, "0e263e50-5827-48a4-b97c-d940288653c7", "", true, "Do in the directory whatever you may", on("*")},
 		{"Organization.Read.All", "4908d5b9-3fb2-4b1e-9336-1888b7937185", "498476ce-e0fe-48b0-b801-37ba7e2685c6", true, "Read about the organization", on("organization/standard/read")},

@@ -134,7 +134,10 @@ func (s *Service) mayUpdateUser(by audit.By, id string, c UserChange) error {
 	}
 	rest := c
 	rest.Enabled, rest.UPN = nil, nil
-	if id == by.Principal {
+	if id == by.Principal && c.MobilePhone != nil {
+		if err := s.MayAsk(by, "microsoft.directory/me/basic/update"); err != nil {
+			return err
+		}
 		rest.MobilePhone = nil
 	}
 	if rest == (UserChange{}) {

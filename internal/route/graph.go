@@ -61,7 +61,7 @@ func (g *graph) people() {
 	g.read("users.list", "users", users)
 	g.write("users.create", "POST", "users", "users/create")
 	g.read("users.get", "users/{id}", users)
-	g.write("users.update", "PATCH", "users/{id}", "users/basic/update")
+	g.add("users.update", "PATCH", "users/{id}", "users/basic/update", "users/update", "") // a password or a switch asks more, or other things
 	g.write("users.delete", "DELETE", "users/{id}", "users/delete")
 	g.write("users.revokeSignInSessions", "POST", "users/{id}/revokeSignInSessions", "users/invalidateAllRefreshTokens")
 	g.read("me.get", "me", "me/standard/read")

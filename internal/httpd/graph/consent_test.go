@@ -49,7 +49,7 @@ func TestGraph_ClientWithoutPermissionGetsNothing(t *testing.T) {
 			continue
 		}
 		rows++
-		if !strings.HasPrefix(row.Scope, "microsoft.directory/") || row.Action != "" && row.Action != row.Scope {
+		if !strings.HasPrefix(row.Scope, "microsoft.directory/") || row.Action != "" && row.Action != row.Scope && row.ID != "graph.users.update" {
 			t.Errorf("%s: scope %q, action %q", row.ID, row.Scope, row.Action)
 		}
 		path := strings.NewReplacer("{id}", g, "{member}", g, "{owner}", g, "{assignment}", g).Replace(row.Pattern)
@@ -87,6 +87,9 @@ func TestGraph_DelegatedIsPersonAndClient(t *testing.T) {
 		{helpdesk, "User.ReadWrite.All", "PATCH", "/v1.0/users/" + alice, `{"displayName":"x"}`, 204},
 		{helpdesk, "User.ReadWrite.All", "PATCH", "/v1.0/users/" + alice, `{"passwordProfile":{"password":"four unrelated words here"}}`, 403},
 		{helpdesk, "User-PasswordProfile.ReadWrite.All", "PATCH", "/v1.0/users/" + alice, `{"passwordProfile":{"password":"four unrelated words here"}}`, 204},
+		{helpdesk, "User-PasswordProfile.ReadWrite.All", "PATCH", "/v1.0/users/" + alice, `{"displayName":"y"}`, 403},
+		{helpdesk, "User-PasswordProfile.ReadWrite.All", "PATCH", "/v1.0/users/" + helpdesk, `{"mobilePhone":"1"}`, 403},
+		{helpdesk, "Directory.ReadWrite.All", "PATCH", "/v1.0/users/" + alice, `{"accountEnabled":false}`, 403},
 		{w.admin, "Directory.ReadWrite.All", "DELETE", "/v1.0/users/" + alice, "", 403},
 		{w.admin, "Application.ReadWrite.All", "POST", "/v1.0/servicePrincipals", `{"appId":"` + directory.LinuxSignIn + `"}`, 409},
 		{w.admin, "Application.Read.All", "POST", "/v1.0/servicePrincipals", `{"appId":"` + directory.LinuxSignIn + `"}`, 403},
