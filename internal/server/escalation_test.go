@@ -166,7 +166,9 @@ func (c *castle) assign(at, role, principal string) string {
 	return id
 }
 
-func ref(id string) string { return `{"@odata.id":"https://login.corp.example/v1.0/directoryObjects/` + id + `"}` }
+func ref(id string) string {
+	return `{"@odata.id":"https://login.corp.example/v1.0/directoryObjects/` + id + `"}`
+}
 
 // A group that holds a role is not changed by who may change groups.
 func TestEscalation_GroupThatHoldsARole(t *testing.T) {
