@@ -83,12 +83,16 @@ type Authority interface {
 	MayChangeGroups(by audit.By, groups []string) error
 }
 
-// Config is what a Service is made of; every field is required.
+// Config is what a Service is made of; every field but Repeats is required.
 type Config struct {
 	Write     func(context.Context, func(Tx) error) error
 	Index     *Index
 	Authority Authority
 	Rand      io.Reader
+	// Repeats, where set, decides which refusals get a record of their own.
+	Repeats interface {
+		First(by audit.By, e audit.Event) bool
+	}
 }
 
 // Service changes the directory. Every method authorizes its caller, and every
@@ -120,6 +124,9 @@ func (s *Service) Refuse(ctx context.Context, by audit.By, e audit.Event, why er
 		return why
 	}
 	e.Outcome = audit.Denied
+	if s.cfg.Repeats != nil && !s.cfg.Repeats.First(by, e) {
+		return why
+	}
 	if err := s.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, e) }); err != nil {
 		return err
 	}

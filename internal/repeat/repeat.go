@@ -44,9 +44,9 @@ type Counter struct {
 	places map[string]int // single records
 }
 
-// key is what makes two refusals the same. The principal may be the client's own
-// word, so that it is no part of it where nobody has proven himself.
-type key struct{ kind, place, target, reason string }
+// key is what makes two refusals the same. The principal is empty where nobody
+// has proven himself.
+type key struct{ kind, place, principal, target, reason string }
 
 type count struct {
 	by          audit.By
@@ -71,7 +71,7 @@ func (c *Counter) First(by audit.By, e audit.Event) bool {
 		c.began = by.At
 	}
 	place := address.Network(by.Address)
-	k := key{e.Type, place, e.Target, e.Detail["reason"] + e.Detail["code"]}
+	k := key{e.Type, place, by.Principal, e.Target, e.Detail["reason"] + e.Detail["code"] + e.Detail["action"]}
 	n := c.counts[k]
 	if n == nil && len(c.counts) >= maxKeys {
 		k = key{kind: e.Type}
@@ -141,7 +141,7 @@ func summaries(counts map[key]*count) []key {
 		}
 	}
 	slices.SortFunc(keys, func(a, b key) int {
-		return cmp.Or(counts[b].more-counts[a].more, cmp.Compare(a.kind, b.kind), cmp.Compare(a.place, b.place), cmp.Compare(a.target, b.target), cmp.Compare(a.reason, b.reason))
+		return cmp.Or(counts[b].more-counts[a].more, cmp.Compare(a.kind, b.kind), cmp.Compare(a.place, b.place), cmp.Compare(a.principal, b.principal), cmp.Compare(a.target, b.target), cmp.Compare(a.reason, b.reason))
 	})
 	return keys
 }

@@ -56,6 +56,10 @@ func TestCounter_TellsAllByNumber(t *testing.T) {
 			t.Errorf("another %s was taken for the same", name)
 		}
 	}
+	by, e := refusal("192.0.2.1", "alice", "wrong", start())
+	if by.Principal = "u1"; !c.First(by, e) {
+		t.Error("another principal was taken for the same")
+	}
 	if err := c.Flush(t.Context(), start().Add(Window-1), false); err != nil || len(w.events) != 0 {
 		t.Fatal("told before the window ended", err)
 	}

@@ -28,6 +28,10 @@ type Config struct {
 	Rights Authorizer
 	Tenant func() directory.Tenant
 	Rand   io.Reader // for GUIDs
+	// Repeats, where set, decides which refusals get a record of their own.
+	Repeats interface {
+		First(by audit.By, e audit.Event) bool
+	}
 }
 
 // Engine answers for all resources. It is safe for concurrent use.
@@ -78,10 +82,11 @@ func (e *Engine) Authorize(ctx context.Context, by audit.By, action string, at s
 	if strings.HasSuffix(strings.ToLower(action), "/read") {
 		return denied
 	}
-	err := e.cfg.Write(ctx, func(tx Tx) error {
-		return tx.Audit(by, audit.Event{Type: "resource.authorize", Outcome: audit.Denied, Target: at.String(), Detail: map[string]string{"action": action}})
-	})
-	if err != nil {
+	refusal := audit.Event{Type: "resource.authorize", Outcome: audit.Denied, Target: at.String(), Detail: map[string]string{"action": action}}
+	if e.cfg.Repeats != nil && !e.cfg.Repeats.First(by, refusal) {
+		return denied
+	}
+	if err := e.cfg.Write(ctx, func(tx Tx) error { return tx.Audit(by, refusal) }); err != nil {
 		return fmt.Errorf("audit of a refusal: %w", err)
 	}
 	return denied

@@ -13,7 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/scope"
+	"sallyport/internal/sshca"
+	"sallyport/internal/store"
 )
 
 func TestAbuse_Proxies(t *testing.T) {
@@ -165,3 +169,71 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
 func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// Refusals of people who are signed in are summed up too: who asks for the same
+// a hundred times leaves a few records and, a minute later, a number.
+func TestRepeats_RefusalsOfCallers(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	c := newCA(t) // follows its own changes
+	d := c.deployment
+	by := audit.By{Principal: "0aaaaaaa-0000-4000-8000-0000000000aa", Type: audit.User, Address: "192.0.2.1", CorrelationID: zeroID, At: now}
+	for range 100 {
+		if err := d.engine.Authorize(t.Context(), by, "Microsoft.Compute/virtualMachines/write", scope.Root()); !fault.Is(err, fault.Forbidden) {
+			t.Fatal(err)
+		}
+		if err := d.people.RevokeSessions(t.Context(), by, d.admin(t)); !fault.Is(err, fault.Forbidden) {
+			t.Fatal(err)
+		}
+	}
+	if err := d.repeats.Flush(t.Context(), now, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"resource.authorize", "user.revokeSessions"} {
+		var told []audit.Record
+		if err := d.store.Read(t.Context(), func(tx *store.Tx) (err error) {
+			told, err = tx.AuditRecords(store.AuditFilter{Type: kind})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != 6 || told[0].Detail["repeats"] != "95" {
+			t.Errorf("%s: %d records, the last %v", kind, len(told), told[0].Detail)
+		}
+	}
+}
+
+// A revoked certificate reaches what machines are told, and leaves it at its end.
+func TestRevocations_ReachTheMachines(t *testing.T) {
+	c := newCA(t)
+	r := sshca.Revocation{Serial: "7", Principal: "p", Reason: "r", At: c.now.read(), Ends: c.now.read().Add(time.Hour)}
+	c.must(c.follow.Write(t.Context(), func(tx *store.Tx) error { return tx.PutRevocation(r) }))
+	if got := c.revokedSerials(); len(got) != 1 || got[0] != "7" {
+		t.Errorf("%v", got)
+	}
+	fresh := sshca.NewRevocations() // of another replica, or after a start
+	c.must(c.store.Read(t.Context(), func(tx *store.Tx) error { return fresh.Load(tx) }))
+	if got := fresh.Serials(c.now.read()); len(got) != 1 {
+		t.Errorf("loaded %v", got)
+	}
+	c.now.add(3 * time.Hour)
+	c.must(c.sweepAbuse(t.Context()))
+	c.must(c.store.Read(t.Context(), func(tx *store.Tx) error {
+		if _, found, err := tx.RevocationBySerial("7"); found || err != nil {
+			t.Error("it is kept", err)
+		}
+		return nil
+	}))
+	if got := c.revokedSerials(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+// admin is the first administrator's object id.
+func (d *deployment) admin(t *testing.T) string {
+	t.Helper()
+	id, ok := d.person("admin@corp.example")
+	if !ok {
+		t.Fatal("no administrator")
+	}
+	return id
+}

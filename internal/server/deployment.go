@@ -178,7 +178,7 @@ func (d indexes) refresh(t *store.Tx, c store.Change) error {
 
 func (d *deployment) connectDirectory() error {
 	d.repeats = d.newRepeats()
-	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.NewDirectoryAuthority(d.roles, d.directory), Rand: d.cfg.Rand})
+	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.NewDirectoryAuthority(d.roles, d.directory), Rand: d.cfg.Rand, Repeats: d.repeats})
 	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
 	var err error
 	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,
@@ -191,7 +191,7 @@ func (d *deployment) connectMachines() (err error) {
 	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Read: reads[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
 		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
-		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand})
+		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand, Repeats: d.repeats})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
 	return err
 }
