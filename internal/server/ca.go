@@ -33,7 +33,8 @@ type authority struct {
 	tokens *token.Keys
 	state  atomic.Pointer[vouched]
 
-	mu sync.Mutex // one rotation begins at a time
+	mu      sync.Mutex // one rotation begins at a time
+	turning sync.Mutex // one state follows the other
 }
 
 type authorityConfig struct {
@@ -173,6 +174,22 @@ func (a *authority) read(t *store.Tx) (protocol.SignedManifest, protocol.Manifes
 // turn makes a state the one that signs. A key that this server does not hold is
 // no error here: what it is for is refused until it is there.
 func (a *authority) turn(v *vouched) error {
+	a.turning.Lock()
+	defer a.turning.Unlock()
+	return a.turnTo(v)
+}
+
+// again turns to the present state once more: a key that was missing may be here
+// now.
+func (a *authority) again() error {
+	a.turning.Lock()
+	defer a.turning.Unlock()
+	v := *a.now()
+	v.lacking = map[protocol.Purpose]error{}
+	return a.turnTo(&v)
+}
+
+func (a *authority) turnTo(v *vouched) error {
 	for _, p := range keyring.Purposes() {
 		active, ok := v.ring.Active(p)
 		if !ok {

@@ -22,6 +22,8 @@ const (
 	// often one that is not.
 	rotateEvery = time.Second
 	restEvery   = time.Minute
+	// missingEvery is how often a key that this server lacks is looked for.
+	missingEvery = 5 * time.Second
 )
 
 // Rotate begins to replace the key of a purpose. The rest is the task's: see
@@ -196,6 +198,12 @@ func (a *authority) run(ctx context.Context, moved func() <-chan struct{}) error
 	for {
 		wake := moved()
 		pause := restEvery
+		if a.ready() != nil { // a key file may have been copied here since
+			pause = missingEvery
+			if err := a.again(); err != nil {
+				a.cfg.Log.Error("keys", "error", err.Error())
+			}
+		}
 		if a.underWay() {
 			pause = rotateEvery
 			if err := a.advanceStored(ctx); err != nil && ctx.Err() == nil {

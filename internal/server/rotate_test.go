@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/scope"
+	"sallyport/internal/sshca"
 	"sallyport/internal/store"
 )
 
@@ -312,4 +313,27 @@ func TestRaiseEpoch(t *testing.T) {
 	if _, m := c.trust.Manifest(); m.Epoch != r.Next.Epoch {
 		t.Fatal(m.Epoch)
 	}
+}
+
+// A replica that lacks the active key's file signs nothing for that purpose, says
+// so, and goes on when the file is there.
+func TestAuthority_KeyFileComesLater(t *testing.T) {
+	c := newCA(t)
+	c.must(c.rotate(arm.Rotation{Purpose: "user-ca", Force: true}))
+	id := c.active(protocol.UserCA)
+	path := filepath.Join(c.cfg.State, keysDir, "user-ca."+id+".pem")
+	c.must(os.Rename(path, path+".away"))
+	other, err := keystore.Open(c.cfg.keyConfig())
+	c.must(err)
+	c.trust.cfg.Keys = other // as a replica that has followed the feed to here
+	c.must(c.trust.again())
+	if err := c.trust.ready(); err == nil || !strings.Contains(err.Error(), "KeyNotHeld") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := c.trust.Issue(sshca.Request{Type: sshca.User}); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("%v", err)
+	}
+	c.must(os.Rename(path+".away", path))
+	c.must(c.trust.again())
+	c.must(c.trust.ready())
 }
