@@ -178,6 +178,11 @@ func parseRedirect(uri string) (*url.URL, bool) {
 	if u.Scheme == "http" && !loopback(u) {
 		return nil, false
 	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, false
+		}
+	}
 	return u, true
 }
 
