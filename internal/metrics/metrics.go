@@ -113,6 +113,13 @@ func (c *Counter) Add(values ...string) {
 	*c.v.at(values)++
 }
 
+// AddN counts n of one set of label values.
+func (c *Counter) AddN(n float64, values ...string) {
+	c.v.mu.Lock()
+	defer c.v.mu.Unlock()
+	*c.v.at(values) += n
+}
+
 func (c *Counter) write(b *strings.Builder) {
 	c.v.each(b, func(pairs []string, s *float64) { line(b, c.v.name, pairs, *s) })
 }

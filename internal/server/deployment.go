@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/collector"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/keystore"
@@ -39,6 +40,7 @@ type Config struct {
 	Passphrase []byte
 	Signers    map[keystore.Purpose][]keystore.External // authorities' keys in other processes
 	Abuse      Abuse
+	Collectors Collectors
 	TLS        TLSConfig
 	// Sockets, where there are some, are listened on instead of Listen; a
 	// service manager keeps them over a restart.
@@ -85,6 +87,7 @@ type deployment struct {
 	credentials *credential.Service
 	dirRoles    *rbac.DirectoryRoles
 	engine      *resource.Engine
+	collectors  map[string]*collector.Deliverer
 	accounts    types.Accounts
 	machines    *machine.Service
 	sessions    *signin.Service
@@ -135,6 +138,9 @@ func (d *deployment) connect(ctx context.Context) error {
 		return err
 	}
 	if err := d.connectMachines(); err != nil {
+		return err
+	}
+	if err := d.openCollectors(); err != nil {
 		return err
 	}
 	return d.connectOAuth()

@@ -26,20 +26,24 @@ type meter struct {
 	registry *meters.Registry
 
 	requests, issued, refused, signIns, commits *meters.Counter
+	delivered, undelivered, deliveryFailures    *meters.Counter
 	durations, writes                           *meters.Histogram
 }
 
 func newMeter() *meter {
 	r := meters.NewRegistry()
 	return &meter{
-		registry:  r,
-		requests:  r.Counter("sallyport_http_requests_total", "Requests answered, by route row and status class.", "row", "code"),
-		durations: r.Histogram("sallyport_http_request_duration_seconds", "Time to answer a request, by route row; machine.poll waits on purpose.", []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10}, "row"),
-		issued:    r.Counter("sallyport_certificates_issued_total", "SSH certificates issued, by kind.", "kind"),
-		refused:   r.Counter("sallyport_certificates_refused_total", "User certificates refused, by Entra error code.", "reason"),
-		signIns:   r.Counter("sallyport_signins_total", "Proofs of identity, by what was shown and outcome.", "proof", "outcome"),
-		commits:   r.Counter("sallyport_store_commits_total", "Transactions committed to stable storage."),
-		writes:    r.Histogram("sallyport_store_commit_writes", "Writes that shared one commit.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}),
+		registry:         r,
+		requests:         r.Counter("sallyport_http_requests_total", "Requests answered, by route row and status class.", "row", "code"),
+		durations:        r.Histogram("sallyport_http_request_duration_seconds", "Time to answer a request, by route row; machine.poll waits on purpose.", []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10}, "row"),
+		issued:           r.Counter("sallyport_certificates_issued_total", "SSH certificates issued, by kind.", "kind"),
+		refused:          r.Counter("sallyport_certificates_refused_total", "User certificates refused, by Entra error code.", "reason"),
+		signIns:          r.Counter("sallyport_signins_total", "Proofs of identity, by what was shown and outcome.", "proof", "outcome"),
+		delivered:        r.Counter("sallyport_audit_delivered_total", "Audit records that a collector has taken.", "output"),
+		undelivered:      r.Counter("sallyport_audit_rejected_total", "Audit records that a collector refuses to keep.", "output"),
+		deliveryFailures: r.Counter("sallyport_audit_delivery_failures_total", "Attempts to deliver audit records that failed; the records wait.", "output"),
+		commits:          r.Counter("sallyport_store_commits_total", "Transactions committed to stable storage."),
+		writes:           r.Histogram("sallyport_store_commit_writes", "Writes that shared one commit.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}),
 	}
 }
 
@@ -78,6 +82,7 @@ func (m *meter) committed(writes int, events []audit.Event) {
 // measure adds the gauges, which need a connected deployment.
 func (d *deployment) measure() {
 	r := d.meter.registry
+	r.Gauge("sallyport_audit_undelivered", "Audit records that the slowest collector has not taken.", d.auditBehind)
 	r.Gauge("sallyport_feed_position", "Newest committed change.", func() float64 { return float64(d.store.Position()) })
 	r.Gauge("sallyport_feed_indexed_position", "Newest change that every index holds.", func() float64 { return float64(d.follow.Position()) })
 	r.Gauge("sallyport_feed_lag_seconds", "How long what is committed has waited for the indexes.", func() float64 { return d.lag.now(d.cfg.Now()).Seconds() })

@@ -24,7 +24,7 @@ const (
 // ready runs the checks of GET /readyz. The reasons in the answer name no file,
 // no address and no person; the log has the cause.
 func (d *deployment) ready(ctx context.Context) map[string]string {
-	state := map[string]string{"store": operations.OK, "indexes": operations.OK, "keys": operations.OK, "clock": operations.OK, "tls": d.tls.ready()}
+	state := map[string]string{"store": operations.OK, "indexes": operations.OK, "keys": operations.OK, "clock": operations.OK, "tls": d.tls.ready(), "audit": d.collectorsReady()}
 	fail := func(check, public string, err error) {
 		state[check] = public
 		cause := public

@@ -104,7 +104,11 @@ func (d *deployment) checkpoint(ctx context.Context, writer string, before time.
 		return err
 	}
 	return d.store.Write(ctx, func(t *store.Tx) error {
-		c, ok, err := t.AuditCut(writer, before)
+		delivered, err := d.deliveredUpTo(t, writer)
+		if err != nil {
+			return err
+		}
+		c, ok, err := t.AuditCut(writer, before, delivered)
 		if err != nil || !ok {
 			return err
 		}

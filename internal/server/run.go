@@ -96,6 +96,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.sweep(ctx) })
 	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.retain(ctx) })
+	tasks.Go(func() error { return d.deliver(ctx) })
 	tasks.Go(func() error { return d.tellRepeats(ctx) })
 	tasks.Go(func() error { return d.trust.run(ctx, d.store.Moved) })
 	tasks.Go(func() error { return d.serveMetrics(ctx, metrics) })

@@ -79,6 +79,7 @@ func runCommand(version string) *cobra.Command {
 	words.authority.signerFlags(f)
 	cfg.Abuse.flags(f)
 	f.DurationVar(&cfg.LongestCertificate, "longest-certificate", 0, "Longest life of a user certificate, 1m to 24h; 24h without it.")
+	cfg.Collectors.flags(f)
 	f.BoolVar(&words.verbose, "debug", false, "Log more.")
 	f.StringVar(&words.logFormat, "log-format", "json", "json or text: how a line of the log is written.")
 	f.StringVar(&cfg.TLS.Certificate, "tls-certificate", "", "PEM file with a certificate and its chain for browsers and Azure's clients; read again on change and on SIGHUP.")
@@ -135,6 +136,7 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 		note(loopback(cfg.Metrics))
 	}
 	note(cfg.Abuse.check())
+	note(cfg.Collectors.check())
 	note(checkTLS(cfg.TLS))
 	if words.logFormat != "json" && words.logFormat != "text" {
 		note(fault.New(fault.Invalid, "LogFormat", "the log is written as json or text, not as %q", words.logFormat).WithTarget("logFormat"))

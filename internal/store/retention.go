@@ -19,14 +19,14 @@ func (t *Tx) AuditRetention() (days int, err error) {
 }
 
 // AuditCut returns the checkpoint up to which a writer's records are all older
-// than a time; ok is false when there is nothing to delete. The last record of a
+// than a time, and not beyond upTo; ok is false when there is nothing to delete. The last record of a
 // chain always stays, because the next one follows it.
-func (t *Tx) AuditCut(writer string, before time.Time) (c audit.Checkpoint, ok bool, err error) {
+func (t *Tx) AuditCut(writer string, before time.Time, upTo int64) (c audit.Checkpoint, ok bool, err error) {
 	tail, err := t.tail(writer)
 	if err != nil || tail.sequence < 2 {
 		return c, false, err
 	}
-	last := tail.sequence - 1
+	last := min(tail.sequence-1, upTo)
 	var kept int64
 	found, err := t.row(`SELECT sequence FROM audit WHERE writer = $1 AND at >= $2 ORDER BY sequence LIMIT 1`, []any{writer, micros(before)}, &kept)
 	if err != nil {
