@@ -139,6 +139,8 @@ func serverKinds() []Kind {
 			restore, {"backup", "id of the backup"}, taken, {"build", "that wrote the backup"}, {"position", "of the change feed in it"}, {"epoch", "from now on"},
 			{LastSequence, "of this chain in the backup"}, {"lastHash", "of that record"}, {"localUid", "uid that restored it"},
 		}},
+		{"administrator.recover", "Somebody with the server's own uid made an administrator, with no server running.", SurfaceServer, did(), userTarget, []Key{
+			{"userPrincipalName", "sign-in name"}, {"created", "whether the account is new"}, {"localUid", "uid that did it"}}},
 		{"restore.confirm", "An administrator confirmed the role assignments of a restored backup: the server issues again.", SurfaceServer, did(), tenantTarget, []Key{restore, taken}},
 		{"audit.retention", "Somebody changed how long audit records are kept.", SurfaceServer, did(), "empty", []Key{{"days", "kept from now on; 0: for ever"}, {"before", "kept until now"}}},
 		{"audit.checkpoint", "Records whose time is over are about to be deleted; a signed checkpoint accounts for them.", SurfaceServer, did(), "the writer of the chain", []Key{
