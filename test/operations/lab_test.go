@@ -95,6 +95,9 @@ func newLab(t *testing.T, p *process, b build) *lab {
 func labSocket(p *process) string { return filepath.Join(p.dir, "lab.sock") }
 
 func (l *lab) close() {
+	if l.cmd.ProcessState != nil {
+		return
+	}
 	_ = l.cmd.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(10*time.Second, func() { _ = l.cmd.Process.Kill() })
 	_ = l.cmd.Wait()

@@ -47,11 +47,11 @@ func TestSchema_AnswersAreAsDescribed(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		// Ending all sessions of the caller would turn every later answer into 401.
-		f.run(t, "arm", "-H", arm, "--include-tag", "arm", "--exclude-operation-id-regex", "(?i)session|revoke|resourceGroups.delete")
+		f.run(t, "arm", "-H", arm, "--include-tag", "arm", "--exclude-operation-id-regex", "(?i)session|revoke|invalidate|resourceGroups.delete")
 		f.run(t, "machine", "--include-tag", "machine", "--request-cert", cert, "--exclude-operation-id", "machine.join")
 	})
 	both.Go(func() {
-		f.run(t, "graph", "-H", graph, "--include-tag", "graph", "--exclude-operation-id-regex", "(?i)session|revoke")
+		f.run(t, "graph", "-H", graph, "--include-tag", "graph", "--exclude-operation-id-regex", "(?i)session|revoke|invalidate")
 		f.run(t, "public", "--include-tag", "oauth", "--include-tag", "page", "--include-tag", "operations")
 		f.run(t, "without-proof", "--include-operation-id-regex", "machine|vokeSignIn|arm.tenants|resourceGroups.delete")
 	})

@@ -5,6 +5,7 @@ package operations
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -61,17 +62,34 @@ func TestUpgrade_FromTheReleasedVersion(t *testing.T) {
 	}
 }
 
-// TestUpgrade_MachineBeforeItsServer: an agent of this build at a server of the
-// released version, as when machines are brought up to date first. Certificates
-// of that server do not bear what this build's do.
-func TestUpgrade_MachineBeforeItsServer(t *testing.T) {
-	p := newProcess(t, previousBuild(t).sally, "")
+// TestUpgrade_HeldCertificateOpensNewMachines: a certificate that the released
+// server issued does not bear what this build's do, and opens a machine of this
+// build as long as it is valid.
+func TestUpgrade_HeldCertificateOpensNewMachines(t *testing.T) {
+	old := previousBuild(t)
+	p := newProcess(t, old.sally, "")
 	p.arguments = []string{"--lab-socket", labSocket(p)}
 	p.start(t)
+	before := newLab(t, p, old)
+	before.settle(t, "old")
+	key := before.hold(t)
+	before.close()
+	if err := os.RemoveAll(filepath.Join(p.dir, "lab")); err != nil {
+		t.Fatal(err)
+	}
+	p.stop(t)
+	p.install(t, thisBuild().sally)
+	p.start(t)
 	l := newLab(t, p, thisBuild())
-	l.settle(t, "new")
+	l.machine(t, "new")
 	if out, errs, err := l.ssh("new", "sudo", "whoami"); err != nil || out != "root" {
-		t.Fatalf("%s %s %v", out, errs, err)
+		t.Errorf("a new certificate: %s %s %v", out, errs, err)
+	}
+	if out, err := l.open(t, "new", key)(); err != nil {
+		t.Errorf("the held certificate: %v %s", err, out)
+	}
+	if text := output(t, "ssh-keygen", "-L", "-f", key+"-cert.pub"); strings.Contains(text, "issued@sallyport") {
+		t.Errorf("the released server's certificate bears what it should be without:\n%s", text)
 	}
 }
 
@@ -84,19 +102,35 @@ type logins struct {
 	failed []string
 }
 
-func (l *lab) keepLoggingIn(t *testing.T, name string) *logins {
+// hold gets a certificate for a new key and returns the key's file.
+func (l *lab) hold(t *testing.T) string {
 	t.Helper()
 	key := filepath.Join(l.p.dir, "held")
 	output(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
 	l.must(t, "ssh", "cert", "--file", key+"-cert.pub", "--public-key-file", key+".pub")
+	return key
+}
+
+// open is a login with a held certificate and plain ssh, to be tried whenever
+// it is called.
+func (l *lab) open(t *testing.T, name, key string) func() (output []byte, err error) {
+	t.Helper()
 	host := l.must(t, "vm", "show", "-d", "-g", group, "-n", name, "--query", "publicIps", "-o", "tsv")
 	port := l.must(t, "machine", "show", "-g", group, "-n", name, "--query", "properties.sshPort", "-o", "tsv")
+	return func() ([]byte, error) {
+		return exec.Command("ssh", "-F", "none", "-p", port, "-l", adminUPN, "-i", key, "-o", "CertificateFile="+key+"-cert.pub", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+			"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=INFO", host, "true").CombinedOutput()
+	}
+}
+
+func (l *lab) keepLoggingIn(t *testing.T, name string) *logins {
+	t.Helper()
+	login := l.open(t, name, l.hold(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	x := &logins{cancel: cancel}
 	x.done.Go(func() {
 		for ctx.Err() == nil {
-			out, err := exec.Command("ssh", "-F", "none", "-p", port, "-l", adminUPN, "-i", key, "-o", "CertificateFile="+key+"-cert.pub", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-				"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", host, "true").CombinedOutput()
+			out, err := login()
 			x.mu.Lock()
 			x.n++
 			if err != nil {
