@@ -32,14 +32,16 @@ type Config struct {
 	Rows          []route.Row
 	Mux           *Mux
 	Authenticator Authenticator
-	Limits        map[string]Limit // by limiter class
-	Authority     string           // for WWW-Authenticate, "https://host/adfs"
-	Now           func() time.Time
-	Rand          io.Reader
-	Log           *slog.Logger
-	Proxies       Proxies       // whose word about a client's address counts
-	BodyTime      time.Duration // within which a request's body must arrive; 0 means 30 s
-	AnswerTime    time.Duration // within which an answer must be taken; 0 means 60 s
+	// Admit, where set, refuses rows that this server cannot answer now.
+	Admit      func(row route.Row) error
+	Limits     map[string]Limit // by limiter class
+	Authority  string           // for WWW-Authenticate, "https://host/adfs"
+	Now        func() time.Time
+	Rand       io.Reader
+	Log        *slog.Logger
+	Proxies    Proxies       // whose word about a client's address counts
+	BodyTime   time.Duration // within which a request's body must arrive; 0 means 30 s
+	AnswerTime time.Duration // within which an answer must be taken; 0 means 60 s
 	// Manifest, where set, names the manifest in force, "EPOCH.VERSION": each
 	// answer bears it, so that a client knows when its own is old.
 	Manifest func() string
@@ -129,6 +131,11 @@ func (s *Server) serve(c *Call) (err error) {
 		return err
 	}
 	c.vars = vars
+	if s.cfg.Admit != nil {
+		if err := s.cfg.Admit(c.Row); err != nil {
+			return err
+		}
+	}
 	if err := s.limits.address(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
 		return err
 	}

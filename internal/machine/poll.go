@@ -12,6 +12,9 @@ import (
 	"sallyport/internal/machine/protocol"
 )
 
+// maxSkew is how far another server's clock may be ahead; machines accept as much.
+const maxSkew = 5 * time.Minute
+
 // maxWait is the longest that a poll may wait.
 const maxWait = time.Minute
 
@@ -31,6 +34,7 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 	if err := s.acknowledgeManifest(ctx, by.Principal, r); err != nil {
 		return protocol.PollAnswer{}, err
 	}
+	s.reach(ctx, r)
 	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
 	defer cancel()
 	// Each poll derives once, whatever is known of the changes: what a touch
@@ -53,6 +57,23 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		case <-wait.Done():
 			s.seen(by.Principal)
 			return protocol.PollAnswer{Now: s.cfg.Now().UTC()}, ctx.Err()
+		}
+	}
+}
+
+// reach waits until this server knows as much as the machine does from another.
+func (s *Service) reach(ctx context.Context, r protocol.PollRequest) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Behind)
+	defer cancel()
+	for {
+		moved := s.cfg.Feed.Moved()
+		if _, m := s.cfg.Keys.Manifest(); r.Epoch != m.Epoch || r.Version <= s.cfg.Feed.Position() {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -164,6 +185,13 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64,
 	head, signed := s.cfg.Keys.AuditHead()
 	s.mu.Lock()
 	l := s.of(doc.MachineID)
+	if r.Epoch == epoch && r.Version > l.version {
+		// Another server signed what it holds: versions and times go on from there.
+		l.version, l.digest = position, [32]byte{}
+	}
+	if ahead := r.IssuedAt.Sub(at); r.Epoch == epoch && r.IssuedAt.After(l.issuedAt) && ahead < maxSkew {
+		l.issuedAt = r.IssuedAt
+	}
 	if digest := sha256.Sum256(content); digest != l.digest || l.issuedAt.IsZero() {
 		l.digest, l.version = digest, position
 	} else if held := r.Epoch == epoch && r.Version == l.version && r.IssuedAt.Equal(l.issuedAt); held && at.Sub(l.issuedAt) < s.cfg.Resign {

@@ -68,6 +68,9 @@ type Config struct {
 	// Held, where set, says why machines are given nothing new at this time: no
 	// snapshot, no host certificate, no join. What they hold stays theirs.
 	Held func() error
+	// Behind is how long a poll waits for changes that the machine has from
+	// another server; zero for a server that is alone.
+	Behind time.Duration
 	// HashKey keys the hashes of join tokens.
 	HashKey []byte
 	Rand    io.Reader
@@ -97,6 +100,8 @@ type live struct {
 	issuedAt     time.Time
 	lastSeen     time.Time
 	acknowledged int64
+	told         time.Time            // lastSeen as other servers know it
+	elsewhere    Presence             // the latest word to another server
 	manifest     [2]int64             // epoch and version that are stored as acknowledged
 	head         protocol.SignedHead  // the last one that it was told
 	witnessed    map[string]time.Time // by writer: when what it has seen was stored
@@ -141,6 +146,9 @@ func (s *Service) State(machineID string) (State, bool) {
 	st := State{Machine: m}
 	if l := s.live[machineID]; l != nil {
 		st.LastSeen, st.Version, st.Acknowledged = l.lastSeen, l.version, l.acknowledged
+		if e := l.elsewhere; e.SeenAt.After(st.LastSeen) {
+			st.LastSeen, st.Version, st.Acknowledged = e.SeenAt, e.Version, e.Acknowledged
+		}
 	}
 	return st, true
 }

@@ -72,7 +72,12 @@ func backUp(ctx context.Context, cfg BackupConfig) (b Backed, err error) {
 	if cfg.File != "" && cfg.KeysFile != "" && !cfg.Lock.Apart(cfg.KeysLock) {
 		return b, fault.New(fault.Invalid, "BackupNotApart", "one secret would open both files: whoever finds it has the deployment").WithRemedy("Give the keys a recipient or passphrase of their own, and keep it elsewhere.")
 	}
-	st, err := store.OpenRead(ctx, store.Config{Path: filepath.Join(cfg.State, storeFile), Now: cfg.Now, Writer: writerName})
+	place, err := Database{}.place(cfg.State, "")
+	if err != nil {
+		return b, err
+	}
+	place.Now = cfg.Now
+	st, err := store.OpenRead(ctx, place)
 	if err != nil {
 		return b, err
 	}

@@ -17,7 +17,7 @@ import (
 // Command returns `sally server`; version is the build's.
 func Command(version string) *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Run a Sallyport server."}
-	cmd.AddCommand(initCommand(), runCommand(version), statusCommand(), openapiCommand(), backupCommand(version), identityCommand(), restoreCommand(), epochCommand(), recoverCommand())
+	cmd.AddCommand(initCommand(), runCommand(version), migrateCommand(), statusCommand(), openapiCommand(), backupCommand(version), identityCommand(), restoreCommand(), epochCommand(), recoverCommand())
 	return cmd
 }
 
@@ -52,6 +52,7 @@ func initCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.State, "state", "", "Folder of the deployment, mode 0700, owned by the server's uid.")
+	cfg.Database.flags(f)
 	f.StringVar(&cfg.Domain, "domain", "", "Domain of the directory: people are NAME@DOMAIN.")
 	f.StringVar(&cfg.URL, "url", "", "https URL that people and machines use.")
 	f.StringVar(&cfg.DisplayName, "display-name", "Sallyport", "Name of the tenant.")

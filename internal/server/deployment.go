@@ -6,12 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/collector"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
@@ -34,6 +32,9 @@ import (
 type Config struct {
 	Build      string // version of the program, for its status
 	State      string // folder that Init made
+	Database   Database
+	at         store.Config
+	Replica    string // this server's name among those of one database; "" is server-1
 	Listen     string // host:port
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
@@ -69,6 +70,7 @@ type deployment struct {
 	manifest protocol.Manifest // as the server was opened: tenant, URL and TLS roots stay
 	follow   *follower
 	lag      *lagMeter
+	replica  *replica
 	tls      *certificates
 	meter    *meter
 	started  time.Time
@@ -104,6 +106,10 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 		return nil, err
 	}
 	meter := newMeter()
+	cfg, err := cfg.located()
+	if err != nil {
+		return nil, err
+	}
 	st, err := store.Open(ctx, cfg.storeConfig(meter))
 	if err != nil {
 		return nil, err
@@ -117,10 +123,25 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 
 // storeConfig says where a deployment's store is.
 func (c Config) storeConfig(m *meter) store.Config {
-	return store.Config{Path: filepath.Join(c.State, storeFile), Now: c.Now, Writer: writerName, Committed: m.committed, Declared: audit.Declared}
+	place := c.at
+	if place.URL == "" {
+		place = filePlace(c.State, c.Replica)
+	}
+	place.Now, place.Committed = c.Now, m.committed
+	if c.LabSocket != "" {
+		place.Ability = abilityMachines
+	}
+	return place
+}
+
+// located finds out whether the data is in a database.
+func (c Config) located() (_ Config, err error) {
+	c.at, err = c.Database.place(c.State, c.Replica)
+	return c, err
 }
 
 func (d *deployment) connect(ctx context.Context) error {
+	d.replica = newReplica(d.store.Shared(), d.cfg.Now)
 	var err error
 	if d.keys, err = keystore.Open(d.cfg.keyConfig()); err != nil {
 		return err
@@ -195,7 +216,7 @@ func (d *deployment) connectDirectory() error {
 func (d *deployment) connectMachines() (err error) {
 	keys := &machineKeys{authority: d.trust, keys: d.keys, rand: d.cfg.Rand, store: d.store, now: d.cfg.Now}
 	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Read: reads[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
-		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate})
+		Resources: desired{d.wanted}, Keys: keys, Issuer: hostIssuer{d.trust}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate, Behind: d.behind()})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand, Repeats: d.repeats})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
@@ -204,7 +225,7 @@ func (d *deployment) connectMachines() (err error) {
 
 func (d *deployment) backend() types.Backend {
 	if d.cfg.LabSocket == "" {
-		return noBackend{}
+		return otherBackend{others: d.replica.othersMake}
 	}
 	return labBackend{lab: labwire.New(labwire.Config{Socket: d.cfg.LabSocket}), tokens: d.machines, now: d.cfg.Now, located: func(machineID string) (scope.ID, bool) {
 		w, ok := d.wanted.Want(machineID)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
+	"sallyport/internal/fault"
 	"sallyport/internal/store"
 )
 
@@ -14,6 +16,9 @@ import (
 type index interface {
 	refresh(t *store.Tx, c store.Change) error
 }
+
+// again is the pause before a store that was away is asked again.
+const again = 100 * time.Millisecond
 
 // follower applies the change feed to the indexes, in order, and lets an answer
 // to a write wait until its own change is visible.
@@ -38,6 +43,11 @@ func (f *follower) run(ctx context.Context) error {
 		if err := f.catchUp(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if fault.Is(err, fault.Unavailable) {
+				// The store is away; what was applied twice is the same as once.
+				wait(ctx, again, nil)
+				continue
 			}
 			return fmt.Errorf("follow the change feed: %w", err)
 		}

@@ -38,6 +38,7 @@ const (
 // InitConfig describes a new deployment.
 type InitConfig struct {
 	State       string // folder, private to the server's uid
+	Database    Database
 	Domain      string // verified domain of the directory, e.g. corp.example
 	URL         string // https URL that people and machines use
 	DisplayName string // of the tenant
@@ -72,8 +73,14 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 	if err := privateDir(cfg.State); err != nil {
 		return Deployment{}, err
 	}
-	path := filepath.Join(cfg.State, storeFile)
-	place := store.Config{Path: path, Now: cfg.Now, Writer: writerName, Declared: audit.Declared}
+	if err := cfg.Database.check(); err != nil {
+		return Deployment{}, err
+	}
+	place, err := cfg.Database.place(cfg.State, "")
+	if err != nil {
+		return Deployment{}, err
+	}
+	place.Now = cfg.Now
 	st, err := store.Create(ctx, place)
 	if err != nil {
 		return Deployment{}, err
@@ -86,6 +93,9 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 			return
 		}
 		store.Remove(place)
+		if place.URL != "" {
+			_ = os.Remove(filepath.Join(cfg.State, databaseFile))
+		}
 		if os.IsNotExist(statErr) {
 			_ = os.RemoveAll(keyDir)
 		}
@@ -95,6 +105,11 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 		return Deployment{}, operators(err)
 	}
 	cfg.URL = address
+	if place.URL != "" {
+		if err := cfg.Database.keep(cfg.State); err != nil {
+			return Deployment{}, err
+		}
+	}
 	return bootstrap(ctx, cfg, st, keys)
 }
 

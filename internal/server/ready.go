@@ -38,6 +38,9 @@ func (d *deployment) ready(ctx context.Context) map[string]string {
 		fail("store", "the store does not answer", err)
 	}
 	now := d.cfg.Now()
+	if err := d.replica.fresh(); err != nil {
+		fail("indexes", "this server is out of touch with the others", err)
+	}
 	if d.lag.now(now) > maxLag {
 		fail("indexes", "the indexes are behind the store", nil)
 	}

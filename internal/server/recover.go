@@ -52,7 +52,11 @@ func RecoverAdministrator(ctx context.Context, cfg RecoverConfig) (Recovered, er
 }
 
 func recoverAdministrator(ctx context.Context, cfg RecoverConfig) (out Recovered, err error) {
-	st, err := store.Open(ctx, Config{State: cfg.State, Now: cfg.Now}.storeConfig(newMeter()))
+	place, err := Config{State: cfg.State, Now: cfg.Now}.located()
+	if err != nil {
+		return out, err
+	}
+	st, err := store.Open(ctx, place.storeConfig(newMeter()))
 	if err != nil {
 		return out, err
 	}

@@ -146,7 +146,7 @@ func (r restoring) at(name string) string { return filepath.Join(r.state, name) 
 // what a restore left that was killed. That one moves keys and then the store;
 // in between, the keys in their place are its own.
 func (r restoring) begin() error {
-	if exists(r.at(storeFile)) {
+	if exists(r.at(storeFile)) || exists(r.at(databaseFile)) {
 		return fault.New(fault.Conflict, "StoreExists", "%s already holds a deployment", r.state).
 			WithRemedy("Choose another --state folder, or move this one's contents away.")
 	}
@@ -356,6 +356,10 @@ func AcceptEpoch(ctx context.Context, cfg Config, signed protocol.SignedManifest
 }
 
 func applyEpoch(ctx context.Context, cfg Config, signed protocol.SignedManifest) error {
+	cfg, err := cfg.located()
+	if err != nil {
+		return err
+	}
 	st, err := store.Open(ctx, cfg.storeConfig(newMeter()))
 	if err != nil {
 		return err

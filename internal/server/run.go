@@ -81,7 +81,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	answering := newLifetimes(ctx, d.cfg.Now)
 	defer answering.end()
 	server := &http.Server{
-		Handler: answering.bound(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: answering.bound(d.fleeing(handler)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.tls.get, ClientAuth: tls.RequestClientCert, NextProtos: d.cfg.TLS.protocols()},
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 		ConnState: answering.connections.changed,
@@ -93,6 +93,8 @@ func (d *deployment) serve(ctx context.Context) error {
 		d.engine.Run(ctx, workers, wait, func(err error) { d.cfg.Log.Error("reconcile", "error", err.Error()) })
 		return nil
 	})
+	tasks.Go(func() error { return d.confirm(answering.requests) })
+	tasks.Go(func() error { return d.exchange(ctx) })
 	tasks.Go(func() error { return d.sweep(ctx) })
 	tasks.Go(func() error { return d.trim(ctx) })
 	tasks.Go(func() error { return d.retain(ctx) })
@@ -204,7 +206,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return httpd.New(httpd.Config{Proxies: proxies, Rows: route.All(), Mux: mux, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
+	return httpd.New(httpd.Config{Proxies: proxies, Rows: route.All(), Mux: mux, Admit: d.admit, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
 		Answered: d.meter.answered, Manifest: d.trust.named})
 }
 

@@ -72,6 +72,8 @@ func runCommand(version string) *cobra.Command {
 	f.StringVar(&words.config, "config", "", "JSON file with these settings; flags win.")
 	f.BoolVar(&words.check, "check-config", false, "Check all settings, the folder and the keys, and serve nothing.")
 	f.StringVar(&cfg.State, "state", "", "Folder that `sally server init` made.")
+	cfg.Database.flags(f)
+	f.StringVar(&cfg.Replica, "replica", writerName, "Name of this server among those that share the database: a-z, 0-9 and -.")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "Address and port to serve on.")
 	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
 	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
@@ -130,6 +132,8 @@ func complete(cfg *Config, words runFlags) (faults []error) {
 	if cfg.State == "" {
 		note(fault.New(fault.Invalid, "StateMissing", "the folder of the deployment is not set").WithRemedy(`Give it with --state, or as "state" in the configuration file.`))
 	}
+	note(cfg.Database.check())
+	note(checkReplica(cfg.Replica))
 	note(listenAddress(cfg.Listen))
 	note(longestCertificate(cfg.LongestCertificate))
 	if cfg.Metrics != "" {
@@ -169,7 +173,11 @@ func checkState(cfg Config) error {
 	if err := notRoot(); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(cfg.State, storeFile)); err != nil {
+	database, err := cfg.Database.found(cfg.State)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(cfg.State, storeFile)); err != nil && database.URL == "" {
 		return fault.Wrap(err, fault.NotFound, "StoreNotFound", "there is no deployment at %s", cfg.State).WithRemedy("Make one with: sally server init")
 	}
 	if err := privateDir(cfg.State); err != nil {

@@ -25,11 +25,14 @@ const maxSettings = 64 << 10
 // stands for. A flag on the command line wins.
 func settingKeys() map[string]string {
 	return map[string]string{
-		"state":       "state",
-		"listen":      "listen",
-		"labSocket":   "lab-socket",
-		"metrics":     "metrics",
-		"auditSyslog": "audit-syslog", "auditSyslogCA": "audit-syslog-ca", "auditOTLP": "audit-otlp", "auditOTLPCA": "audit-otlp-ca", "auditOTLPHeadersFile": "audit-otlp-headers-file",
+		"state":                "state",
+		"database":             "database",
+		"databasePasswordFile": "database-password-file",
+		"replica":              "replica",
+		"listen":               "listen",
+		"labSocket":            "lab-socket",
+		"metrics":              "metrics",
+		"auditSyslog":          "audit-syslog", "auditSyslogCA": "audit-syslog-ca", "auditOTLP": "audit-otlp", "auditOTLPCA": "audit-otlp-ca", "auditOTLPHeadersFile": "audit-otlp-headers-file",
 		"keyPassphraseFile": "key-passphrase-file",
 		"userCASigners":     "user-ca-signer",
 		"hostCASigners":     "host-ca-signer",

@@ -1,0 +1,45 @@
+package machine
+
+import "time"
+
+// Presence is when a machine last spoke to one of several servers, and what it
+// acknowledged there.
+type Presence struct {
+	MachineID             string
+	SeenAt                time.Time
+	Version, Acknowledged int64
+}
+
+// Presences returns what this server has heard since the last call.
+func (s *Service) Presences() []Presence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []Presence
+	for id, l := range s.live {
+		if l.lastSeen.After(l.told) {
+			list = append(list, Presence{id, l.lastSeen, l.version, l.acknowledged})
+			l.told = l.lastSeen
+		}
+	}
+	return list
+}
+
+// Retell takes back that Presences has told.
+func (s *Service) Retell(list []Presence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range list {
+		s.of(p.MachineID).told = time.Time{}
+	}
+}
+
+// Heard takes in what other servers have heard. The latest word counts.
+func (s *Service) Heard(list []Presence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range list {
+		if l := s.of(p.MachineID); p.SeenAt.After(l.elsewhere.SeenAt) {
+			l.elsewhere = p
+		}
+	}
+}
