@@ -140,13 +140,13 @@ func (a *Agent) poll(ctx context.Context) error {
 	defer cancel()
 	var answer protocol.PollAnswer
 	request := protocol.PollRequest{Capability: protocol.Unchanged, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt, Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}
-	newest := !a.cfg.Now().Before(a.older) // one goroutine polls
+	newest := a.speaksNewest()
 	if newest {
 		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = protocol.Capability, m.Epoch, st.AppliedEpoch, st.AppliedManifest
 	}
 	err = c.call(limited, "POST", "/machine/v1/poll", request, &answer)
 	if newest && fault.Is(err, fault.Invalid) {
-		a.older = a.cfg.Now().Add(olderTime) // it speaks the first version
+		a.speakFirst()
 		return nil
 	}
 	if err != nil {
@@ -207,8 +207,18 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	err = c.call(limited, "POST", "/machine/v1/report", protocol.Report{Capability: protocol.Unchanged, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
-		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events, Witnessed: newest(st.Witnessed)}, nil)
+	report := protocol.Report{Capability: protocol.Unchanged, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
+		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events}
+	full := a.speaksNewest()
+	if full {
+		report.Capability, report.Witnessed = protocol.Capability, newest(st.Witnessed)
+	}
+	err = c.call(limited, "POST", "/machine/v1/report", report, nil)
+	if full && fault.Is(err, fault.Invalid) {
+		a.speakFirst()
+		last.generation = -1 // the same again in the first version's form
+		return nil
+	}
 	if fault.Is(err, fault.Invalid) && len(answer.Events) > 0 {
 		a.cfg.Log("the server refuses %d events, which are dropped: %v", len(answer.Events), err)
 		err = nil
@@ -221,6 +231,20 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 		last.events = append(last.events, e.ID)
 	}
 	return nil
+}
+
+// speaksNewest says whether the server is taken to speak the newest version of
+// the protocol; speakFirst notes that it refused it.
+func (a *Agent) speaksNewest() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.cfg.Now().Before(a.older)
+}
+
+func (a *Agent) speakFirst() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.older = a.cfg.Now().Add(olderTime)
 }
 
 // newest returns the newest head of each writer: the root part keeps the others.

@@ -4,7 +4,8 @@ import "time"
 
 // Capability is the version of this protocol that the build speaks. One number
 // with a history: 1 = join, snapshot poll, report, host certificate (2026-11);
-// 2 = a poll says which manifest is in force on the machine.
+// 2 = a poll says which manifest is in force on the machine, a report which audit
+// heads it has witnessed.
 const Capability = 2
 
 // Unchanged is what a message says whose form has been the same since the first
