@@ -39,7 +39,8 @@ const (
 // RestoreConfig describes a restore.
 type RestoreConfig struct {
 	State      string
-	File       string // the data
+	Database   Database // where the data go; the zero value: a file in the folder
+	File       string   // the data
 	Open       backup.Opener
 	KeysFile   string // the keys; empty where the key folder is in its place already
 	KeysOpen   backup.Opener
@@ -79,13 +80,16 @@ func restoreInto(ctx context.Context, cfg RestoreConfig) (out RestoredBackup, er
 		return out, err
 	}
 	defer func() { _ = lock.Close() }()
+	if err := cfg.Database.check(); err != nil {
+		return out, err
+	}
 	work := restoring{cfg: cfg, state: cfg.State, partial: filepath.Join(cfg.State, partialDir)}
-	if err := work.begin(); err != nil {
+	if err := work.begin(ctx); err != nil {
 		return out, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(work.partial))
+			err = errors.Join(err, work.takeBack(), os.RemoveAll(work.partial))
 		}
 	}()
 	keys, keysHeader, err := work.keys()
@@ -93,9 +97,6 @@ func restoreInto(ctx context.Context, cfg RestoreConfig) (out RestoredBackup, er
 		return out, err
 	}
 	if out, err = work.data(ctx, keys, keysHeader); err != nil {
-		return out, err
-	}
-	if err := work.request(out.Request); err != nil {
 		return out, err
 	}
 	return out, work.finish()
@@ -145,8 +146,13 @@ func (r restoring) at(name string) string { return filepath.Join(r.state, name) 
 // begin refuses a folder that holds a deployment or keys of one, and removes
 // what a restore left that was killed. That one moves keys and then the store;
 // in between, the keys in their place are its own.
-func (r restoring) begin() error {
-	if exists(r.at(storeFile)) || exists(r.at(databaseFile)) {
+func (r restoring) begin(ctx context.Context) error {
+	if exists(r.at(databaseFile)) {
+		if err := r.unfinished(ctx); err != nil {
+			return err
+		}
+	}
+	if exists(r.at(storeFile)) {
 		return fault.New(fault.Conflict, "StoreExists", "%s already holds a deployment", r.state).
 			WithRemedy("Choose another --state folder, or move this one's contents away.")
 	}
@@ -167,6 +173,62 @@ func (r restoring) begin() error {
 	}
 	if err := os.Mkdir(r.partial, 0o700); err != nil {
 		return errCannotWrite(r.partial, err)
+	}
+	return nil
+}
+
+// unfinished takes back what a restore into a database has put into the folder
+// and was killed before the database had the data. A folder whose database holds
+// a deployment is one.
+func (r restoring) unfinished(ctx context.Context) error {
+	holds := fault.New(fault.Conflict, "StoreExists", "%s already holds a deployment", r.state).WithRemedy("Choose another --state folder, or move this one's contents away.")
+	if !exists(r.partial) {
+		return holds
+	}
+	place, err := Database{}.place(r.state, "")
+	if err != nil {
+		return err
+	}
+	place.Now = r.cfg.Now
+	st, err := store.OpenRead(ctx, place)
+	if err == nil {
+		_ = st.Close() // it has only looked
+		return holds
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return r.takeBack()
+}
+
+// takeBack undoes put: with a database, keys and databaseFile are in their places
+// before the data are.
+func (r restoring) takeBack() error {
+	if !exists(r.at(databaseFile)) {
+		return nil
+	}
+	var err error
+	if r.cfg.KeysFile != "" && exists(r.at(keysDir)) && !exists(filepath.Join(r.partial, keysDir)) {
+		err = os.Rename(r.at(keysDir), filepath.Join(r.partial, keysDir))
+	}
+	return errors.Join(err, os.Remove(r.at(databaseFile)))
+}
+
+// put puts keys and the name of the database into the folder. It is the last
+// thing before the database takes the data over: that is what makes a deployment.
+func (r restoring) put() error {
+	if err := r.putKeys(); err != nil || r.cfg.Database.URL == "" {
+		return err
+	}
+	return r.cfg.Database.keep(r.state)
+}
+
+func (r restoring) putKeys() error {
+	if r.cfg.KeysFile == "" {
+		return nil
+	}
+	if err := errors.Join(syncFolder(r.partial), moveNew(filepath.Join(r.partial, keysDir), r.at(keysDir)), syncFolder(r.state)); err != nil {
+		return errCannotWrite(r.at(keysDir), err)
 	}
 	return nil
 }
@@ -230,6 +292,13 @@ func (r restoring) data(ctx context.Context, keys *keystore.Store, keysHeader ba
 		}
 		out = RestoredBackup{Header: h, Rotated: keysHeader.ID != "" && (keysHeader.Epoch != h.Epoch || keysHeader.ManifestVersion != h.ManifestVersion)}
 		place := store.Config{Path: filepath.Join(r.partial, storeFile), Now: r.cfg.Now, Writer: writerName}
+		if r.cfg.Database.URL != "" {
+			var err error
+			if place, err = r.cfg.Database.place(r.state, ""); err != nil {
+				return err
+			}
+			place.Now = r.cfg.Now
+		}
 		return store.Restore(ctx, place, store.Contents{
 			Migrations: h.Migrations,
 			Rows: func(put store.Row) error {
@@ -279,7 +348,13 @@ func (r restoring) end(t *store.Tx, keys *keystore.Store, out *RestoredBackup) e
 	if err := r.continueChains(t, *out); err != nil {
 		return err
 	}
-	return t.PutRestoreFact(restored{ID: out.Restore, At: t.Now(), Backup: h.ID, BackupAt: h.At, Build: h.Build, Position: h.Position, Epoch: out.Epoch, Request: out.Request})
+	if err := t.PutRestoreFact(restored{ID: out.Restore, At: t.Now(), Backup: h.ID, BackupAt: h.At, Build: h.Build, Position: h.Position, Epoch: out.Epoch, Request: out.Request}); err != nil {
+		return err
+	}
+	if err := r.request(out.Request); err != nil || r.cfg.Database.URL == "" {
+		return err
+	}
+	return r.put()
 }
 
 // holdsKeys refuses keys that are not the data's: the server could sign nothing
@@ -321,16 +396,17 @@ func (r restoring) continueChains(t *store.Tx, out RestoredBackup) error {
 // finish moves the keys and then the store to their places. The store is what
 // makes the folder a deployment, so that it is one after the last step alone.
 func (r restoring) finish() error {
+	if r.cfg.Database.URL != "" {
+		return os.RemoveAll(r.partial)
+	}
 	if log := filepath.Join(r.partial, storeFile+"-wal"); exists(log) {
 		return fault.New(fault.Internal, "StoreNotClosed", "the database left %s behind", log)
 	}
 	if err := syncFile(filepath.Join(r.partial, storeFile)); err != nil {
 		return errCannotWrite(r.partial, err)
 	}
-	if r.cfg.KeysFile != "" {
-		if err := errors.Join(syncFolder(r.partial), moveNew(filepath.Join(r.partial, keysDir), r.at(keysDir)), syncFolder(r.state)); err != nil {
-			return errCannotWrite(r.at(keysDir), err)
-		}
+	if err := r.put(); err != nil {
+		return err
 	}
 	if err := errors.Join(moveNew(filepath.Join(r.partial, storeFile), r.at(storeFile)), syncFolder(r.state)); err != nil {
 		return errCannotWrite(r.at(storeFile), err)

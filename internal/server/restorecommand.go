@@ -45,6 +45,7 @@ func restoreCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.State, "state", "", "Folder for the deployment, mode 0700, owned by the server's uid.")
+	cfg.Database.flags(f)
 	f.StringVar(&cfg.File, "file", "", "File of the data.")
 	f.StringVar(&cfg.KeysFile, "keys", "", "File of the keys; leave it out where the key folder is in its place.")
 	f.StringVar(&passphraseFile, "key-passphrase-file", "", "File with the passphrase that encrypts the keys at rest.")
