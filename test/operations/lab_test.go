@@ -60,6 +60,7 @@ type lab struct {
 	cli    string
 	config string
 	cmd    *exec.Cmd
+	began  time.Time // when the administrator's password was changed
 }
 
 // newLab serves machines of a build. The server process must have been made
@@ -159,6 +160,7 @@ func (l *lab) settle(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	l.must(t, "account", "password", "change", "--server", l.p.address, "--username", adminUPN, "--password", strings.TrimSpace(string(first)), "--new-password", adminPassword)
+	l.began = time.Now()
 	l.must(t, "login", "--server", l.p.address, "-u", adminUPN, "-p", adminPassword)
 	l.must(t, "group", "create", "--name", group, "--location", "southcentralus")
 	l.machine(t, name)

@@ -4,6 +4,7 @@ package operations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -107,6 +108,16 @@ func (l *lab) hold(t *testing.T) string {
 	t.Helper()
 	key := filepath.Join(l.p.dir, "held")
 	output(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	// A certificate of the released server tells the second of its issue alone,
+	// and one of the second in which the password was changed is refused.
+	if err := until(5*time.Second, func() error {
+		if time.Now().Unix() <= l.began.Unix() {
+			return errors.New("the second is not over")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	l.must(t, "ssh", "cert", "--file", key+"-cert.pub", "--public-key-file", key+".pub")
 	return key
 }
