@@ -95,13 +95,17 @@ func auditQuery(f AuditFilter) (string, []any) {
 		where = append(where, condition)
 	}
 	for _, c := range []struct{ column, value string }{
-		{"correlation", f.CorrelationID}, {"subject", f.Principal}, {"type", f.Type}, {"target_key", strings.ToLower(f.Target)}, {"outcome", string(f.Outcome)},
+		{"correlation", f.CorrelationID}, {"subject", f.Principal}, {"target_key", strings.ToLower(f.Target)}, {"type", f.Type}, {"outcome", string(f.Outcome)},
 	} {
-		if c.value != "" {
+		switch {
+		case c.value == "":
+		case len(where) == 0:
 			add(c.column+" = ?", c.value)
+		default: // the index of the first serves: the columns are in the order of how few records they leave
+			add(c.column+" || '' = ?", c.value)
 		}
 	}
-	if f.Outcome != "" && f.Outcome != audit.Success {
+	if f.Outcome != "" && f.Outcome != audit.Success && len(where) == 1 {
 		add("outcome <> 'success'") // these words are the index's
 	}
 	if !f.Since.IsZero() {

@@ -213,7 +213,7 @@ func TestAuditQuery_UsesAnIndex(t *testing.T) {
 	for index, filters := range map[string][]audit.Filter{
 		"audit_place":       {{}, since, page, {Outcome: audit.Success}},
 		"audit_correlation": {{CorrelationID: "c1"}},
-		"audit_subject":     {{Principal: "p1"}, {Principal: "p1", Since: since.Since}, {Principal: "p1", Before: page.Before}},
+		"audit_subject":     {{Principal: "p1"}, {Principal: "p1", Since: since.Since}, {Principal: "p1", Before: page.Before}, {Principal: "p1", Type: "user.create", Outcome: audit.Denied, Since: since.Since}},
 		"audit_type":        {{Type: "user.create"}, {Type: "user.create", Until: since.Until}},
 		"audit_target":      {{Target: "/sub/vm1"}, {Target: "/sub/vm1", Outcome: audit.Success}},
 		"audit_refused":     {{Outcome: audit.Denied}, {Outcome: audit.Failure, Since: since.Since}},
