@@ -89,5 +89,14 @@ func lockFile(path string) (io.Closer, error) {
 		return nil, errors.Join(fault.Wrap(err, fault.Conflict, "StoreInUse", "another process serves the deployment at %s", path).
 			WithRemedy("Stop that server first."), f.Close())
 	}
-	return f, nil
+	return fileLock{f}, nil
+}
+
+// fileLock is unlocked before it is closed: a program that this process is just
+// starting has a copy of the descriptor for a moment, and would keep the lock.
+type fileLock struct{ *os.File }
+
+// Close unlocks and closes.
+func (l fileLock) Close() error {
+	return errors.Join(syscall.Flock(int(l.Fd()), syscall.LOCK_UN), l.File.Close()) //nolint:gosec // a descriptor fits
 }
