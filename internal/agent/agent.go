@@ -143,6 +143,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	newest := a.speaksNewest()
 	if newest {
 		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = protocol.Capability, m.Epoch, st.AppliedEpoch, st.AppliedManifest
+		request.AccountsEpoch, request.Accounts = st.AccountsEpoch, st.Accounts
 	}
 	err = c.call(limited, "POST", "/machine/v1/poll", request, &answer)
 	if newest && fault.Is(err, fault.Invalid) {
@@ -159,6 +160,11 @@ func (a *Agent) poll(ctx context.Context) error {
 		select {
 		case a.turned <- struct{}{}:
 		default:
+		}
+	}
+	if answer.Accounts != nil {
+		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpAccounts, Accounts: answer.Accounts}); err != nil {
+			return err
 		}
 	}
 	if answer.Snapshot != nil {

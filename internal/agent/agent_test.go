@@ -273,19 +273,19 @@ func newAgent(t *testing.T, s *server, r *rootPart) *Agent {
 }
 
 func TestPoll_SaysWhatIsHeldAndCarriesWhatComes(t *testing.T) {
-	s, r := newServer(t), &rootPart{status: control.Status{Epoch: 1, Version: 7, IssuedAt: time.Unix(5, 0).UTC()}}
+	s, r := newServer(t), &rootPart{status: control.Status{Epoch: 1, Version: 7, IssuedAt: time.Unix(5, 0).UTC(), AccountsEpoch: 1, Accounts: 6}}
 	a := newAgent(t, s, r)
 	s.poll = func(protocol.PollRequest) (protocol.PollAnswer, int) {
 		signed := s.signed()
-		return protocol.PollAnswer{Manifest: &signed, Snapshot: &protocol.Envelope{PayloadType: "x"}}, 200
+		return protocol.PollAnswer{Manifest: &signed, Accounts: &protocol.Envelope{PayloadType: "y"}, Snapshot: &protocol.Envelope{PayloadType: "x"}}, 200
 	}
 	if err := a.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if q := s.polls[0]; q.Version != 7 || q.Epoch != 1 || q.Manifest != 1 || !q.IssuedAt.Equal(time.Unix(5, 0)) || q.WaitMillis != 55_000 {
+	if q := s.polls[0]; q.Version != 7 || q.Epoch != 1 || q.Manifest != 1 || !q.IssuedAt.Equal(time.Unix(5, 0)) || q.WaitMillis != 55_000 || q.AccountsEpoch != 1 || q.Accounts != 6 {
 		t.Fatalf("%+v", q)
 	}
-	if !slices.Equal(r.delivered, []control.Op{control.OpManifest, control.OpSnapshot}) {
+	if !slices.Equal(r.delivered, []control.Op{control.OpManifest, control.OpAccounts, control.OpSnapshot}) {
 		t.Fatalf("%v", r.delivered)
 	}
 	r.refuse = errors.New("refused")

@@ -122,11 +122,29 @@ func (w *town) joinAndPoll() protocol.SnapshotDocument {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	table, err := protocol.OpenAccounts(*a.Accounts, []crypto.PublicKey{w.snapshotKey.Public()})
+	if err != nil || table.From != 0 || table.Version != doc.Accounts || len(doc.Principals) != 0 {
+		w.t.Fatalf("%+v of %+v: %v", table, doc, err)
+	}
+	for _, account := range table.Changed {
+		i := slices.IndexFunc(doc.Grants, func(g protocol.Grant) bool { return g.ObjectID == account.ObjectID })
+		grant := protocol.Grant{}
+		if i >= 0 {
+			grant = doc.Grants[i]
+		}
+		doc.Principals = append(doc.Principals, account.Principal(grant))
+	}
 	w.change(nil)
-	if _, err := w.Poll(w.t.Context(), audit.By{Principal: machineID}, protocol.PollRequest{Capability: protocol.Capability, Manifest: w.manifest.Version, Epoch: doc.Epoch, Version: doc.Version, IssuedAt: doc.IssuedAt}); err != nil {
+	if _, err := w.Poll(w.t.Context(), audit.By{Principal: machineID}, w.holding(doc)); err != nil {
 		w.t.Fatal(err)
 	}
 	return doc
+}
+
+// holding is the poll of a machine that holds a document and its accounts.
+func (w *town) holding(doc protocol.SnapshotDocument) protocol.PollRequest {
+	return protocol.PollRequest{Capability: protocol.Capability, Manifest: w.manifest.Version, ManifestEpoch: w.manifest.Epoch, AccountsEpoch: doc.Epoch, Accounts: doc.Accounts,
+		Epoch: doc.Epoch, Version: doc.Version, IssuedAt: doc.IssuedAt}
 }
 
 func line(e machine.Entrant) string {
@@ -297,7 +315,7 @@ func TestExplain_WhatTheMachineKnows(t *testing.T) {
 		t.Errorf("up to date: %q", got)
 	}
 	w.change(func() { w.desired.Revision++ })
-	if _, err := w.Poll(t.Context(), audit.By{Principal: machineID}, protocol.PollRequest{Capability: protocol.Capability, Manifest: w.manifest.Version, Epoch: doc.Epoch, Version: doc.Version, IssuedAt: doc.IssuedAt}); err != nil {
+	if _, err := w.Poll(t.Context(), audit.By{Principal: machineID}, w.holding(doc)); err != nil {
 		t.Fatal(err)
 	}
 	if e := w.explain(ann, everywhere); failed() != "snapshot" || !strings.Contains(e.Verdict.Message, "has not taken over") {

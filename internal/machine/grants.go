@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,31 +40,61 @@ type Inputs struct {
 // neither (Azure: "Owner and Contributor do not log in").
 func Derive(in Inputs) protocol.SnapshotDocument {
 	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
-	access := func(id string, enabled bool) (protocol.Access, string) {
-		return decide(enabled, admins[id], logins[id], owners[id])
+	doc := frame(in)
+	doc.Principals = make([]protocol.Principal, 0, len(in.Users)+len(in.ServicePrincipals))
+	for _, a := range accounts(in.Users, in.ServicePrincipals) {
+		grant := protocol.Grant{ObjectID: a.ObjectID}
+		grant.Access, grant.Reason = decide(true, admins[a.ObjectID], logins[a.ObjectID], owners[a.ObjectID])
+		doc.Principals = append(doc.Principals, a.Principal(grant))
 	}
-	doc := protocol.SnapshotDocument{
+	return doc
+}
+
+// DeriveGrants says the same without the accounts, which machines hold in a
+// table of their own: who has a role here.
+func DeriveGrants(in Inputs) protocol.SnapshotDocument {
+	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
+	doc := frame(in)
+	ids := slices.Concat(slices.Collect(maps.Keys(admins)), slices.Collect(maps.Keys(logins)), slices.Collect(maps.Keys(owners)))
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		g := protocol.Grant{ObjectID: id}
+		g.Access, g.Reason = decide(true, admins[id], logins[id], owners[id])
+		doc.Grants = append(doc.Grants, g)
+	}
+	return doc
+}
+
+// frame is what a document says of the machine itself.
+func frame(in Inputs) protocol.SnapshotDocument {
+	return protocol.SnapshotDocument{
 		Tenant: in.Tenant.ID, MachineID: in.Machine.ID, KeyThumbprint: in.Machine.Thumbprint, ResourceID: in.Desired.ResourceID.String(),
 		Domains: slices.Clone(in.Tenant.Domains), Identity: in.Desired.Identity, LoginEnabled: in.Desired.LoginEnabled, Revision: in.Desired.Revision,
 		UserStale: int64(in.UserStale / time.Second), AdminStale: int64(in.AdminStale / time.Second), Administrator: in.Desired.Administrator,
-		Principals: make([]protocol.Principal, 0, len(in.Users)+len(in.ServicePrincipals)), Revoked: slices.Sorted(slices.Values(in.Revoked)),
+		Revoked: slices.Sorted(slices.Values(in.Revoked)),
 	}
-	for _, u := range in.Users {
-		if u.UID == 0 {
-			continue // has no POSIX identity, so no account anywhere
-		}
-		a, reason := access(u.ID, u.Enabled)
-		doc.Principals = append(doc.Principals, protocol.Principal{ObjectID: u.ID, LoginName: u.UPN, Access: a, Reason: reason, UID: u.UID, Name: u.DisplayName, NotBefore: u.NotBefore.UTC()})
+}
+
+// accounts lists everybody who has a POSIX identity, by object id.
+func accounts(users []directory.User, principals []directory.ServicePrincipal) []protocol.Account {
+	list := make([]protocol.Account, 0, len(users)+len(principals))
+	for _, u := range users {
+		list = append(list, userAccount(u))
 	}
-	for _, p := range in.ServicePrincipals {
-		if p.UID == 0 {
-			continue
-		}
-		a, reason := access(p.ID, p.Enabled)
-		doc.Principals = append(doc.Principals, protocol.Principal{ObjectID: p.ID, LoginName: p.ID, Access: a, Reason: reason, UID: p.UID, Name: p.DisplayName, NotBefore: p.NotBefore.UTC()})
+	for _, p := range principals {
+		list = append(list, principalAccount(p))
 	}
-	slices.SortFunc(doc.Principals, func(a, b protocol.Principal) int { return strings.Compare(a.ObjectID, b.ObjectID) })
-	return doc
+	list = slices.DeleteFunc(list, func(a protocol.Account) bool { return a.UID == 0 })
+	slices.SortFunc(list, func(a, b protocol.Account) int { return strings.Compare(a.ObjectID, b.ObjectID) })
+	return list
+}
+
+func userAccount(u directory.User) protocol.Account {
+	return protocol.Account{ObjectID: u.ID, LoginName: u.UPN, UID: u.UID, Name: u.DisplayName, Disabled: !u.Enabled, NotBefore: u.NotBefore.UTC()}
+}
+
+func principalAccount(p directory.ServicePrincipal) protocol.Account {
+	return protocol.Account{ObjectID: p.ID, LoginName: p.ID, UID: p.UID, Name: p.DisplayName, Disabled: !p.Enabled, NotBefore: p.NotBefore.UTC()}
 }
 
 // decide is what an account and its roles at the machine come to.

@@ -45,9 +45,13 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		// its version says, never older.
 		moved := s.cfg.Feed.Moved()
 		position := s.cfg.Feed.Position()
-		if derived < 0 || s.stale(by.Principal, derived, position, r) {
-			answer, err := s.newer(by.Principal, position, r)
-			if err != nil || answer.Snapshot != nil || answer.Manifest != nil {
+		accounts, err := s.accountsAt(ctx)
+		if err != nil {
+			return protocol.PollAnswer{}, err
+		}
+		if derived < 0 || s.stale(by.Principal, derived, position, accounts, r) {
+			answer, err := s.newer(ctx, by.Principal, position, accounts, r)
+			if err != nil || answer.Snapshot != nil || answer.Manifest != nil || answer.Accounts != nil {
 				return answer, err
 			}
 		}
@@ -80,12 +84,15 @@ func (s *Service) reach(ctx context.Context, r protocol.PollRequest) {
 
 // stale reports whether a machine that has been looked at may be told something
 // new: the manifest changed, or a change concerns it.
-func (s *Service) stale(machineID string, derived, position int64, r protocol.PollRequest) bool {
-	if _, manifest := s.cfg.Keys.Manifest(); lacks(r, manifest) {
+func (s *Service) stale(machineID string, derived, position, accounts int64, r protocol.PollRequest) bool {
+	if _, manifest := s.cfg.Keys.Manifest(); lacks(r, manifest) || apart(r) && r.Accounts < accounts {
 		return true
 	}
-	return s.Concerned(machineID, derived, position)
+	return s.Concerned(machineID, derived, position, !apart(r))
 }
+
+// apart reports whether a machine holds accounts and grants apart.
+func apart(r protocol.PollRequest) bool { return r.Capability >= 2 }
 
 func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {
 	at := s.cfg.Now()
@@ -93,7 +100,12 @@ func (s *Service) acknowledge(machineID string, r protocol.PollRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.of(machineID)
-	l.lastSeen, l.acknowledged = at, r.Version
+	l.lastSeen, l.acknowledged, l.accounts = at, r.Version, -1
+	if apart(r) {
+		if l.accounts = r.Accounts; r.AccountsEpoch != manifest.Epoch {
+			l.accounts = 0
+		}
+	}
 	if r.Epoch != manifest.Epoch {
 		l.acknowledged = 0 // a version of another epoch says nothing about this one's
 	}
@@ -143,7 +155,7 @@ func lacks(r protocol.PollRequest, m protocol.Manifest) bool {
 }
 
 // newer returns what the machine does not hold yet.
-func (s *Service) newer(machineID string, position int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
+func (s *Service) newer(ctx context.Context, machineID string, position, accounts int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
 	answer := protocol.PollAnswer{Now: s.cfg.Now().UTC()}
 	signed, manifest := s.cfg.Keys.Manifest()
 	waiting := s.held() != nil
@@ -168,14 +180,25 @@ func (s *Service) newer(machineID string, position int64, r protocol.PollRequest
 		return answer, fault.New(fault.Conflict, "SnapshotFromTheFuture", "the machine holds version %d and this server is at %d: the server's data is older than the machine's", r.Version, position).
 			WithRemedy("After restoring a backup, raise the epoch on the server.")
 	}
+	if !apart(r) {
+		var err error
+		answer.Snapshot, err = s.snapshot(Derive(s.inputs(m, d)), manifest.Epoch, position, r, 0)
+		return answer, err
+	}
 	var err error
-	answer.Snapshot, err = s.snapshot(Derive(s.inputs(m, d)), manifest.Epoch, position, r)
+	if answer.Accounts, err = s.accountsFor(ctx, manifest, accounts, r); err != nil {
+		return answer, err
+	}
+	doc := DeriveGrants(s.grants(m, d))
+	// A snapshot demands the accounts of its time, so that whoever carries both
+	// cannot withhold one of them.
+	answer.Snapshot, err = s.snapshot(doc, manifest.Epoch, position, r, accounts)
 	return answer, err
 }
 
 // snapshot signs the document when the machine needs it: it holds another
 // version, or the held one was signed too long ago.
-func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64, r protocol.PollRequest) (*protocol.Envelope, error) {
+func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64, r protocol.PollRequest, accounts int64) (*protocol.Envelope, error) {
 	doc.Epoch = epoch
 	content, err := json.Marshal(doc)
 	if err != nil {
@@ -202,7 +225,7 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64,
 		at = l.issuedAt.Add(time.Microsecond)
 	}
 	l.issuedAt = at.Truncate(time.Microsecond)
-	doc.Version, doc.IssuedAt = l.version, l.issuedAt
+	doc.Version, doc.IssuedAt, doc.Accounts = l.version, l.issuedAt, accounts
 	// Two polls side by side must not show the machine a head that goes back.
 	if signed && (head.Head.Writer != l.head.Head.Writer || head.Head.Sequence > l.head.Head.Sequence) {
 		l.head = head
@@ -221,7 +244,7 @@ func (s *Service) sign(doc protocol.SnapshotDocument) (*protocol.Envelope, error
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	e, err := s.cfg.Keys.SignSnapshot(payload)
+	e, err := s.cfg.Keys.Sign(protocol.TypeSnapshot, payload)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}

@@ -12,12 +12,14 @@ type Presence struct {
 
 // Presences returns what this server has heard since the last call.
 func (s *Service) Presences() []Presence {
+	newest := s.newestAccounts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Presence
 	for id, l := range s.live {
 		if l.lastSeen.After(l.told) {
-			list = append(list, Presence{id, l.lastSeen, l.version, l.acknowledged})
+			version, acknowledged := l.versions(newest)
+			list = append(list, Presence{id, l.lastSeen, version, acknowledged})
 			l.told = l.lastSeen
 		}
 	}

@@ -20,6 +20,17 @@ type Tx interface {
 	// unknown (zero Token), used before or expired (the stored Token).
 	UseJoinToken(hash, thumbprint string, at time.Time) (t Token, ok bool, err error)
 	MachineTx
+	FeedTx
+}
+
+// FeedTx reads the change feed.
+type FeedTx interface {
+	// LastChange returns the position of the newest change of one of the kinds; 0
+	// for none.
+	LastChange(kinds []string) (int64, error)
+	// ChangedKeys lists what changed in (after, to], each once. known is false when
+	// the feed does not reach back that far, or there are more than limit.
+	ChangedKeys(kinds []string, after, to int64, limit int) (keys []string, known bool, err error)
 }
 
 // MachineTx stores machine records. Writes add a change of kind "machine" with
@@ -90,6 +101,8 @@ type Service struct {
 	mu      sync.Mutex
 	live    map[string]*live
 	touches touches
+
+	accounts accountTable
 }
 
 // live is what this server knows of a machine's polls. It is rebuilt by the
@@ -102,9 +115,23 @@ type live struct {
 	acknowledged int64
 	told         time.Time            // lastSeen as other servers know it
 	elsewhere    Presence             // the latest word to another server
+	accounts     int64                // version of the table of accounts that it holds; -1 for a machine that holds none apart
 	manifest     [2]int64             // epoch and version that are stored as acknowledged
 	head         protocol.SignedHead  // the last one that it was told
 	witnessed    map[string]time.Time // by writer: when what it has seen was stored
+}
+
+// versions is the version of what was made for a machine and the one that it
+// holds. Of accounts and grants both must be there: what is behind decides.
+func (l *live) versions(newestAccounts int64) (version, acknowledged int64) {
+	if l.accounts < 0 || newestAccounts < 0 {
+		return l.version, l.acknowledged
+	}
+	version = max(l.version, newestAccounts)
+	if l.acknowledged >= l.version && l.accounts >= newestAccounts {
+		return version, version
+	}
+	return version, min(l.acknowledged, l.accounts)
 }
 
 // New makes a Service.
@@ -118,7 +145,7 @@ func New(cfg Config) *Service {
 	if cfg.Resign == 0 {
 		cfg.Resign = 5 * time.Minute
 	}
-	return &Service{cfg: cfg, live: map[string]*live{}}
+	return &Service{cfg: cfg, live: map[string]*live{}, accounts: accountTable{last: -1}}
 }
 
 func (s *Service) forget(machineID string) {
@@ -145,7 +172,8 @@ func (s *Service) State(machineID string) (State, bool) {
 	defer s.mu.Unlock()
 	st := State{Machine: m}
 	if l := s.live[machineID]; l != nil {
-		st.LastSeen, st.Version, st.Acknowledged = l.lastSeen, l.version, l.acknowledged
+		st.LastSeen = l.lastSeen
+		st.Version, st.Acknowledged = l.versions(s.newestAccounts())
 		if e := l.elsewhere; e.SeenAt.After(st.LastSeen) {
 			st.LastSeen, st.Version, st.Acknowledged = e.SeenAt, e.Version, e.Acknowledged
 		}
@@ -165,7 +193,7 @@ func (s *Service) seen(machineID string) {
 func (s *Service) of(machineID string) *live {
 	l := s.live[machineID]
 	if l == nil {
-		l = &live{}
+		l = &live{accounts: -1}
 		s.live[machineID] = l
 	}
 	return l

@@ -66,6 +66,17 @@ func (r *rig) Users(f func(directory.User) bool) {
 	}
 }
 func (r *rig) ServicePrincipals(func(directory.ServicePrincipal) bool) {}
+func (r *rig) User(id string) (directory.User, bool) {
+	for _, u := range r.users {
+		if u.ID == id {
+			return u, true
+		}
+	}
+	return directory.User{}, false
+}
+func (r *rig) ServicePrincipal(string) (directory.ServicePrincipal, bool) {
+	return directory.ServicePrincipal{}, false
+}
 func (r *rig) Group(id string) (directory.Group, bool) {
 	_, ok := r.groups[id]
 	return directory.Group{ID: id}, ok
@@ -111,8 +122,8 @@ func (r *rig) Manifest() (protocol.SignedManifest, protocol.Manifest) {
 	return protocol.SignedManifest{ManifestKey: der, Envelope: e}, r.manifest
 }
 
-func (r *rig) SignSnapshot(payload []byte) (protocol.Envelope, error) {
-	return protocol.Sign(rand.Reader, r.snapshotKey, protocol.TypeSnapshot, payload)
+func (r *rig) Sign(payloadType string, payload []byte) (protocol.Envelope, error) {
+	return protocol.Sign(rand.Reader, r.snapshotKey, payloadType, payload)
 }
 
 func (r *rig) AuditHead() (protocol.SignedHead, bool) {

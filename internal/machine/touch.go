@@ -12,13 +12,14 @@ import (
 type Touch struct {
 	Position int64      // of the change; every position is told, in order
 	All      bool       // may concern every machine
+	Account  bool       // is the change of an account, which concerns machines up to capability 1
 	Machines []string   // concerns these machines, by id
 	Scopes   []scope.ID // concerns machines at or below these
 	Groups   []string   // concerns machines that a role of one of these reaches
 }
 
 func (t Touch) nobody() bool {
-	return !t.All && len(t.Machines) == 0 && len(t.Scopes) == 0 && len(t.Groups) == 0
+	return !t.All && !t.Account && len(t.Machines) == 0 && len(t.Scopes) == 0 && len(t.Groups) == 0
 }
 
 // remembered is how many touches are kept. A machine that has been away for
@@ -35,6 +36,9 @@ type touches struct {
 // Touch tells of the next change, when all indexes hold it and before Feed shows
 // its position. Polls then look only at machines that it concerns.
 func (s *Service) Touch(t Touch) {
+	if t.Account {
+		s.accountChanged(t.Position)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := &s.touches
@@ -68,15 +72,16 @@ func (s *Service) between(since, to int64) (list []Touch, ok bool) {
 }
 
 // Concerned reports whether what a machine is told may have changed in
-// (since, to]. Without a resource it is told that nobody may log in.
-func (s *Service) Concerned(machineID string, since, to int64) bool {
+// (since, to]; accounts says that the table of accounts is part of it. Without a
+// resource a machine is told that nobody may log in.
+func (s *Service) Concerned(machineID string, since, to int64, accounts bool) bool {
 	list, ok := s.between(since, to)
 	if !ok {
 		return true
 	}
 	d, has := s.cfg.Resources.Desired(machineID)
 	return slices.ContainsFunc(list, func(t Touch) bool {
-		return t.All || slices.Contains(t.Machines, machineID) ||
+		return t.All || t.Account && accounts || slices.Contains(t.Machines, machineID) ||
 			has && slices.ContainsFunc(t.Scopes, func(top scope.ID) bool { return s.cfg.Roles.Encloses(top, d.ResourceID) }) ||
 			has && len(t.Groups) > 0 && s.cfg.Roles.HeldBy(d.ResourceID, t.Groups)
 	})

@@ -67,8 +67,15 @@ type Directory interface {
 	Tenant() directory.Tenant
 	Users(f func(directory.User) bool)
 	ServicePrincipals(f func(directory.ServicePrincipal) bool)
+	Accounts
 	Group(id string) (directory.Group, bool)
 	MembersOf(groupID string, transitive bool) []directory.Member
+}
+
+// Accounts finds who may sign in.
+type Accounts interface {
+	User(id string) (directory.User, bool)
+	ServicePrincipal(id string) (directory.ServicePrincipal, bool)
 }
 
 // Roles is who may do what. *rbac.Index satisfies it.
@@ -91,8 +98,9 @@ type Resources interface {
 type Keys interface {
 	// Manifest returns the newest signed manifest with its content.
 	Manifest() (protocol.SignedManifest, protocol.Manifest)
-	// SignSnapshot signs with the snapshot key that the manifest lists first.
-	SignSnapshot(payload []byte) (protocol.Envelope, error)
+	// Sign signs a document of a type with the snapshot key that the manifest
+	// lists first.
+	Sign(payloadType string, payload []byte) (protocol.Envelope, error)
 	// AuditHead returns the newest signed head of the audit chain; ok is false
 	// while there is none.
 	AuditHead() (h protocol.SignedHead, ok bool)

@@ -35,13 +35,13 @@ type machineKeys struct {
 	at   time.Time
 }
 
-// SignSnapshot signs with the snapshot key.
-func (k *machineKeys) SignSnapshot(payload []byte) (protocol.Envelope, error) {
+// Sign signs a document with the snapshot key.
+func (k *machineKeys) Sign(payloadType string, payload []byte) (protocol.Envelope, error) {
 	key, err := k.keys.Signer(protocol.Snapshot)
 	if err != nil {
 		return protocol.Envelope{}, err
 	}
-	return protocol.Sign(k.rand, key, protocol.TypeSnapshot, payload)
+	return protocol.Sign(k.rand, key, payloadType, payload)
 }
 
 // AuditHead returns a signed head of the audit chain.

@@ -14,6 +14,8 @@ import (
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
 	case "application", "settings":
+	case "user", "servicePrincipal":
+		t.Account = true
 	case "group", "member":
 		t.Groups = append(append(t.Groups, c.Key), d.directory.GroupsOf(c.Key)...)
 	case "roleAssignment":

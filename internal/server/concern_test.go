@@ -3,7 +3,10 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,7 +25,6 @@ type crowd struct {
 	t    *testing.T
 	d    *deployment
 	rand *rand.Rand
-	held map[string]protocol.PollRequest // by machine
 }
 
 const crowdSize = 4 // users, groups, subscriptions, groups of each, machines of each, roles
@@ -150,72 +152,169 @@ func (c *crowd) assign(t *store.Tx) error {
 	return t.PutRoleAssignment(rbac.Assignment{ID: crowdID(crowdAssignment, c.rand.IntN(3*crowdSize)), Scope: c.place(), RoleID: role, PrincipalID: crowdID(crowdUser+c.pick()%2, c.pick())})
 }
 
+// told is what a machine holds: its poll and, from capability 2 on, its table of
+// accounts and its grants.
+type told struct {
+	protocol.PollRequest
+	accounts map[string]protocol.Account
+	grants   []protocol.Grant
+	people   []protocol.Principal
+}
+
 // news polls for a machine and reports whether it is told something else.
-func (c *crowd) news(machineID string) bool {
+func (c *crowd) news(s *machine.Service, machineID string, held *told) bool {
 	c.t.Helper()
-	r := c.held[machineID]
-	r.Capability = protocol.Capability
-	a, err := c.d.machines.Poll(c.t.Context(), audit.By{Principal: machineID, Type: audit.Machine}, r)
+	a, err := s.Poll(c.t.Context(), audit.By{Principal: machineID, Type: audit.Machine}, held.PollRequest)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	if a.Manifest != nil {
-		r.Epoch, r.ManifestEpoch, r.Manifest = c.d.manifest.Epoch, c.d.manifest.Epoch, c.d.manifest.Version
+		m := c.d.manifest
+		held.Manifest, held.ManifestEpoch = m.Version, m.Epoch
+	}
+	if a.Accounts != nil {
+		c.takeAccounts(*a.Accounts, held)
 	}
 	if a.Snapshot != nil {
-		var doc protocol.SnapshotDocument
-		if err := json.Unmarshal(a.Snapshot.Payload, &doc); err != nil {
+		doc, err := protocol.OpenSnapshot(*a.Snapshot, c.d.manifest.For(protocol.Snapshot))
+		if err != nil {
 			c.t.Fatal(err)
 		}
-		r.Version, r.IssuedAt = doc.Version, doc.IssuedAt
+		if doc.Accounts > held.Accounts {
+			c.t.Fatalf("a snapshot wants accounts of version %d, and %d is held", doc.Accounts, held.Accounts)
+		}
+		held.Epoch, held.Version, held.IssuedAt, held.grants, held.people = doc.Epoch, doc.Version, doc.IssuedAt, doc.Grants, doc.Principals
 	}
-	c.held[machineID] = r
-	return a.Snapshot != nil
+	return a.Snapshot != nil || a.Accounts != nil
+}
+
+func (c *crowd) takeAccounts(e protocol.Envelope, held *told) {
+	c.t.Helper()
+	doc, err := protocol.OpenAccounts(e, c.d.manifest.For(protocol.Snapshot))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if doc.From == 0 {
+		held.accounts = map[string]protocol.Account{}
+	} else if doc.From != held.Accounts {
+		c.t.Fatalf("accounts since %d for a machine that holds %d", doc.From, held.Accounts)
+	}
+	for _, a := range doc.Changed {
+		held.accounts[a.ObjectID] = a
+	}
+	for _, id := range doc.Removed {
+		delete(held.accounts, id)
+	}
+	held.AccountsEpoch, held.Accounts = doc.Epoch, doc.Version
+}
+
+// joined is what the table and the grants of a machine come to.
+func (h *told) joined() []protocol.Principal {
+	list := []protocol.Principal{}
+	for _, id := range slices.Sorted(maps.Keys(h.accounts)) {
+		grant := protocol.Grant{}
+		for _, g := range h.grants {
+			if g.ObjectID == id {
+				grant = g
+			}
+		}
+		list = append(list, h.accounts[id].Principal(grant))
+	}
+	return list
+}
+
+// company is a crowd with a second service, which serves machines of the first
+// protocol version, that are told everything at once.
+func company(t *testing.T) (*crowd, *machine.Service) {
+	t.Helper()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	d := rig(t, func() time.Time { now = now.Add(time.Microsecond); return now })
+	first := d.machines
+	if err := d.connectMachines(); err != nil {
+		t.Fatal(err)
+	}
+	return &crowd{t: t, d: d, rand: rand.New(rand.NewPCG(1, 2))}, first
+}
+
+// write changes the company. A change that the store refuses (a name taken, say)
+// is no change.
+func (c *crowd) write(f func(*store.Tx) error) {
+	c.t.Helper()
+	_ = c.d.store.Write(c.t.Context(), f)
+	if err := c.d.follow.catchUp(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // TestConcern_NoChangeIsForgotten changes a company at random: whenever a
 // machine is told something new, the touches must have said so, or its poll
-// would have slept through it.
+// would have slept through it. And what machines are told in two parts is what
+// machines of the first protocol version are told in one.
 func TestConcern_NoChangeIsForgotten(t *testing.T) {
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	d := rig(t, func() time.Time { now = now.Add(time.Microsecond); return now })
-	c := &crowd{t: t, d: d, rand: rand.New(rand.NewPCG(1, 2)), held: map[string]protocol.PollRequest{}}
-	write := func(f func(*store.Tx) error) {
-		// A change that the store refuses (a name taken, say) is no change.
-		if err := d.store.Write(t.Context(), f); err != nil && t.Context().Err() != nil {
-			t.Fatal(err)
-		}
-		if err := d.follow.catchUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c, first := company(t)
+	parts, whole := map[string]*told{}, map[string]*told{}
 	for n := range crowdSize {
-		write(func(tx *store.Tx) error {
-			return tx.PutMachine(machine.Machine{ID: crowdID(crowdMachine, n), ResourceID: scope.Root(), Thumbprint: fmt.Sprint(n)})
+		id := crowdID(crowdMachine, n)
+		c.write(func(tx *store.Tx) error {
+			return tx.PutMachine(machine.Machine{ID: id, ResourceID: scope.Root(), Thumbprint: fmt.Sprint(n)})
 		})
-		c.news(crowdID(crowdMachine, n))
+		parts[id], whole[id] = &told{PollRequest: protocol.PollRequest{Capability: protocol.Capability}}, &told{PollRequest: protocol.PollRequest{Capability: 1}}
+		c.news(c.d.machines, id, parts[id])
+		c.news(first, id, whole[id])
 	}
 	changes := c.changes()
 	told, spared := 0, 0
-	for range 4000 {
-		since := d.follow.Position()
-		write(changes[c.rand.IntN(len(changes))])
-		for n := range crowdSize {
-			id := crowdID(crowdMachine, n)
-			concerned := d.machines.Concerned(id, since, d.follow.Position())
-			news := c.news(id)
-			if news && !concerned {
-				t.Fatalf("machine %d is told something new and no touch said so", n)
+	for range 3000 {
+		since := c.d.follow.Position()
+		c.write(changes[c.rand.IntN(len(changes))])
+		to := c.d.follow.Position()
+		for id, held := range parts {
+			behind := held.Accounts
+			concerned := c.d.machines.Concerned(id, since, to, false)
+			news := c.news(c.d.machines, id, held)
+			if news && !concerned && held.Accounts == behind {
+				t.Fatalf("machine %s is told something new and no touch said so", id)
+			}
+			concerned = concerned || c.d.machines.Concerned(id, since, to, true)
+			if c.news(first, id, whole[id]) && !concerned {
+				t.Fatalf("machine %s of the first version is told something new and no touch said so", id)
+			}
+			if got, want := held.joined(), whole[id].people; !reflect.DeepEqual(got, want) {
+				t.Fatalf("in two parts %+v\nin one %+v", got, want)
 			}
 			if news {
 				told++
 			}
-			if !concerned && since != d.follow.Position() {
+			if !concerned && since != to {
 				spared++
 			}
 		}
 	}
 	if told < 500 || spared < 500 {
 		t.Errorf("%d times told, %d times spared: the test has become blind", told, spared)
+	}
+}
+
+// TestAccounts_WholeWhereTheFeedDoesNotTell: what a machine holds of another
+// epoch, or of before the feed, is replaced whole.
+func TestAccounts_WholeWhereTheFeedDoesNotTell(t *testing.T) {
+	c, _ := company(t)
+	id := crowdID(crowdMachine, 0)
+	c.write(func(tx *store.Tx) error {
+		return tx.PutMachine(machine.Machine{ID: id, ResourceID: scope.Root(), Thumbprint: "t"})
+	})
+	for name, change := range map[string]func(*protocol.PollRequest){
+		"another epoch":       func(r *protocol.PollRequest) { r.AccountsEpoch++ },
+		"nothing":             func(r *protocol.PollRequest) { r.Accounts = 0 },
+		"before the feed":     func(r *protocol.PollRequest) { r.Accounts = -7 },
+		"of a newer position": func(r *protocol.PollRequest) { r.AccountsEpoch, r.Accounts = 0, 1<<40 },
+	} {
+		held := &told{PollRequest: protocol.PollRequest{Capability: protocol.Capability}}
+		c.news(c.d.machines, id, held)
+		change(&held.PollRequest)
+		held.accounts = nil
+		if c.news(c.d.machines, id, held); len(held.accounts) == 0 {
+			t.Errorf("%s: no whole table", name)
+		}
 	}
 }

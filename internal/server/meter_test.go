@@ -155,7 +155,7 @@ func TestMetrics_MachinesBehindTheirSnapshot(t *testing.T) {
 		t.Fatalf("%+v %v", answer, err)
 	}
 	wants(1, 1, 1)
-	held.Version = d.follow.Position()
+	held.Version, held.AccountsEpoch, held.Accounts = d.follow.Position(), d.manifest.Epoch, d.follow.Position()
 	if _, err := d.machines.Poll(t.Context(), audit.By{Principal: m.ID, Type: audit.Machine}, held); err != nil {
 		t.Fatal(err)
 	}

@@ -123,6 +123,16 @@ func hopping(t *testing.T, a, b *deployment) {
 			_, m := d.trust.Manifest()
 			held.Manifest, held.ManifestEpoch, held.AppliedManifest, held.AppliedEpoch = m.Version, m.Epoch, m.Version, m.Epoch
 		}
+		if answer.Accounts != nil {
+			var doc protocol.AccountsDocument
+			if err := json.Unmarshal(answer.Accounts.Payload, &doc); err != nil {
+				t.Fatal(err)
+			}
+			if doc.From != 0 && doc.From != held.Accounts {
+				t.Fatalf("accounts since %d for a machine that holds %d", doc.From, held.Accounts)
+			}
+			held.AccountsEpoch, held.Accounts = doc.Epoch, doc.Version
+		}
 		if answer.Snapshot == nil {
 			return false
 		}
@@ -146,7 +156,7 @@ func hopping(t *testing.T, a, b *deployment) {
 	answered := make(chan bool, 1)
 	for poll(b, 0) { // until b has nothing new
 	}
-	go func() { answered <- poll(b, 30*time.Second) }()
+	go func() { answered <- poll(b, 30*time.Second) || poll(b, 30*time.Second) }() // accounts may come first
 	began := time.Now()
 	if err := a.follow.Write(t.Context(), func(tx *store.Tx) error {
 		m := joined(t, id)

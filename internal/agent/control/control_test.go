@@ -144,7 +144,7 @@ func TestServe_OnlyRootDecidesAboutHomes(t *testing.T) {
 			t.Errorf("uid %d: %v", uid, err)
 		}
 	}
-	for _, op := range []Op{OpStatus, OpManifest, OpSnapshot, OpEvents, OpHostProof, OpHostCertificate, OpHomes, OpAdopt, OpArchive} {
+	for _, op := range []Op{OpStatus, OpManifest, OpAccounts, OpSnapshot, OpEvents, OpHostProof, OpHostCertificate, OpHomes, OpAdopt, OpArchive} {
 		decides := op == OpAdopt || op == OpArchive
 		if err := permit(network, op); fault.Is(err, fault.Forbidden) != decides {
 			t.Errorf("the network part and %s: %v", op, err)

@@ -18,6 +18,7 @@ type Op string
 const (
 	OpStatus          Op = "status"
 	OpManifest        Op = "deliver-manifest"
+	OpAccounts        Op = "deliver-accounts"
 	OpSnapshot        Op = "deliver-snapshot"
 	OpEvents          Op = "take-events"
 	OpHostProof       Op = "host-proof"
@@ -31,6 +32,7 @@ const (
 type Request struct {
 	Op          Op                       `json:"op"`
 	Manifest    *protocol.SignedManifest `json:"manifest,omitempty"`
+	Accounts    *protocol.Envelope       `json:"accounts,omitempty"`
 	Snapshot    *protocol.Envelope       `json:"snapshot,omitempty"`
 	Acknowledge []string                 `json:"acknowledge,omitempty"` // ids of events that the server has
 	Generation  int64                    `json:"generation,omitempty"`  // take-events: the status that is known
@@ -67,8 +69,12 @@ type Status struct {
 	AppliedEpoch    int64 `json:"appliedEpoch,omitempty"`
 	AppliedManifest int64 `json:"appliedManifest,omitempty"`
 
-	Version     int64                `json:"version"` // of the held snapshot, 0 without one
-	Epoch       int64                `json:"epoch"`
+	Version int64 `json:"version"` // of the held snapshot, 0 without one
+	Epoch   int64 `json:"epoch"`
+	// Of the held table of accounts; 0 without one.
+	AccountsEpoch int64 `json:"accountsEpoch"`
+	Accounts      int64 `json:"accounts"`
+
 	IssuedAt    time.Time            `json:"issuedAt"`
 	AgeSeconds  int64                `json:"ageSeconds"`
 	Clock       string               `json:"clock,omitempty"` // what is wrong with it
@@ -127,6 +133,8 @@ func (r Request) check() error {
 	case OpStatus, OpHostProof, OpHomes:
 	case OpManifest:
 		want.Manifest = r.Manifest
+	case OpAccounts:
+		want.Accounts = r.Accounts
 	case OpSnapshot:
 		want.Snapshot = r.Snapshot
 	case OpEvents:
@@ -139,10 +147,10 @@ func (r Request) check() error {
 		return malformed("the request %q does not exist", string(r.Op[:min(len(r.Op), 40)]))
 	}
 	switch {
-	case r.Manifest != want.Manifest, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
+	case r.Manifest != want.Manifest, r.Accounts != want.Accounts, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
 		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis:
 		return malformed("the request %s has fields of another", r.Op)
-	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", (r.Op == OpAdopt || r.Op == OpArchive) && r.Name == "":
+	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", (r.Op == OpAdopt || r.Op == OpArchive) && r.Name == "":
 		return malformed("the request %s lacks its field", r.Op)
 	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait:
 		return malformed("a field of the request %s is too long", r.Op)

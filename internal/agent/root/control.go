@@ -20,6 +20,8 @@ func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (contr
 		}
 		s.awaitManifest(ctx)
 		return control.Answer{}, nil
+	case control.OpAccounts:
+		return control.Answer{}, s.Accounts(*r.Accounts)
 	case control.OpSnapshot:
 		return control.Answer{}, s.Snapshot(*r.Snapshot)
 	case control.OpEvents:
@@ -94,7 +96,7 @@ func (s *Service) Status() *control.Status {
 	v, r, host := s.view, s.reached, s.host
 	s.mu.RUnlock()
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
-		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
+		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
 		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
 	st.Witnessed, st.AuditAlarm = s.witness.tell()
 	if v.doc == nil {

@@ -29,6 +29,8 @@ type held struct {
 	ManifestVersion int64         `json:"manifestVersion"`
 	Epoch           int64         `json:"epoch"`
 	Version         int64         `json:"version"`
+	AccountsEpoch   int64         `json:"accountsEpoch,omitempty"`
+	AccountsVersion int64         `json:"accountsVersion,omitempty"`
 	Signed          time.Time     `json:"signed"`  // highest signed time seen
 	BootID          string        `json:"bootId"`  // of the boot in which the snapshot came
 	Elapsed         time.Duration `json:"elapsed"` // of the boot clock, then
@@ -54,6 +56,7 @@ type view struct {
 	manifest protocol.Manifest
 	userCAs  []ssh.PublicKey
 	hostCAs  []ssh.PublicKey
+	table    table
 	doc      *protocol.SnapshotDocument
 	people   map[string]*protocol.Principal // by login name
 	revoked  map[string]bool
@@ -78,14 +81,20 @@ func (s *Service) restore() (view, error) {
 		return v, fmt.Errorf("kept manifest: version %d of epoch %d is older than one that this machine has seen", manifest.Version, manifest.Epoch)
 	}
 	v.trust(signed, manifest)
+	if v.table, err = s.restoreAccounts(v.held); err != nil {
+		s.cfg.Log("%v", err)
+	}
 	if v.held.Snapshot == nil {
 		return v, nil
 	}
 	doc, err := s.verify(*v.held.Snapshot, v)
+	if err == nil && !v.table.holds(doc) {
+		err = errors.New("its accounts are not there")
+	}
 	if err != nil {
 		// A revoked snapshot key: wait for the next one, and let nobody in.
 		s.cfg.Log("the kept snapshot is not used: %v", err)
-		v.held.Snapshot = nil
+		v.held.Snapshot, v.table = nil, table{}
 		return v, nil
 	}
 	return v.with(doc, s.localNames()), nil
@@ -114,9 +123,10 @@ func (v view) keys(p protocol.Purpose) []crypto.PublicKey {
 // with returns the view with a verified snapshot.
 func (v view) with(doc protocol.SnapshotDocument, local map[string]bool) view {
 	v.doc, v.local = &doc, local
-	v.people = make(map[string]*protocol.Principal, len(doc.Principals))
-	for i := range doc.Principals {
-		if p := &doc.Principals[i]; usable(*p, doc.Domains) {
+	everybody := v.table.everybody(doc)
+	v.people = make(map[string]*protocol.Principal, len(everybody))
+	for i := range everybody {
+		if p := &everybody[i]; usable(*p, doc.Domains) {
 			v.people[p.LoginName] = p
 		}
 	}
@@ -194,7 +204,7 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 	if v.held.Snapshot != nil {
 		if _, err := s.verify(*v.held.Snapshot, v); err != nil {
 			s.cfg.Log("the held snapshot's key is not trusted any more; nobody is let in until the next one")
-			v.held.Snapshot, v.doc, v.people = nil, nil, nil
+			v.held.Snapshot, v.doc, v.people, v.table = nil, nil, nil, table{}
 		}
 	}
 	if err := s.save(v.held); err != nil {
@@ -235,6 +245,8 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 		return refused("the snapshot was signed before the one held, at %s", doc.IssuedAt.Format(time.RFC3339))
 	case v.doc != nil && doc.Epoch == h.Epoch && doc.Version == h.Version && doc.IssuedAt.Equal(h.Signed):
 		return nil
+	case !v.table.holds(doc):
+		return refused("the snapshot demands accounts of version %d, and version %d of epoch %d is held", doc.Accounts, v.table.Version, v.table.Epoch)
 	}
 	h.Epoch, h.Version, h.Signed, h.Snapshot = doc.Epoch, doc.Version, doc.IssuedAt, &e
 	h.BootID, h.Elapsed = s.cfg.Boot()

@@ -20,14 +20,15 @@ import (
 
 // Places of this part, below Config.Root.
 const (
-	stateFolder = "/var/lib/sallyport/root"
-	heldPath    = stateFolder + "/held.json"
-	namesPath   = stateFolder + "/names.json"
-	eventsPath  = stateFolder + "/events.jsonl"
-	adminPath   = stateFolder + "/administrator.json"
-	nssPath     = "/var/lib/sallyport/nss.db"
-	homeFolder  = "/home"
-	sshFolder   = "/etc/ssh"
+	stateFolder  = "/var/lib/sallyport/root"
+	heldPath     = stateFolder + "/held.json"
+	accountsPath = stateFolder + "/accounts.json"
+	namesPath    = stateFolder + "/names.json"
+	eventsPath   = stateFolder + "/events.jsonl"
+	adminPath    = stateFolder + "/administrator.json"
+	nssPath      = "/var/lib/sallyport/nss.db"
+	homeFolder   = "/home"
+	sshFolder    = "/etc/ssh"
 )
 
 // Processes reads the kernel's process table. proc.Table satisfies it.

@@ -20,6 +20,7 @@ import (
 const (
 	TypeManifest = "application/vnd.sallyport.manifest.v1+json"
 	TypeSnapshot = "application/vnd.sallyport.snapshot.v1+json"
+	TypeAccounts = "application/vnd.sallyport.accounts.v1+json"
 	TypeAudit    = "application/vnd.sallyport.audit-head.v1+json"
 	TypeHostKey  = "application/vnd.sallyport.host-key-proof.v1+json"
 )

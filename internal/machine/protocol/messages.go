@@ -5,7 +5,7 @@ import "time"
 // Capability is the version of this protocol that the build speaks. One number
 // with a history: 1 = join, snapshot poll, report, host certificate (2026-11);
 // 2 = a poll says which manifest is in force on the machine, a report which audit
-// heads it has witnessed.
+// heads it has witnessed, and accounts travel apart from grants.
 const Capability = 2
 
 // Unchanged is what a message says whose form has been the same since the first
@@ -43,6 +43,9 @@ type PollRequest struct {
 	ManifestEpoch   int64 `json:"manifestEpoch,omitempty"`
 	AppliedEpoch    int64 `json:"appliedEpoch,omitempty"`
 	AppliedManifest int64 `json:"appliedManifest,omitempty"`
+	// Also from capability 2 on: epoch and version of the held table of accounts.
+	AccountsEpoch int64 `json:"accountsEpoch,omitempty"`
+	Accounts      int64 `json:"accounts,omitempty"`
 
 	WaitMillis int64 `json:"waitMillis"` // at most 60,000
 }
@@ -51,8 +54,10 @@ type PollRequest struct {
 // for clocks that lag (certificate profile). Issue time = valid after + Backdate.
 const Backdate = 5 * time.Minute
 
-// PollAnswer carries what is newer; both nil when nothing is.
+// PollAnswer carries what is newer; all nil when nothing is. A machine takes
+// over the manifest first, then the accounts, then the snapshot.
 type PollAnswer struct {
+	Accounts *Envelope       `json:"accounts,omitempty"`
 	Snapshot *Envelope       `json:"snapshot,omitempty"`
 	Manifest *SignedManifest `json:"manifest,omitempty"`
 	Now      time.Time       `json:"now"`

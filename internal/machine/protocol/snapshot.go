@@ -66,11 +66,16 @@ type SnapshotDocument struct {
 	UserStale     int64               `json:"userStale"`    // seconds a login grant holds without the server
 	AdminStale    int64               `json:"adminStale"`   // the same for administrators
 	Administrator *LocalAdministrator `json:"administrator,omitempty"`
-	Principals    []Principal         `json:"principals"`
-	Revoked       []string            `json:"revoked"` // certificate serials, decimal
-	AuditHead     *audit.Head         `json:"auditHead,omitempty"`
-	AuditKeyID    string              `json:"auditKeyId,omitempty"`
-	AuditSig      []byte              `json:"auditSig,omitempty"`
+	// Up to capability 1, Principals is everybody. From capability 2 on, Grants is
+	// who has a role here, and Accounts the version of the table of accounts that
+	// the machine must hold at least; then Principals is empty.
+	Principals []Principal `json:"principals"`
+	Accounts   int64       `json:"accounts,omitempty"`
+	Grants     []Grant     `json:"grants,omitempty"`
+	Revoked    []string    `json:"revoked"` // certificate serials, decimal
+	AuditHead  *audit.Head `json:"auditHead,omitempty"`
+	AuditKeyID string      `json:"auditKeyId,omitempty"`
+	AuditSig   []byte      `json:"auditSig,omitempty"`
 }
 
 // OpenSnapshot verifies an envelope with one of the manifest's snapshot keys
