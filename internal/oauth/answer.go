@@ -84,9 +84,14 @@ func (s *Service) record(ctx context.Context, by audit.By, n session, begin *tok
 		gone = nil
 		again, alive := false, true
 		var err error
-		if n.code != nil {
+		switch {
+		case n.code != nil:
 			again, err = tx.AuthorizationCodeAgain(n.code)
-		} else if n.family != nil {
+		case n.device != nil:
+			var d Device
+			d, alive, err = tx.DeviceRequest(n.device)
+			alive = alive && d.State == DeviceUsed
+		case n.family != nil:
 			alive, err = tx.RefreshFamilyAlive(n.family.ID)
 		}
 		switch {

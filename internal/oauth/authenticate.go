@@ -41,6 +41,9 @@ func (s *Service) Authenticate(bearer string, r Resource, at time.Time) (audit.B
 	if c.Issued().Before(notBefore) {
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The access token was withdrawn: the password was changed or the sessions were revoked.").WithRemedy("Sign in again: sally login")
 	}
+	if client, ok := s.cfg.Directory.ServicePrincipalByAppID(c.AppID); ok && !client.Enabled {
+		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The application that this access token was issued to is disabled.").WithRemedy("Ask an Application Administrator to enable it.")
+	}
 	by.Groups = s.cfg.Directory.GroupsOf(c.ObjectID)
 	by.Permissions = s.stillGiven(c, r)
 	if r == ARM && by.Type == audit.User && len(by.Permissions) == 0 {

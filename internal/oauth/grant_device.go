@@ -219,7 +219,7 @@ func (s *Service) grantDevice(ctx context.Context, x *exchange) (Answer, error) 
 	if !done {
 		return Answer{}, refuse("expired_token", 70020, "The device code was used. Start again: sally login --use-device-code")
 	}
-	return s.answer(ctx, x, session{grant: grantDeviceShort, user: directory.User{ID: d.UserID}, id: d.Session, factors: d.Factors, signedInAt: d.SignedInAt})
+	return s.answer(ctx, x, session{grant: grantDeviceShort, user: directory.User{ID: d.UserID}, id: d.Session, factors: d.Factors, signedInAt: d.SignedInAt, device: d.Hash})
 }
 
 // pollDevice reads the request as it was before this poll and notes the poll.

@@ -52,6 +52,9 @@ type SignInTx interface {
 	RefreshFamiliesOf(principal string) ([]token.Family, error)
 	EndSignInSession(id string) error
 	EndRefreshFamiliesOf(principal, session, reason string) error
+	// EndGrantsOf spends the codes and takes back the device approvals that rest
+	// on a sign-in session, also those that are being redeemed.
+	EndGrantsOf(userID, session string) error
 	IssuedCertificates(principal string, after time.Time) ([]Issued, error)
 	PutRevocation(sshca.Revocation) error
 }
@@ -139,6 +142,9 @@ func (s *Service) RevokeSignIn(ctx context.Context, by audit.By, userID, id stri
 				return err
 			}
 			if err := tx.EndRefreshFamiliesOf(userID, id, revokedReason); err != nil {
+				return err
+			}
+			if err := tx.EndGrantsOf(userID, id); err != nil {
 				return err
 			}
 		case slices.ContainsFunc(families, func(f token.Family) bool { return f.ID == id }):

@@ -29,6 +29,7 @@ type session struct {
 	family     *token.Family // the family being refreshed, nil for a new sign-in
 	familyID   string        // of the family to begin; empty: make one
 	code       []byte        // hash of the authorization code it rests on
+	device     []byte        // hash of the device code it rests on
 	nonce      string
 	refresh    string // successor of a rotated refresh token
 }

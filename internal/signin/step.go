@@ -42,8 +42,11 @@ type Flow struct {
 	// that the page must say where the answer goes.
 	Foreign bool `json:"f,omitempty"`
 	// Ask is what the client wants to be allowed; nil for pages without consent.
-	Ask  *Ask      `json:"a,omitempty"`
-	Ends time.Time `json:"e"`
+	Ask *Ask `json:"a,omitempty"`
+	// Browser, where set, is the token of the one browser that may go on with the
+	// flow: a device code that was typed elsewhere must not travel in a link.
+	Browser string    `json:"b,omitempty"`
+	Ends    time.Time `json:"e"`
 }
 
 // Ask names permissions of a resource that a client has not been given.

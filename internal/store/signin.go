@@ -67,6 +67,16 @@ func (t *Tx) EndRefreshFamiliesOf(principal, session, reason string) error {
 	return err
 }
 
+// EndGrantsOf makes the codes of a sign-in session look shown twice, and its
+// device approvals denied: whoever is about to redeem one looks again.
+func (t *Tx) EndGrantsOf(userID, session string) error {
+	if _, err := t.exec(`UPDATE oauth_code SET used = 2 WHERE user_id = $1 AND session = $2`, userID, session); err != nil {
+		return err
+	}
+	_, err := t.exec(`UPDATE device_request SET state = $1 WHERE user_id = $2 AND session = $3`, string(oauth.DeviceDenied), userID, session)
+	return err
+}
+
 // CountAuthorizationCodes counts a user's codes that can be redeemed.
 func (t *Tx) CountAuthorizationCodes(userID string, at time.Time) (n int, err error) {
 	_, err = t.row(`SELECT COUNT(*) FROM oauth_code WHERE user_id = $1 AND used = 0 AND ends > $2`, []any{userID, micros(at)}, &n)

@@ -57,7 +57,7 @@ func (h *Handler) consent(c *httpd.Call) error {
 		return err
 	}
 	text := form.Get("flow")
-	f, err := h.cfg.SignIn.Open(text, c.By.At)
+	f, err := h.openFlow(c, text)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,20 @@ import (
 // deviceForm names the device forms for their tokens.
 const deviceForm = "device"
 
+// deviceFlow names the token that binds the way from a typed code through the
+// sign-in and back to the browser in which it was typed.
+const deviceFlow = "device flow"
+
+// toDeviceSignIn is toSignIn for a flow that comes back with a device's code.
+func (h *Handler) toDeviceSignIn(c *httpd.Call, f signin.Flow, code string) error {
+	token, err := h.csrf(c, deviceFlow)
+	if err != nil {
+		return err
+	}
+	f.Return, f.Browser = "/device?"+url.Values{"code": {code}}.Encode(), token
+	return h.toSignIn(c, f)
+}
+
 func (h *Handler) codePage(c *httpd.Call, status int, problem string) error {
 	token, err := h.csrf(c, deviceForm)
 	if err != nil {
@@ -62,7 +76,7 @@ func (h *Handler) deviceCode(c *httpd.Call) error {
 		return err
 	}
 	if session == nil {
-		return h.toSignIn(c, signin.Flow{Return: "/device?" + url.Values{"code": {code}}.Encode(), Client: "the sign-in of your device"})
+		return h.toDeviceSignIn(c, signin.Flow{Client: "the sign-in of your device"}, code)
 	}
 	return h.confirm(c, *session, user.UPN, code)
 }
@@ -85,8 +99,7 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 		return h.codePage(c, http.StatusBadRequest, "This code is unknown or has expired. Check it, or start again on the device.")
 	}
 	if missing, resource := h.cfg.OAuth.DeviceAsks(d, app, session.UserID); len(missing) > 0 {
-		flow := signin.Flow{Return: "/device?" + url.Values{"code": {d.UserCode}}.Encode(), Client: app.DisplayName, Ask: &signin.Ask{AppID: app.AppID, Resource: resource, Values: missing}}
-		return h.toSignIn(c, flow)
+		return h.toDeviceSignIn(c, signin.Flow{Client: app.DisplayName, Ask: &signin.Ask{AppID: app.AppID, Resource: resource, Values: missing}}, d.UserCode)
 	}
 	token, err := h.csrf(c, deviceForm+d.UserCode+session.ID)
 	if err != nil {

@@ -9,6 +9,16 @@ import (
 	"sallyport/internal/signin"
 )
 
+// openFlow reads a sealed flow, and refuses one that began in another browser
+// where that matters.
+func (h *Handler) openFlow(c *httpd.Call, text string) (signin.Flow, error) {
+	f, err := h.cfg.SignIn.Open(text, c.By.At)
+	if err != nil || f.Browser == "" {
+		return f, err
+	}
+	return f, h.checkForm(c, deviceFlow, f.Browser)
+}
+
 // open reads the flow of a page and, for a submitted form, checks its token.
 func (h *Handler) open(c *httpd.Call) (url.Values, signin.Flow, string, error) {
 	form, err := c.Form()
@@ -16,7 +26,7 @@ func (h *Handler) open(c *httpd.Call) (url.Values, signin.Flow, string, error) {
 		return nil, signin.Flow{}, "", err
 	}
 	text := form.Get("flow")
-	f, err := h.cfg.SignIn.Open(text, c.By.At)
+	f, err := h.openFlow(c, text)
 	if err != nil {
 		return nil, f, "", err
 	}
@@ -43,7 +53,7 @@ func (h *Handler) render(c *httpd.Call, status int, f signin.Flow, text string, 
 // password form.
 func (h *Handler) show(c *httpd.Call) error {
 	text := c.R.URL.Query().Get("flow")
-	f, err := h.cfg.SignIn.Open(text, c.By.At)
+	f, err := h.openFlow(c, text)
 	if err != nil {
 		return err
 	}

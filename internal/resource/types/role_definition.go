@@ -149,10 +149,7 @@ func (a Authorization) changeable(tx AuthorizationTx, by audit.By, old, next rba
 		}
 	}
 	return definitionRights(old, next, assigned, func(action string, at scope.ID) error {
-		if a.Engine.Allowed(by, action, at) {
-			return nil
-		}
-		return resource.Denied(by, action, at)
+		return a.Engine.Standing(tx, by, action, at)
 	})
 }
 
@@ -456,10 +453,7 @@ func (a Authorization) DeleteDefinition(ctx context.Context, by audit.By, at sco
 				WithRemedy("Delete them first: sally role assignment list --role \"%s\" --all", d.Name)
 		}
 		if err := definitionRights(d, rbac.Definition{}, nil, func(action string, at scope.ID) error {
-			if a.Engine.Allowed(by, action, at) {
-				return nil
-			}
-			return resource.Denied(by, action, at)
+			return a.Engine.Standing(tx, by, action, at)
 		}); err != nil {
 			return err
 		}

@@ -38,3 +38,27 @@ func TestAssignment_TheRightIsCheckedInsideTheWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// The same for custom roles, whose change is a change of everybody's rights who
+// holds one.
+func TestDefinition_TheRightIsCheckedInsideTheWrite(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	right := w.mustGrant(alice, rbac.Owner, rg)
+	const name = "00000000-0000-4000-8000-00000000dddd"
+	body := func(action string) []byte {
+		return []byte(`{"properties":{"roleName":"Mine","permissions":[{"actions":["` + action + `"]}],"assignableScopes":["` + rg + `"]}}`)
+	}
+	if _, err := w.auth.PutDefinition(t.Context(), as(alice), id(rg), name, body("Microsoft.Compute/virtualMachines/read")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.Store.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.DeleteRoleAssignment(right); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.auth.PutDefinition(t.Context(), as(alice), id(rg), name, body("*")); code(err) != "AuthorizationChanged" {
+		t.Errorf("changed: %v", err)
+	}
+	if _, _, err := w.auth.DeleteDefinition(t.Context(), as(alice), id(rg), name); code(err) == "" {
+		t.Errorf("deleted: %v", err)
+	}
+}
