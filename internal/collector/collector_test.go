@@ -22,6 +22,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/internal/audit"
 )
@@ -100,7 +101,7 @@ input(type="imuxsock" Socket=%q UseSysTimeStamp="off" ParseTrusted="off" Annotat
 	list := records(30)
 	seen := 0
 	for _, address := range []string{fmt.Sprintf("tcp://127.0.0.1:%d", port), fmt.Sprintf("udp://127.0.0.1:%d", port), "unix://" + filepath.Join(dir, "sock")} {
-		s, err := NewSyslog(address, "host.example", nil)
+		s, err := NewSyslog(address, "host.example", nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func TestSyslog_TLS(t *testing.T) {
 		}
 	}()
 	list := records(7)
-	s, err := NewSyslog("tls://"+l.Addr().String(), "", roots)
+	s, err := NewSyslog("tls://"+l.Addr().String(), "", roots, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestSyslog_TLS(t *testing.T) {
 		}
 		whole(t, m[7], list[i])
 	}
-	stranger, err := NewSyslog("tls://"+l.Addr().String(), "", x509.NewCertPool())
+	stranger, err := NewSyslog("tls://"+l.Addr().String(), "", x509.NewCertPool(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func TestSyslog_ClosedStreamIsAFailure(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	s, err := NewSyslog("tcp://"+l.Addr().String(), "h", nil)
+	s, err := NewSyslog("tcp://"+l.Addr().String(), "h", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestSyslog_ClosedStreamIsAFailure(t *testing.T) {
 
 func TestAddresses_Refused(t *testing.T) {
 	for _, bad := range []string{"", "x", "unix://", "unix://host/x", "tcp://host", "tcp://:514", "tcp://host:0", "tcp://host:99999", "http://host:514", "tcp://u@host:514", "udp://host:514/x"} {
-		if _, err := NewSyslog(bad, "h", nil); err == nil {
+		if _, err := NewSyslog(bad, "h", nil, nil); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
@@ -418,4 +419,39 @@ func TestDeliverer_AtLeastOnceAndBackOff(t *testing.T) {
 	cfg.Holder, cfg.Output = "b", &flaky{fail: func(int) error { t.Error("two deliver"); return nil }}
 	cfg.Wait = func(context.Context, time.Duration) { stop() }
 	New(cfg).Run(second)
+}
+
+// A record that no datagram carries holds up none of those behind it: it is cut
+// and counted.
+func TestSyslog_LongRecordHoldsNobodyUp(t *testing.T) {
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	var why []string
+	s, err := NewSyslog("udp://"+l.LocalAddr().String(), "h", nil, func(_ int64, text string) { why = append(why, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := records(3)
+	list[1].Detail = map[string]string{"facts": strings.Repeat("é", 40<<10)}
+	if err := s.Send(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 70<<10)
+	for i := range list {
+		_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, _, err := l.ReadFrom(buffer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body, _ := strings.Cut(string(buffer[:n]), " - ")
+		if whole := json.Valid([]byte(body)); !utf8.ValidString(body) || whole == (i == 1) {
+			t.Errorf("message %d of %d bytes: whole %v", i, n, whole)
+		}
+	}
+	if len(why) != 1 || !strings.Contains(why[0], "/2:") {
+		t.Error(why)
+	}
 }

@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/internal/audit"
 )
@@ -24,6 +26,9 @@ const (
 	// away in the meantime has closed it, and the batch is sent again.
 	settle   = 100 * time.Millisecond
 	dialTime = 5 * time.Second
+	// longestCut is how much is sent of a message that no datagram carries: what
+	// many collectors take at most.
+	longestCut = 8 << 10
 )
 
 // Syslog sends records in the form of RFC 5424, the record as JSON being the
@@ -32,6 +37,8 @@ const (
 type Syslog struct {
 	network, address, host string
 	roots                  *tls.Config
+	// rejected is told of records that a datagram could not carry whole.
+	rejected func(n int64, why string)
 
 	conn net.Conn
 	gone chan struct{} // closed when the collector closed the stream
@@ -39,12 +46,12 @@ type Syslog struct {
 
 // NewSyslog checks the address. hostname is what the messages say; roots nil
 // means those of the system.
-func NewSyslog(address, hostname string, roots *x509.CertPool) (*Syslog, error) {
+func NewSyslog(address, hostname string, roots *x509.CertPool, rejected func(n int64, why string)) (*Syslog, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, errAddress
 	}
-	s := &Syslog{network: u.Scheme, address: u.Host, host: hostname}
+	s := &Syslog{network: u.Scheme, address: u.Host, host: hostname, rejected: rejected}
 	switch u.Scheme {
 	case "unix":
 		if u.Host != "" || len(u.Path) < 2 {
@@ -104,7 +111,7 @@ func (s *Syslog) write(ctx context.Context, records []audit.Record) error {
 			return err
 		}
 		if s.gone == nil { // a datagram each
-			if _, err := s.conn.Write(m); err != nil {
+			if err := s.datagram(r, m); err != nil {
 				return err
 			}
 			continue
@@ -114,6 +121,25 @@ func (s *Syslog) write(ctx context.Context, records []audit.Record) error {
 	}
 	_, err := all.WriteTo(s.conn)
 	return err
+}
+
+// datagram sends one message. Somebody who can make a record that no datagram
+// carries, a machine that reports long facts say, must not hold up those behind
+// it: such a message is cut (RFC 5424 6.1), and counted.
+func (s *Syslog) datagram(r audit.Record, m []byte) error {
+	_, err := s.conn.Write(m)
+	if !errors.Is(err, syscall.EMSGSIZE) {
+		return err
+	}
+	n := longestCut
+	for n > 0 && !utf8.RuneStart(m[n]) {
+		n--
+	}
+	if _, err := s.conn.Write(m[:n]); err != nil {
+		return err
+	}
+	s.rejected(1, fmt.Sprintf("record %s/%d: %d bytes are too long for a datagram, the first %d were sent", r.Writer, r.Sequence, len(m), n))
+	return nil
 }
 
 func (s *Syslog) dial(ctx context.Context) (err error) {

@@ -78,18 +78,18 @@ func rootsFile(path string) (*x509.CertPool, error) {
 }
 
 // outputs makes what is configured, by name.
-func (c *Collectors) outputs(rejected func(n int64, why string)) (map[string]collector.Output, error) {
+func (c *Collectors) outputs(rejected func(output string, n int64, why string)) (map[string]collector.Output, error) {
 	out := map[string]collector.Output{}
 	if c.Syslog != "" {
 		host, _ := os.Hostname()
-		s, err := collector.NewSyslog(c.Syslog, host, c.syslogRoots)
+		s, err := collector.NewSyslog(c.Syslog, host, c.syslogRoots, func(n int64, why string) { rejected("syslog", n, why) })
 		if err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "AuditSyslog", "%q is no address of a syslog collector: %v", c.Syslog, err).WithTarget("auditSyslog")
 		}
 		out["syslog"] = s
 	}
 	if c.OTLP != "" {
-		o, err := collector.NewOTLP(c.OTLP, c.headers, c.otlpCA, rejected)
+		o, err := collector.NewOTLP(c.OTLP, c.headers, c.otlpCA, func(n int64, why string) { rejected("otlp", n, why) })
 		if err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "AuditOTLP", "the address of the OpenTelemetry collector is wrong: %v", err).WithTarget("auditOTLP")
 		}
@@ -104,9 +104,9 @@ func (d *deployment) openCollectors() error {
 	if err != nil {
 		return err
 	}
-	outputs, err := d.cfg.Collectors.outputs(func(n int64, why string) {
-		d.meter.undelivered.AddN(float64(n), "otlp")
-		d.cfg.Log.Error("the collector does not keep audit records", "output", "otlp", "records", n, "error", why)
+	outputs, err := d.cfg.Collectors.outputs(func(name string, n int64, why string) {
+		d.meter.undelivered.AddN(float64(n), name)
+		d.cfg.Log.Error("the collector does not keep audit records whole", "output", name, "records", n, "error", why)
 	})
 	if err != nil {
 		return err
@@ -171,11 +171,22 @@ func (d *deployment) auditBehind() float64 {
 	return float64(behind)
 }
 
+// othersFor is how long a collector that another server delivered to counts as
+// one of the deployment's, while that server is away.
+const othersFor = 7 * 24 * time.Hour
+
 // deliveredUpTo is how far every collector has a writer's records: what it has
-// not is not deleted.
+// not is not deleted, whichever server delivers to it.
 func (d *deployment) deliveredUpTo(t *store.Tx, writer string) (int64, error) {
-	upTo := int64(math.MaxInt64)
+	names, err := t.AuditOutputs(t.Now().Add(-othersFor))
+	if err != nil {
+		return 0, err
+	}
 	for name := range d.collectors {
+		names = append(names, name)
+	}
+	upTo := int64(math.MaxInt64)
+	for _, name := range names {
 		c, err := t.AuditCursor(name)
 		if err != nil {
 			return 0, err

@@ -132,7 +132,7 @@ func (d *deployment) fleeing(next http.Handler) http.Handler {
 }
 
 // confirm keeps this server in touch with the others until ctx ends, or another
-// process takes its name.
+// process takes its name, or the database goes back.
 func (d *deployment) confirm(ctx context.Context) error {
 	if !d.store.Shared() {
 		return nil
@@ -163,7 +163,7 @@ func (d *deployment) confirm(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.store.Lost():
-			return fault.New(fault.Conflict, "ReplicaNameTaken", "another server runs under the name %q on this database", d.cfg.Replica).WithRemedy("Give each server a name of its own with --replica.")
+			return d.store.Why()
 		case <-tick.C:
 		}
 	}

@@ -110,3 +110,38 @@ func TestRetention_SignsCheckpointsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What the collector of another server has not is kept by this one too, which
+// may have none.
+func TestRetention_WaitsForCollectorsOfOtherServers(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+	d := rig(t, func() time.Time { mu.Lock(); defer mu.Unlock(); return now })
+	d.happen(t, 20)
+	if err := (auditor{d}).SetRetention(t.Context(), audit.By{Principal: "p", Type: audit.User, At: now}, 30); err != nil {
+		t.Fatal(err)
+	}
+	records := func() int64 {
+		v, err := auditor{d}.Verify(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Records
+	}
+	mu.Lock()
+	now = now.AddDate(0, 0, 40)
+	mu.Unlock()
+	q, before := auditQueue{d.store}, records()
+	if ok, err := q.Hold(t.Context(), "syslog", "another server", now.Add(-time.Minute)); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := d.retainOnce(t.Context()); err != nil || records() != before {
+		t.Fatal("undelivered records were deleted", err, records(), before)
+	}
+	if _, err := q.Hold(t.Context(), "syslog", "another server", now.Add(-othersFor-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.retainOnce(t.Context()); err != nil || records() >= before {
+		t.Fatal("a collector that nobody delivers to keeps records", err, records(), before)
+	}
+}

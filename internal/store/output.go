@@ -15,6 +15,17 @@ func (t *Tx) HoldAuditOutput(output, holder string, until time.Time) (ok bool, e
 	return n == 1, err
 }
 
+// AuditOutputs lists the outputs that some server has delivered to since a time.
+func (t *Tx) AuditOutputs(since time.Time) (names []string, err error) {
+	err = t.query(`SELECT output FROM audit_output WHERE until >= $1 ORDER BY output`, []any{micros(since)}, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, err
+}
+
 // AuditCursor returns how far an output has the records.
 func (t *Tx) AuditCursor(output string) (audit.Cursor, error) {
 	c := audit.Cursor{}

@@ -55,6 +55,10 @@ func TestPostgres(t *testing.T) {
 		"an existing deployment is refused": refusesExisting,
 		"copies to and from SQLite":         copies,
 		"settings that lose data":           badSettings,
+		"a database that went back":         wentBack,
+		"servers upgraded together":         upgradedTogether,
+		"a long read":                       longRead,
+		"a panic in a read":                 func(t *testing.T, _ *postgrestest.Server, url string) { a, _ := twoServers(t, url); readPanics(t, a) },
 	} {
 		t.Run(name, func(t *testing.T) { f(t, server, server.Database(t)) })
 	}

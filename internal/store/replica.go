@@ -108,20 +108,41 @@ func (s *Store) release(c *conn) {
 	_, _ = t.exec(`UPDATE replica SET held = 0 WHERE name = $1 AND epoch = $2`, s.cfg.Writer, s.lease.epoch)
 }
 
-// lose marks that another process bears this server's name.
-func (s *Store) lose() {
+// lose marks that this process must end, and why.
+func (s *Store) lose(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
 	case <-s.lost:
 	default:
+		s.why = why
 		close(s.lost)
 	}
 }
 
-// Lost is closed when another process has taken this server's name: it writes
-// nothing any more and should end.
+// Lost is closed when another process has taken this server's name, so that it
+// writes nothing any more, or when the database is an older one than this server
+// knows, so that what it holds in memory is not true. Either way it should end.
 func (s *Store) Lost() <-chan struct{} { return s.lost }
+
+// Why says why Lost is closed; nil while it is open.
+func (s *Store) Why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+// mark is the newest change at the last Confirm, by which a database that went
+// back is known even when it has moved on since.
+type mark struct{ position, at int64 }
+
+// errWentBack: after a failover to a copy that had not got everything, or a
+// restore under running servers, positions are given a second time and every
+// index holds what never was.
+func errWentBack() error {
+	return fault.New(fault.Unavailable, "DatabaseWentBack", "the database has lost changes that this server knows, by a failover or a restore").
+		WithRemedy("Start the server again: it reads what the database holds now. Look at the audit log for what is missing.")
+}
 
 // Confirm reads the feed's position from the database, so that changes of other
 // servers are known here, and checks that this server still bears its name. It
@@ -139,18 +160,26 @@ func (s *Store) Confirm(ctx context.Context) (position int64, err error) {
 			return 0, err
 		}
 	}
+	known := s.Position() // before the question: it moves while that is answered
 	t := &Tx{ctx: ctx, conn: s.confirmer, store: s}
-	var epoch int64
-	found, err := t.row(`SELECT p.position, r.epoch FROM feed_position p, replica r WHERE p.id = 1 AND r.name = $1`, []any{s.cfg.Writer}, &position, &epoch)
+	var epoch, at, before int64
+	found, err := t.row(`SELECT p.position, r.epoch, COALESCE((SELECT at FROM feed WHERE position = p.position), 0), COALESCE((SELECT at FROM feed WHERE position = $2), 0)
+FROM feed_position p, replica r WHERE p.id = 1 AND r.name = $1`, []any{s.cfg.Writer, s.seen.position}, &position, &epoch, &at, &before)
 	switch {
 	case err != nil:
 		s.confirmer.close()
 		s.confirmer = nil
 		return 0, err
-	case !found || epoch != s.epoch:
-		s.lose()
-		return 0, errNameTaken(s.cfg.Writer)
+	case found && epoch > s.epoch:
+		err = errNameTaken(s.cfg.Writer)
+	case !found || epoch < s.epoch || position < known || before != s.seen.at:
+		err = errWentBack()
 	}
+	if err != nil {
+		s.lose(err)
+		return 0, err
+	}
+	s.seen = mark{position, at}
 	s.advance(position)
 	return position, nil
 }

@@ -58,12 +58,15 @@ type Store struct {
 	confirmer *conn // guarded by confirm
 	stop      chan struct{}
 	done      chan struct{}
-	lost      chan struct{} // closed when another process took this one's name
+	lost      chan struct{} // closed when this process must end; why is set before
+	silence   time.Duration // see readLimit
 
 	mu       sync.Mutex
 	position int64         // of the newest feed row that is known to be committed
 	moved    chan struct{} // closed and replaced when position moves
 	closed   bool
+	why      error // that lost was closed
+	seen     mark  // guarded by confirm
 }
 
 // Create makes a new store and opens it. It refuses an existing one, so that
@@ -173,7 +176,7 @@ func open(ctx context.Context, cfg Config, d dialect, readOnly bool) (*Store, er
 		return nil, err
 	}
 	s := &Store{cfg: cfg, dialect: d, db: db, writes: make(chan *write, 1024), pool: make(chan *conn, d.readers), readOnly: readOnly,
-		stop: make(chan struct{}), done: make(chan struct{}), lost: make(chan struct{}), moved: make(chan struct{})}
+		stop: make(chan struct{}), done: make(chan struct{}), lost: make(chan struct{}), silence: readLimit, moved: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(unreachable(err, d, cfg), db.Close())
 	}
@@ -197,7 +200,7 @@ func (s *Store) start(ctx context.Context) error {
 		return errNoStore(s.dialect.place(s.cfg))
 	}
 	if !s.readOnly {
-		if err := w.inTransaction(ctx, func() error { return w.migrate(ctx, nil) }); err != nil {
+		if err := w.inTransaction(ctx, func() error { return s.upgrade(t) }); err != nil {
 			return err
 		}
 	}
@@ -221,6 +224,17 @@ func (s *Store) start(ctx context.Context) error {
 	}
 	go s.writer(w)
 	return nil
+}
+
+// upgrade brings the schema up to this build's. Of several servers that start on
+// one database one does it; the others wait for it and find it done.
+func (s *Store) upgrade(t *Tx) error {
+	if s.dialect.serialize != "" {
+		if _, err := t.row(s.dialect.serialize, nil, &s.position); err != nil {
+			return err
+		}
+	}
+	return t.conn.migrate(t.ctx, nil)
 }
 
 func errNoStore(place string) error {

@@ -25,6 +25,7 @@ type Tx struct {
 	position int64
 	events   []audit.Event
 	writing  bool
+	progress func() // of a read: the database has answered; nil otherwise
 }
 
 // Now is the one time of this transaction.
@@ -51,6 +52,7 @@ func (t *Tx) row(query string, args []any, dest ...any) (found bool, err error) 
 	if err := storable(args); err != nil {
 		return false, err
 	}
+	defer t.answered()
 	st, err := t.conn.prepare(t.ctx, query)
 	if err != nil {
 		return false, err
@@ -76,12 +78,25 @@ func (t *Tx) query(query string, args []any, each func(scan func(dest ...any) er
 		return err
 	}
 	defer rows.Close()
-	for rows.Next() {
+	for n := 0; rows.Next(); n++ {
+		if n%answeredEvery == 0 {
+			t.answered()
+		}
 		if err := each(rows.Scan); err != nil {
 			return err
 		}
 	}
 	return rows.Err()
+}
+
+// answeredEvery is after how many rows the database counts as alive again.
+const answeredEvery = 256
+
+// answered notes that the database has said something.
+func (t *Tx) answered() {
+	if t.progress != nil {
+		t.progress()
+	}
 }
 
 // storable refuses text that PostgreSQL cannot hold. SQLite could, and a

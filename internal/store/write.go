@@ -111,7 +111,7 @@ func (s *Store) commit(c *conn, group []*write) *conn {
 		pause(ctx, try)
 	}
 	if nameTaken(err) {
-		s.lose()
+		s.lose(errNameTaken(s.cfg.Writer))
 	}
 	if err != nil {
 		err = s.failed(err, g)
@@ -211,7 +211,7 @@ func (s *Store) attempt(ctx context.Context, c *conn, g *attempt, group []*write
 			return again, err
 		case nameTaken(lost):
 			g.repeat, g.unknown = false, true
-			s.lose()
+			s.lose(errNameTaken(s.cfg.Writer))
 			return nil, err
 		}
 		pause(ctx, min(try, tries))
@@ -273,7 +273,8 @@ func (s *Store) runOne(t *Tx, w *write) (err error) {
 	return w.run(t)
 }
 
-// readLimit bounds one read of a shared database, which may have gone silent.
+// readLimit is how long a shared database may say nothing in a read before it
+// counts as gone. A read that goes on, over a million records, may take longer.
 const readLimit = time.Minute
 
 // Read runs f on a consistent view of the database. f must not write.
@@ -286,20 +287,32 @@ func (s *Store) Read(ctx context.Context, f func(*Tx) error) error {
 		return ctx.Err()
 	case c = <-s.pool:
 	}
-	defer func() { s.pool <- c }()
+	whole := false
+	defer func() {
+		if !whole { // f panicked: the connection is still in its transaction
+			_ = c.do(context.WithoutCancel(ctx), "ROLLBACK")
+			c.close()
+			c = nil
+		}
+		s.pool <- c
+	}()
 	// The driver abandons a connection whose context ends in mid-statement; a
 	// read is short, so it runs to its end instead.
-	own := context.WithoutCancel(ctx)
+	own, progress := context.WithoutCancel(ctx), func() {}
 	if s.dialect.shared && !s.readOnly {
-		var cancel context.CancelFunc
-		own, cancel = context.WithTimeout(own, readLimit)
+		silent, cancel := context.WithCancel(own)
 		defer cancel()
+		timer := time.AfterFunc(s.silence, cancel)
+		defer timer.Stop()
+		own, progress = silent, func() { timer.Reset(s.silence) }
 	}
 	err := s.begin(own, &c)
 	if err != nil {
+		whole = true
 		return errRead(err)
 	}
-	err = f(&Tx{ctx: own, conn: c, store: s, now: s.Now()})
+	err = f(&Tx{ctx: own, conn: c, store: s, now: s.Now(), progress: progress})
+	whole = true
 	if back := c.do(own, "ROLLBACK"); back != nil && s.dialect.broken(c) {
 		c.close()
 		c = nil
