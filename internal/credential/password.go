@@ -96,7 +96,7 @@ func (s *Service) verify(ctx context.Context, by audit.By, u directory.User, nam
 		return s.locked(ctx, by, u.ID, until)
 	}
 	// A try that is turned away for want of a slot must not count either.
-	release, err := s.cfg.Slots.Acquire(ctx, by.Address)
+	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address))
 	if err != nil {
 		return Result{}, Password{}, err
 	}
@@ -211,7 +211,7 @@ func (s *Service) hash(ctx context.Context, by audit.By, password string, names 
 	if err := CheckPolicy(password, names...); err != nil {
 		return "", err
 	}
-	release, err := s.cfg.Slots.Acquire(ctx, by.Address)
+	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address))
 	if err != nil {
 		return "", err
 	}

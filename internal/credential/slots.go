@@ -32,13 +32,20 @@ type FairSlots struct {
 	free    int
 	queued  int
 	wait    time.Duration
-	waiting map[string][]chan struct{}
+	waiting map[string][]*waiter
 	turns   []string // sources that wait, next first
+}
+
+// waiter is one request that waits. turn is closed when its wait is over: it
+// has a slot then or, where refused is set, had to make room for somebody else.
+type waiter struct {
+	turn    chan struct{}
+	refused bool
 }
 
 // NewFairSlots returns n slots.
 func NewFairSlots(n int) *FairSlots {
-	return &FairSlots{free: max(1, n), wait: waitTime, waiting: map[string][]chan struct{}{}}
+	return &FairSlots{free: max(1, n), wait: waitTime, waiting: map[string][]*waiter{}}
 }
 
 func errBusy(text string) error {
@@ -47,7 +54,8 @@ func errBusy(text string) error {
 
 // Acquire implements Slots. A source with too many waiting requests, a request
 // beyond all that may wait, and one that has waited too long are refused with
-// fault.Exhausted.
+// fault.Exhausted. When all places to wait are taken, the source with most gives
+// its last one up to a source with fewer.
 func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) {
 	f.mu.Lock()
 	if f.free > 0 {
@@ -59,29 +67,53 @@ func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) 
 		f.mu.Unlock()
 		return nil, errBusy("too many sign-ins from this address are in progress.")
 	}
-	if f.queued >= waitTotal {
+	if f.queued >= waitTotal && !f.makeRoom(source) {
 		f.mu.Unlock()
 		return nil, errBusy("too many sign-ins are in progress.")
 	}
 	f.queued++
-	turn := make(chan struct{})
+	w := &waiter{turn: make(chan struct{})}
 	if len(f.waiting[source]) == 0 {
 		f.turns = append(f.turns, source)
 	}
-	f.waiting[source] = append(f.waiting[source], turn)
+	f.waiting[source] = append(f.waiting[source], w)
 	f.mu.Unlock()
 	waiting, cancel := context.WithTimeout(ctx, f.wait)
 	defer cancel()
 	select {
-	case <-turn:
+	case <-w.turn:
+		if w.refused {
+			return nil, errBusy("too many sign-ins from this address are in progress.")
+		}
 		return f.release, nil
 	case <-waiting.Done():
-		f.abandon(source, turn)
+		f.abandon(source, w)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		return nil, errBusy("too many sign-ins are in progress.")
 	}
+}
+
+// makeRoom ends the last wait of the source that has most of them, if that
+// still leaves it no fewer than the one who comes.
+func (f *FairSlots) makeRoom(source string) bool {
+	most := ""
+	for s, queue := range f.waiting {
+		if len(queue) > len(f.waiting[most]) {
+			most = s
+		}
+	}
+	queue := f.waiting[most]
+	if len(queue) <= len(f.waiting[source])+1 {
+		return false
+	}
+	last := queue[len(queue)-1]
+	f.waiting[most] = queue[:len(queue)-1] // never the only one, so the source keeps its turn
+	f.queued--
+	last.refused = true
+	close(last.turn)
+	return true
 }
 
 func (f *FairSlots) release() {
@@ -95,7 +127,7 @@ func (f *FairSlots) release() {
 	f.turns = f.turns[1:]
 	queue := f.waiting[source]
 	f.queued--
-	close(queue[0])
+	close(queue[0].turn)
 	if len(queue) == 1 {
 		delete(f.waiting, source)
 		return
@@ -106,11 +138,11 @@ func (f *FairSlots) release() {
 
 // abandon takes a request out of its queue, or passes on the slot that it was
 // given in the same moment.
-func (f *FairSlots) abandon(source string, turn chan struct{}) {
+func (f *FairSlots) abandon(source string, w *waiter) {
 	f.mu.Lock()
 	queue := f.waiting[source]
 	for i, c := range queue {
-		if c != turn {
+		if c != w {
 			continue
 		}
 		f.queued--
@@ -128,6 +160,9 @@ func (f *FairSlots) abandon(source string, turn chan struct{}) {
 		f.mu.Unlock()
 		return
 	}
+	refused := w.refused
 	f.mu.Unlock()
-	f.release()
+	if !refused {
+		f.release()
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,5 +111,47 @@ func TestFairSlots_LimitAndCancel(t *testing.T) {
 	held()
 	if f.free != 1 || len(f.turns) != 0 || len(f.waiting) != 0 {
 		t.Fatalf("slots leaked: %+v", f)
+	}
+}
+
+// Two who flood fill all the places to wait; a person still gets one.
+func TestFairSlots_FloodMakesRoom(t *testing.T) {
+	f := NewFairSlots(1)
+	f.wait = time.Hour
+	held, err := f.Acquire(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var refused, served atomic.Int64
+	start := func(source string) {
+		wg.Go(func() {
+			release, err := f.Acquire(context.Background(), source)
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			served.Add(1)
+			release()
+		})
+	}
+	for range waitLimit {
+		start("flood 1")
+		start("flood 2")
+	}
+	for f.waiters() < waitTotal { //nolint:revive // waits for the goroutines to stand in their queues
+	}
+	start("person")
+	for refused.Load() == 0 { //nolint:revive // waits for one of the flood to give way
+	}
+	f.mu.Lock()
+	if len(f.waiting["person"]) != 1 || f.queued != waitTotal {
+		t.Errorf("the person waits %d times, %d in all", len(f.waiting["person"]), f.queued)
+	}
+	f.mu.Unlock()
+	held()
+	wg.Wait()
+	if refused.Load() != 1 || served.Load() != waitTotal || f.free != 1 || f.queued != 0 || len(f.turns) != 0 || len(f.waiting) != 0 {
+		t.Fatalf("refused %d, served %d, left %+v", refused.Load(), served.Load(), f)
 	}
 }

@@ -150,12 +150,38 @@ func checkDelegated(resourceAppID string, values []string) ([]string, error) {
 	return union(nil, out), nil
 }
 
+// mayGive returns nil when by may give delegated permissions. The client that a
+// person uses gives away no more than it has: being allowed to give permissions
+// would be being allowed to do everything else.
+func (s *Service) mayGive(by audit.By, resourceAppID string, values []string) error {
+	if err := s.require(by, ActionGrantDelegated); err != nil || by.Type != audit.User {
+		return err
+	}
+	own := s.cfg.Index.Consented(by.Client, by.Principal, resourceAppID)
+	for _, v := range values {
+		p, ok := PermissionOf(resourceAppID, v)
+		if !ok || slices.Contains(own, p.Value) {
+			continue // what is unknown is refused by its name later
+		}
+		covered := len(p.Actions) > 0
+		for _, action := range p.Actions {
+			covered = covered && s.cfg.Authority.Client(by, action) && s.cfg.Authority.Client(by, strings.ReplaceAll(action, "/*/", "/"))
+		}
+		if !covered {
+			return fault.New(fault.Forbidden, "Authorization_RequestDenied", "insufficient privileges to complete the operation: the client %s was not given %s itself, so it cannot give it away.", show(by.Client), p.Value).
+				WithRemedy("Grant it with a client that has it: sally ad app permission grant; or sign in with that scope too.")
+		}
+	}
+	return nil
+}
+
 // CreateGrant gives a client delegated permissions, for everybody or for one
 // person. It is the administrator's.
 func (s *Service) CreateGrant(ctx context.Context, by audit.By, g PermissionGrant) (PermissionGrant, error) {
 	g.ClientID, g.ResourceID, g.PrincipalID = asciiLower(g.ClientID), asciiLower(g.ResourceID), asciiLower(g.PrincipalID)
 	event := success("consent.grant", g.ClientID, map[string]string{"scope": strings.Join(g.Scopes, " "), "resource": g.ResourceID, "principal": g.PrincipalID})
-	err := s.change(ctx, by, event, s.require(by, ActionGrantDelegated), func(tx Tx) error {
+	resource, _ := s.cfg.Index.ServicePrincipal(g.ResourceID)
+	err := s.change(ctx, by, event, s.mayGive(by, resource.AppID, g.Scopes), func(tx Tx) error {
 		if _, ok, err := tx.ServicePrincipalByID(g.ClientID); err != nil || !ok {
 			return orNotFound(err, g.ClientID)
 		}
@@ -192,7 +218,10 @@ func (s *Service) CreateGrant(ctx context.Context, by audit.By, g PermissionGran
 func (s *Service) UpdateGrant(ctx context.Context, by audit.By, id string, scopes []string) error {
 	id = asciiLower(id)
 	event := success("consent.grant", id, map[string]string{"scope": strings.Join(scopes, " ")})
-	return s.change(ctx, by, event, s.require(by, ActionGrantDelegated), func(tx Tx) error {
+	was, _ := s.cfg.Index.PermissionGrant(id)
+	at, _ := s.cfg.Index.ServicePrincipal(was.ResourceID)
+	added := slices.DeleteFunc(slices.Clone(scopes), func(v string) bool { return slices.Contains(was.Scopes, v) })
+	return s.change(ctx, by, event, s.mayGive(by, at.AppID, added), func(tx Tx) error {
 		g, ok, err := tx.PermissionGrantByID(id)
 		if err != nil || !ok {
 			return orNotFound(err, id)

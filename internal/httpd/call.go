@@ -17,7 +17,7 @@ import (
 
 const (
 	maxBody = 4 << 20
-	maxForm = 256 << 10
+	maxForm = 64 << 10 // of a form, and of everything that comes without proof in its headers
 )
 
 // Call is one request on its way through a handler.
@@ -123,7 +123,7 @@ func jsonReason(err error) string {
 	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
-// Form reads an application/x-www-form-urlencoded body, at most 256 KiB. A
+// Form reads an application/x-www-form-urlencoded body, at most 64 KiB. A
 // parameter given twice is refused (RFC 6749 section 3.2).
 func (c *Call) Form() (url.Values, error) {
 	kind, _, err := mime.ParseMediaType(c.R.Header.Get("Content-Type"))

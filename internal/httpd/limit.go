@@ -150,6 +150,9 @@ func (l *limiter) take(b bucket, neighbourhood string, perSecond float64, burst 
 // a quarter of it at most, so that a flood from one place leaves room.
 type gate struct {
 	limits map[string]Limit
+	// arriving counts requests whose bodies are still on their way instead: they
+	// cost memory and no work, so there is more room, in equal shares.
+	arriving bool
 
 	mu      sync.Mutex
 	classes map[string]*inside
@@ -159,6 +162,10 @@ type inside struct {
 	total int
 	from  map[string]int
 }
+
+// arrivals is how many bodies may be on their way for each request that may be
+// worked on.
+const arrivals = 16
 
 func newGate(limits map[string]Limit) *gate {
 	return &gate{limits: limits, classes: map[string]*inside{}}
@@ -179,7 +186,11 @@ func (g *gate) enter(class, text string) (leave func(), err error) {
 		in = &inside{from: map[string]int{}}
 		g.classes[class] = in
 	}
-	if in.total >= room || in.total >= room/2 && in.from[place] >= max(1, room/4) {
+	full := in.total >= room || in.total >= room/2 && in.from[place] >= max(1, room/4)
+	if g.arriving {
+		full = in.total >= arrivals*room || in.from[place] >= room
+	}
+	if full {
 		return nil, errTooMany("to work on them at once", time.Second)
 	}
 	in.total++

@@ -1,11 +1,13 @@
 package httpd
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -56,12 +58,16 @@ const (
 	answerTime = 60 * time.Second
 )
 
+// Unmatched is the limiter class of requests that no row answers.
+const Unmatched = "unmatched"
+
 // Server is an http.Handler over all rows.
 type Server struct {
 	cfg     Config
 	entries map[string][]entry
 	limits  *limiter
 	gate    *gate
+	coming  *gate
 }
 
 // New checks every row against its handler and returns the server.
@@ -69,6 +75,10 @@ func New(cfg Config) (*Server, error) {
 	entries, err := cfg.Mux.compile(cfg.Rows)
 	if err != nil {
 		return nil, fmt.Errorf("routes: %w", err)
+	}
+	if _, ok := cfg.Limits[Unmatched]; !ok {
+		cfg.Limits = maps.Clone(cfg.Limits)
+		cfg.Limits[Unmatched] = Limit{PerSecond: 20, Burst: 200}
 	}
 	for _, row := range cfg.Rows {
 		if _, ok := cfg.Limits[row.Limiter]; !ok {
@@ -81,7 +91,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AnswerTime == 0 {
 		cfg.AnswerTime = answerTime
 	}
-	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits), gate: newGate(cfg.Limits)}, nil
+	return &Server{cfg: cfg, entries: entries, limits: newLimiter(cfg.Limits), gate: newGate(cfg.Limits), coming: &gate{limits: cfg.Limits, arriving: true, classes: map[string]*inside{}}}, nil
 }
 
 // ServeHTTP answers one request.
@@ -128,6 +138,10 @@ func (s *Server) serve(c *Call) (err error) {
 		c.Row = e.row
 	}
 	if err != nil {
+		// A flood of addresses that mean nothing is a flood of log lines, too.
+		if limited := s.limits.address(Unmatched, c.By.Address, c.By.At); limited != nil {
+			return limited
+		}
 		return err
 	}
 	c.vars = vars
@@ -137,6 +151,9 @@ func (s *Server) serve(c *Call) (err error) {
 		}
 	}
 	if err := s.limits.address(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
+		return err
+	}
+	if err := s.arrive(c); err != nil {
 		return err
 	}
 	leave, err := s.gate.enter(c.Row.Limiter, c.By.Address)
@@ -151,6 +168,26 @@ func (s *Server) serve(c *Call) (err error) {
 		return err
 	}
 	return e.handle(c)
+}
+
+// arrive waits for the body of a request that shows no proof in its headers,
+// before the request takes up room among those that are worked on: with a few
+// bodies that trickle in, three addresses could keep everybody from signing in.
+func (s *Server) arrive(c *Call) error {
+	if c.Row.Door != route.Public && c.Row.Door != route.Client || c.R.Body == nil || c.R.Body == http.NoBody || s.cfg.Limits[c.Row.Limiter].InFlight <= 0 {
+		return nil
+	}
+	leave, err := s.coming.enter(c.Row.Limiter, c.By.Address)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	b, err := c.read(maxForm)
+	if err != nil {
+		return err
+	}
+	c.R.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
 }
 
 // authenticate opens the row's door or says why not.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,5 +134,76 @@ func TestAnswer_SlowReaderIsCutOff(t *testing.T) {
 			t.Fatalf("HTTP/%d: a handler waits for a reader that does not read", res.ProtoMajor)
 		}
 		_ = res.Body.Close()
+	}
+}
+
+// Bodies that trickle in hold nobody up: a request that proves nothing in its
+// headers takes up no room among those that are worked on before it is there.
+func TestGate_SlowBodiesLeaveRoom(t *testing.T) {
+	m := NewMux()
+	m.Handle("x", func(c *Call) error {
+		_, err := c.Form()
+		if err != nil {
+			return err
+		}
+		return c.NoContent(204)
+	})
+	rows := []route.Row{{ID: "x", Method: "POST", Pattern: "/x", Door: route.Client, Surface: route.OAuth, Limiter: "c"}}
+	s, err := New(Config{Rows: rows, Mux: m, Authenticator: doors{}, Limits: map[string]Limit{"c": {PerSecond: 1e6, Burst: 1e6, InFlight: 4}}, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := func(address string, body io.Reader) int {
+		r := httptest.NewRequest("POST", "/x", body)
+		r.RemoteAddr = address
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Code
+	}
+	var slow []*io.PipeWriter
+	var wg sync.WaitGroup
+	begin := func(address string) {
+		r, w := io.Pipe()
+		slow = append(slow, w)
+		wg.Go(func() { post(address, r) })
+		_, _ = w.Write([]byte("a")) // taken: the server reads
+	}
+	for i := range 4 {
+		for range 3 {
+			begin(fmt.Sprintf("192.0.2.%d:1", i))
+		}
+	}
+	if code := post("198.51.100.1:1", strings.NewReader("a=1")); code != 204 {
+		t.Errorf("a person while bodies trickle in: %d", code)
+	}
+	begin("192.0.2.0:1")
+	if code := post("192.0.2.0:1", strings.NewReader("a=1")); code != 429 {
+		t.Errorf("a fifth body on its way from one address: %d", code)
+	}
+	if code := post("198.51.100.1:1", strings.NewReader("a="+strings.Repeat("x", 64<<10))); code != 400 {
+		t.Errorf("a body without end: %d", code)
+	}
+	for _, w := range slow {
+		_ = w.Close()
+	}
+	wg.Wait()
+	if in := s.coming.classes["c"]; in.total != 0 || len(in.from) != 0 {
+		t.Errorf("left behind: %+v", in)
+	}
+}
+
+// What no row answers is bounded too.
+func TestUnmatched_IsLimited(t *testing.T) {
+	s := serve(t, route.Row{Method: "GET", Pattern: "/a", Door: route.Public, Surface: route.Agent}, func(c *Call) error { return c.NoContent(204) })
+	last := 0
+	for range 300 {
+		last = do(s, "GET", "/nothing").Code
+	}
+	if last != 429 {
+		t.Errorf("%d", last)
+	}
+	if code := do(s, "GET", "/a").Code; code != 204 {
+		t.Errorf("what there is: %d", code)
 	}
 }

@@ -73,8 +73,8 @@ func (d DirectoryAuthority) sovereign(by audit.By) bool {
 }
 
 // CoversPermission returns nil when by holds every action of an application
-// permission, by a directory role or, as an application, by permissions of his
-// own.
+// permission: a person by a directory role through a client that was given as
+// much, an application by a directory role or permissions of its own.
 func (d DirectoryAuthority) CoversPermission(by audit.By, value string) error {
 	p, ok := directory.PermissionOf(directory.GraphAppID, value)
 	if !ok {
@@ -89,12 +89,16 @@ func (d DirectoryAuthority) CoversPermission(by audit.By, value string) error {
 }
 
 func (d DirectoryAuthority) holdsPattern(by audit.By, pattern string) bool {
+	given := d.given(by, pattern) && d.given(by, strings.ReplaceAll(pattern, "/*/", "/"))
+	if by.Type == audit.User && !given {
+		return false
+	}
 	for _, a := range d.index.Assignments(Filter{Principals: append([]string{}, by.Principals()...), Scope: scope.Directory()}) {
 		if d.index.grantsPattern(a.RoleID, pattern) {
 			return true
 		}
 	}
-	return by.Type == audit.ServicePrincipal && d.given(by, pattern) && d.given(by, strings.ReplaceAll(pattern, "/*/", "/"))
+	return by.Type == audit.ServicePrincipal && given
 }
 
 // Covers returns nil when by holds every right that the principals hold: for

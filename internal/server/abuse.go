@@ -96,7 +96,9 @@ func limits() map[string]httpd.Limit {
 		"token":  {PerSecond: 5_000, Burst: 10_000, InFlight: 128},
 		"read":   {PerSecond: 2_000, Burst: 5_000, PrincipalPerSecond: 500, PrincipalBurst: 2_000, InFlight: 128},
 		"write":  {PerSecond: 500, Burst: 2_000, PrincipalPerSecond: 200, PrincipalBurst: 2_000, InFlight: 128},
-		"poll":   {PerSecond: 5_000, Burst: 20_000, PrincipalPerSecond: 10, PrincipalBurst: 100},
+		// A program that asks for what is not there goes on working.
+		httpd.Unmatched: {PerSecond: 20, Burst: 200},
+		"poll":          {PerSecond: 5_000, Burst: 20_000, PrincipalPerSecond: 10, PrincipalBurst: 100},
 	}
 }
 

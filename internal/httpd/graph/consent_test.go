@@ -78,6 +78,12 @@ func TestGraph_DelegatedIsPersonAndClient(t *testing.T) {
 	}{
 		{alice, "User.Read", "GET", "/v1.0/me", "", 200},
 		{alice, "User.Read", "GET", "/v1.0/users", "", 403},
+		{alice, "User.Read", "GET", "/v1.0/users/" + alice, "", 200}, // herself, as in Graph
+		{alice, "User.Read", "GET", "/v1.0/users/" + strings.ToUpper(alice), "", 200},
+		{alice, "User.Read", "GET", "/v1.0/users/" + helpdesk, "", 403},
+		{alice, "User.Read", "GET", "/v1.0/users/" + alice + "/memberOf", "", 403},
+		{alice, "User.Read", "PATCH", "/v1.0/users/" + alice, `{"mobilePhone":"1"}`, 403},
+		{alice, "openid", "GET", "/v1.0/users/" + alice, "", 403},
 		{alice, "User.Read", "PATCH", "/v1.0/me", `{"mobilePhone":"1"}`, 403},
 		{alice, "User.ReadWrite", "PATCH", "/v1.0/me", `{"mobilePhone":"1"}`, 204},
 		{alice, "User.ReadWrite.All", "PATCH", "/v1.0/users/" + helpdesk, `{"displayName":"x"}`, 403}, // her client may, she may not
@@ -225,4 +231,35 @@ func TestGraph_PermissionGrants(t *testing.T) {
 	}
 	w.do(w.admin, "PATCH", "/v1.0/policies/authorizationPolicy", `{"defaultUserRolePermissions":{"permissionGrantPoliciesAssigned":["other"]}}`, 400)
 	w.do(w.admin, "PATCH", "/v1.0/policies/authorizationPolicy", `{"defaultUserRolePermissions":{"allowedToCreateApps":true,"permissionGrantPoliciesAssigned":[]}}`, 400)
+}
+
+// A client that may give permissions gives no more than it has, whoever is behind
+// it: not to itself, and not to an accomplice.
+func TestEscalation_ClientGivesWhatItDoesNotHave(t *testing.T) {
+	w := newWorld(t)
+	_, sp, appID := w.principal("giver")
+	const grants = "/v1.0/oauth2PermissionGrants"
+	body := func(resource, scope string) string {
+		return `{"clientId":"` + sp + `","consentType":"AllPrincipals","principalId":null,"resourceId":"` + resource + `","scope":"` + scope + `"}`
+	}
+	arm, _ := w.dir.ServicePrincipalByAppID(directory.ARMAppID)
+	const gives = "DelegatedPermissionGrant.ReadWrite.All AppRoleAssignment.ReadWrite.All User.Read.All"
+	weak := w.admin + "|" + gives
+	for _, scope := range []string{"Directory.AccessAsUser.All", "RoleManagement.ReadWrite.Directory", "User.ReadWrite.All", "User.Read.All Directory.Read.All"} {
+		if o := w.do(weak, "POST", grants, body(w.graphPrincipal(), scope), 403); code(o) != "Authorization_RequestDenied" {
+			t.Errorf("%s: %v", scope, o)
+		}
+	}
+	w.do(weak, "POST", grants, body(arm.ID, "user_impersonation"), 403)
+	given := str(w.do(weak, "POST", grants, body(w.graphPrincipal(), "User.Read.All"), 201), "id")
+	w.do(weak, "PATCH", grants+"/"+given, `{"scope":"User.Read.All Directory.AccessAsUser.All"}`, 403)
+	w.do(weak, "PATCH", grants+"/"+given, `{"scope":"User.Read.All User.Read"}`, 204)
+	role, _ := directory.PermissionOf(directory.GraphAppID, "RoleManagement.ReadWrite.Directory")
+	w.do(weak, "POST", "/v1.0/servicePrincipals/"+sp+"/appRoleAssignments", w.appRole(sp, role.ApplicationID), 403)
+	if got := strings.Join(w.dir.Consented(appID, w.admin, directory.GraphAppID), " "); got != "User.Read User.Read.All" || len(w.dir.ApplicationPermissions(sp)) != 0 {
+		t.Errorf("%s, %v", got, w.dir.ApplicationPermissions(sp))
+	}
+	// What others gave stays when something is taken away.
+	w.do(w.admin, "PATCH", grants+"/"+given, `{"scope":"User.Read.All Group.Read.All"}`, 204)
+	w.do(weak, "PATCH", grants+"/"+given, `{"scope":"Group.Read.All"}`, 204)
 }

@@ -76,7 +76,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 func (h *Handler) handle(m *httpd.Mux, id string, f httpd.HandlerFunc) {
 	m.Handle(id, func(c *httpd.Call) error {
 		if c.By.Type == audit.User || c.By.Principal == "" {
-			if err := h.cfg.Directory.MayAsk(c.By, c.Row.Scope); err != nil {
+			if err := h.cfg.Directory.MayAsk(c.By, h.action(c)); err != nil {
 				return err
 			}
 		}
@@ -84,9 +84,20 @@ func (h *Handler) handle(m *httpd.Mux, id string, f httpd.HandlerFunc) {
 	})
 }
 
+// action is what the request needs. A person who reads himself by his id or name
+// needs what /me needs, as in Microsoft Graph.
+func (h *Handler) action(c *httpd.Call) string {
+	const users = "microsoft.directory/users/"
+	property, ok := strings.CutPrefix(c.Row.Scope, users)
+	if ok && strings.HasSuffix(property, "/read") && c.By.Type == audit.User && c.Var("id") != "" && h.subject(c) == c.By.Principal {
+		return "microsoft.directory/me/" + property
+	}
+	return c.Row.Scope
+}
+
 // mayRead asks whether the caller may read an object, "" for any.
 func (h *Handler) mayRead(c *httpd.Call, id string) error {
-	return h.cfg.Directory.MayRead(c.By, id, c.Row.Scope)
+	return h.cfg.Directory.MayRead(c.By, id, h.action(c))
 }
 
 func (h *Handler) index() *directory.Index { return h.cfg.Directory.Index() }
