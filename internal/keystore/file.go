@@ -56,6 +56,10 @@ func writeSecret(c Config, b *box, name, kind string, data []byte) error {
 	}
 	path := filepath.Join(c.Dir, name)
 	temp := path + ".new"
+	// What a kill has left beside it would stand in the way for ever.
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keystore: %w", err)
+	}
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("keystore: %w", err)

@@ -74,7 +74,7 @@ func (s *Service) accountChanged(position int64) {
 // accountsFor returns what brings a machine's table to version to, or nil when
 // it is there.
 func (s *Service) accountsFor(ctx context.Context, m protocol.Manifest, to int64, r protocol.PollRequest) (*protocol.Envelope, error) {
-	from := r.Accounts
+	from := max(r.Accounts, 0)
 	switch {
 	case r.AccountsEpoch != m.Epoch:
 		from = 0
@@ -84,15 +84,22 @@ func (s *Service) accountsFor(ctx context.Context, m protocol.Manifest, to int64
 	t := &s.accounts
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, made := range t.made {
-		if made.from == from && made.to == to && made.epoch == m.Epoch && made.manifest == m.Version {
-			return &made.envelope, nil
+	if e := t.find(from, to, m); e != nil {
+		return e, nil
+	}
+	ids, known, err := s.changedSince(ctx, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("accounts: %w", err)
+	}
+	if !known {
+		// The whole table is one document, whatever machines say that they hold.
+		from = 0
+		if e := t.find(from, to, m); e != nil {
+			return e, nil
 		}
 	}
 	doc := protocol.AccountsDocument{Tenant: m.Tenant, Epoch: m.Epoch, From: from, Version: to}
-	if err := s.fill(ctx, &doc); err != nil {
-		return nil, fmt.Errorf("accounts: %w", err)
-	}
+	s.fill(&doc, ids)
 	payload, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("accounts: %w", err)
@@ -108,28 +115,40 @@ func (s *Service) accountsFor(ctx context.Context, m protocol.Manifest, to int64
 	return &envelope, nil
 }
 
-// fill puts the changed accounts into a document, or all of them where the feed
-// does not tell which ones those are. An account is told as it is now, which may
-// be newer than the version says, never older.
-func (s *Service) fill(ctx context.Context, doc *protocol.AccountsDocument) error {
-	var ids []string
-	known := false
-	if doc.From > 0 {
-		if err := s.cfg.Read(ctx, func(tx Tx) (err error) {
-			ids, known, err = tx.ChangedKeys(accountKinds(), doc.From, doc.Version, changedMax)
-			return err
-		}); err != nil {
-			return err
+// find returns a document that was made before; the caller holds mu.
+func (t *accountTable) find(from, to int64, m protocol.Manifest) *protocol.Envelope {
+	for _, made := range t.made {
+		if made.from == from && made.to == to && made.epoch == m.Epoch && made.manifest == m.Version {
+			return &made.envelope
 		}
 	}
-	if !known {
-		doc.From = 0
+	return nil
+}
+
+// changedSince lists the accounts that changed in (from, to]; known is false
+// where the feed does not tell.
+func (s *Service) changedSince(ctx context.Context, from, to int64) (ids []string, known bool, err error) {
+	if from == 0 {
+		return nil, false, nil
+	}
+	err = s.cfg.Read(ctx, func(tx Tx) (err error) {
+		ids, known, err = tx.ChangedKeys(accountKinds(), from, to, changedMax)
+		return err
+	})
+	return ids, known, err
+}
+
+// fill puts the changed accounts into a document, or all of them into a whole
+// one. An account is told as it is now, which may be newer than the version says,
+// never older.
+func (s *Service) fill(doc *protocol.AccountsDocument, ids []string) {
+	if doc.From == 0 {
 		var users []directory.User
 		var principals []directory.ServicePrincipal
 		s.cfg.Directory.Users(func(u directory.User) bool { users = append(users, u); return true })
 		s.cfg.Directory.ServicePrincipals(func(p directory.ServicePrincipal) bool { principals = append(principals, p); return true })
 		doc.Changed = accounts(users, principals)
-		return nil
+		return
 	}
 	for _, id := range ids {
 		if a, ok := s.account(id); ok {
@@ -138,7 +157,6 @@ func (s *Service) fill(ctx context.Context, doc *protocol.AccountsDocument) erro
 			doc.Removed = append(doc.Removed, id)
 		}
 	}
-	return nil
 }
 
 // account returns an identity that has a POSIX identity.

@@ -39,6 +39,9 @@ func (s *Service) HostCertificate(ctx context.Context, by audit.By, r protocol.H
 	}
 	s.seen(m.ID)
 	err = s.cfg.Write(ctx, func(t Tx) error {
+		if err := prove(t, m, line); err != nil {
+			return err
+		}
 		return t.Audit(by, audit.Event{Type: "hostCertificate.issue", Outcome: audit.Success, Target: m.ResourceID.String(), Detail: map[string]string{
 			"principal": principal, "serial": strconv.FormatUint(cert.Serial, 10), "hostKey": line, "validBefore": cert.ValidBefore.UTC().Format(time.RFC3339)}})
 	})
@@ -46,6 +49,23 @@ func (s *Service) HostCertificate(ctx context.Context, by audit.By, r protocol.H
 		return protocol.HostCertificateAnswer{}, err
 	}
 	return protocol.HostCertificateAnswer{Certificate: cert.Line, ValidBefore: cert.ValidBefore}, nil
+}
+
+// prove stores which host key the machine holds, if that is new. The machine has
+// to be the one that asked: it may have joined again meanwhile.
+func prove(t Tx, asked Machine, line string) error {
+	m, ok, err := t.MachineByID(asked.ID)
+	if err != nil {
+		return err
+	}
+	if !ok || m.Thumbprint != asked.Thumbprint {
+		return errUnknownMachine()
+	}
+	if m.ProvenKey == line {
+		return nil
+	}
+	m.ProvenKey = line
+	return t.PutMachine(m)
 }
 
 // proven returns the host key that signed the proof.
@@ -81,5 +101,5 @@ func proven(e protocol.Envelope, machineID, tenant string, at time.Time) (string
 	case off > proofAge || off < -proofAge:
 		return "", refuse("it was made more than five minutes ago or the machine's clock is wrong")
 	}
-	return keyText(string(ssh.MarshalAuthorizedKey(key))), nil
+	return keyText(key), nil
 }

@@ -20,12 +20,12 @@ type Index struct {
 	mu   sync.RWMutex
 	byID map[string]Machine
 	keys map[string]string // key thumbprint -> machine id
-	host map[string]string // SHA256 fingerprint of a host key -> machine id
+	host map[string]int    // SHA256 fingerprint of a proven host key -> machines that hold it
 }
 
 // NewIndex returns an empty index.
 func NewIndex() *Index {
-	return &Index{byID: map[string]Machine{}, keys: map[string]string{}, host: map[string]string{}}
+	return &Index{byID: map[string]Machine{}, keys: map[string]string{}, host: map[string]int{}}
 }
 
 // Load replaces the whole content.
@@ -62,8 +62,8 @@ func (x *Index) Refresh(r Reader, kind, key string) error {
 func (x *Index) put(m Machine) {
 	x.byID[m.ID] = m
 	x.keys[m.Thumbprint] = m.ID
-	for _, k := range m.HostKeys {
-		x.host[fingerprint(k)] = m.ID
+	if f := fingerprint(m.ProvenKey); f != "" {
+		x.host[f]++
 	}
 }
 
@@ -76,10 +76,10 @@ func (x *Index) drop(id string) {
 	if x.keys[old.Thumbprint] == id {
 		delete(x.keys, old.Thumbprint)
 	}
-	for _, k := range old.HostKeys {
-		if f := fingerprint(k); x.host[f] == id {
-			delete(x.host, f)
-		}
+	if f := fingerprint(old.ProvenKey); x.host[f] > 1 {
+		x.host[f]--
+	} else {
+		delete(x.host, f)
 	}
 }
 
@@ -100,7 +100,8 @@ func (x *Index) ByKey(thumbprint string) (Machine, bool) {
 }
 
 // IsHostKey reports whether the key with this fingerprint ("SHA256:...") is some
-// machine's host key: such a key gets no user certificate.
+// machine's host key: such a key gets no user certificate. What a machine only
+// says does not count: it would lock out whoever's public key it has seen.
 func (x *Index) IsHostKey(fingerprint string) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -130,11 +131,7 @@ func fingerprint(line string) string {
 	return ssh.FingerprintSHA256(key)
 }
 
-// keyText cuts a key in authorized_keys form to its type and base64.
-func keyText(line string) string {
-	f := strings.Fields(line)
-	if len(f) < 2 {
-		return ""
-	}
-	return f[0] + " " + f[1]
+// keyText is a key in authorized_keys form: type and base64.
+func keyText(key ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }

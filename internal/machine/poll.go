@@ -49,6 +49,9 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		if err != nil {
 			return protocol.PollAnswer{}, err
 		}
+		// The store may know of changes that the indexes do not show yet: a table
+		// that is made now does not have them.
+		accounts = max(min(accounts, position), 1)
 		if derived < 0 || s.stale(by.Principal, derived, position, accounts, r) {
 			answer, err := s.newer(ctx, by.Principal, position, accounts, r)
 			if err != nil || answer.Snapshot != nil || answer.Manifest != nil || answer.Accounts != nil {
@@ -71,7 +74,7 @@ func (s *Service) reach(ctx context.Context, r protocol.PollRequest) {
 	defer cancel()
 	for {
 		moved := s.cfg.Feed.Moved()
-		if _, m := s.cfg.Keys.Manifest(); r.Epoch != m.Epoch || r.Version <= s.cfg.Feed.Position() {
+		if _, m := s.cfg.Keys.Manifest(); !future(r, m.Epoch, s.cfg.Feed.Position()) {
 			return
 		}
 		select {
@@ -80,6 +83,12 @@ func (s *Service) reach(ctx context.Context, r protocol.PollRequest) {
 			return
 		}
 	}
+}
+
+// future reports whether a machine holds what was made behind a position of an
+// epoch.
+func future(r protocol.PollRequest, epoch, position int64) bool {
+	return r.Epoch == epoch && r.Version > position || r.AccountsEpoch == epoch && r.Accounts > position
 }
 
 // stale reports whether a machine that has been looked at may be told something
@@ -176,8 +185,8 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 	if !ok {
 		d = Desired{ResourceID: m.ResourceID} // deleted: nobody may log in any more
 	}
-	if r.Epoch == manifest.Epoch && r.Version > position {
-		return answer, fault.New(fault.Conflict, "SnapshotFromTheFuture", "the machine holds version %d and this server is at %d: the server's data is older than the machine's", r.Version, position).
+	if future(r, manifest.Epoch, position) {
+		return answer, fault.New(fault.Conflict, "SnapshotFromTheFuture", "the machine holds version %d and accounts of version %d, and this server is at %d: the server's data is older than the machine's", r.Version, r.Accounts, position).
 			WithRemedy("After restoring a backup, raise the epoch on the server.")
 	}
 	if !apart(r) {

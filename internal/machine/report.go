@@ -151,8 +151,10 @@ func auditEvent(m Machine, e protocol.MachineEvent) audit.Event {
 func reported(m Machine, r protocol.Report) Machine {
 	m.Agent = r.Agent
 	m.HostKeys = nil
-	for _, k := range r.HostKeys {
-		m.HostKeys = append(m.HostKeys, keyText(k))
+	for _, line := range r.HostKeys {
+		if k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil {
+			m.HostKeys = append(m.HostKeys, keyText(k))
+		}
 	}
 	slices.Sort(m.HostKeys)
 	m.Report = Reached{Revision: r.Revision, Provisioned: r.Provisioned, ExitCode: r.ExitCode, Message: r.Message, Addresses: slices.Sorted(slices.Values(r.Addresses)), At: m.Report.At}

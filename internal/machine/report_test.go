@@ -164,6 +164,19 @@ func TestIndex_FollowsTheFeed(t *testing.T) {
 	if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
 		t.Fatal(err)
 	}
+	// A machine that only says so locks nobody out.
+	if r.index.IsHostKey(ssh.FingerprintSHA256(pub)) {
+		t.Fatal("a key counts as a host key because a machine says so")
+	}
+	payload, _ := json.Marshal(protocol.HostKeyProof{MachineID: machineID, Tenant: tenantID, HostKey: string(ssh.MarshalAuthorizedKey(pub)), At: r.now})
+	e, _ := protocol.Sign(rand.Reader, host, protocol.TypeHostKey, payload)
+	if _, err := r.HostCertificate(t.Context(), r.by(machineID), protocol.HostCertificateRequest{Proof: e}); err != nil {
+		t.Fatal(err)
+	}
+	p.Message = "later" // a report does not take the proof away
+	if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
+		t.Fatal(err)
+	}
 	x := machine.NewIndex()
 	err := r.store.Read(t.Context(), func(tx *store.Tx) error {
 		if err := x.Refresh(tx, "user", machineID); err != nil {
@@ -173,6 +186,9 @@ func TestIndex_FollowsTheFeed(t *testing.T) {
 	})
 	if err != nil || !x.IsHostKey(ssh.FingerprintSHA256(pub)) || x.IsHostKey("SHA256:x") || len(x.All()) != 1 {
 		t.Fatal(err)
+	}
+	if err := r.store.Read(t.Context(), func(tx *store.Tx) error { return x.Refresh(tx, "machine", machineID) }); err != nil || !x.IsHostKey(ssh.FingerprintSHA256(pub)) {
+		t.Fatal("twice the same", err)
 	}
 	if _, ok := x.ByKey(""); ok {
 		t.Fatal("no key is somebody's key")

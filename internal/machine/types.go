@@ -9,8 +9,8 @@ import (
 	"sallyport/internal/scope"
 )
 
-// Machine is one joined machine. Everything below Thumbprint is what the
-// machine says of itself: shown to people, never used for a decision.
+// Machine is one joined machine. Everything from Hostname to Report is
+// what the machine says of itself: shown to people, never used for a decision.
 type Machine struct {
 	ID         string // GUID, the vmId of its resource
 	ResourceID scope.ID
@@ -22,6 +22,9 @@ type Machine struct {
 	Agent      string
 	HostKeys   []string // authorized_keys form, sorted
 	Report     Reached
+	// ProvenKey is the host key that the machine has last shown to hold, with
+	// HostCertificate; "" for none. It alone counts as somebody's host key.
+	ProvenKey string
 }
 
 // Reached is the state that a machine last reported.

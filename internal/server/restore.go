@@ -26,6 +26,9 @@ import (
 const (
 	// partialDir is where a restore is made; what is in it is no deployment.
 	partialDir = "restore.partial"
+	// ownKeys, a file in it, says that the key folder in its place came out of a
+	// file of keys, so that the next restore may replace it.
+	ownKeys = "own-keys"
 	// posixStep is how many POSIX ids a restore passes over: more than any
 	// directory gives out between two backups, and 268 restores' worth.
 	posixStep = 1_000_000
@@ -156,10 +159,8 @@ func (r restoring) begin(ctx context.Context) error {
 		return fault.New(fault.Conflict, "StoreExists", "%s already holds a deployment", r.state).
 			WithRemedy("Choose another --state folder, or move this one's contents away.")
 	}
-	if exists(filepath.Join(r.partial, storeFile)) && !exists(filepath.Join(r.partial, keysDir)) && exists(r.at(keysDir)) && r.cfg.KeysFile != "" {
-		if err := os.Rename(r.at(keysDir), filepath.Join(r.partial, keysDir)); err != nil {
-			return errCannotWrite(r.partial, err)
-		}
+	if err := r.takeKeysBack(); err != nil {
+		return errCannotWrite(r.partial, err)
 	}
 	if err := os.RemoveAll(r.partial); err != nil {
 		return errCannotWrite(r.partial, err)
@@ -207,11 +208,17 @@ func (r restoring) takeBack() error {
 	if !exists(r.at(databaseFile)) {
 		return nil
 	}
-	var err error
-	if r.cfg.KeysFile != "" && exists(r.at(keysDir)) && !exists(filepath.Join(r.partial, keysDir)) {
-		err = os.Rename(r.at(keysDir), filepath.Join(r.partial, keysDir))
+	return errors.Join(r.takeKeysBack(), os.Remove(r.at(databaseFile)))
+}
+
+// takeKeysBack undoes putKeys, when there is a file to take the keys from again.
+// Keys that were there before any restore are never moved: they may be the only
+// ones.
+func (r restoring) takeKeysBack() error {
+	if r.cfg.KeysFile == "" || !exists(filepath.Join(r.partial, ownKeys)) || !exists(r.at(keysDir)) || exists(filepath.Join(r.partial, keysDir)) {
+		return nil
 	}
-	return errors.Join(err, os.Remove(r.at(databaseFile)))
+	return os.Rename(r.at(keysDir), filepath.Join(r.partial, keysDir))
 }
 
 // put puts keys and the name of the database into the folder. It is the last
@@ -226,6 +233,9 @@ func (r restoring) put() error {
 func (r restoring) putKeys() error {
 	if r.cfg.KeysFile == "" {
 		return nil
+	}
+	if err := writeKeyFile(filepath.Join(r.partial, ownKeys), nil); err != nil {
+		return err
 	}
 	if err := errors.Join(syncFolder(r.partial), moveNew(filepath.Join(r.partial, keysDir), r.at(keysDir)), syncFolder(r.state)); err != nil {
 		return errCannotWrite(r.at(keysDir), err)

@@ -92,7 +92,7 @@ func TestRestore_IntoADatabaseKilled(t *testing.T) {
 	state := emptyState(t)
 	cfg := restoreConfig(b, state, time.Now)
 	cfg.Database.URL = pg.Database(t)
-	for _, err := range []error{os.MkdirAll(filepath.Join(state, partialDir), 0o700), os.Mkdir(filepath.Join(state, keysDir), 0o700), cfg.Database.keep(state)} {
+	for _, err := range []error{os.MkdirAll(filepath.Join(state, partialDir), 0o700), os.Mkdir(filepath.Join(state, keysDir), 0o700), os.WriteFile(filepath.Join(state, partialDir, ownKeys), nil, 0o600), cfg.Database.keep(state)} {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,11 +57,11 @@ func (a *authority) Rotate(ctx context.Context, by audit.By, r arm.Rotation) err
 		}
 		return t.Audit(by, audit.Event{Type: "key.rotate", Outcome: audit.Success, Target: r.Purpose, Detail: detail})
 	}, by)
-	if err != nil {
-		id, _ := protocol.Thumbprint(public)
-		return errors.Join(err, a.cfg.Keys.Destroy(p, id))
+	if err == nil || fault.As(err).Code == store.CodeOutcomeUnknown {
+		return err // it may be stored, and its key is the only one of it
 	}
-	return nil
+	id, _ := protocol.Thumbprint(public)
+	return errors.Join(err, a.cfg.Keys.Destroy(p, id))
 }
 
 // force ends the waiting of a rotation under way.

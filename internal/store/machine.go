@@ -53,11 +53,11 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO machines (id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+	_, err = t.exec(`INSERT INTO machines (id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (id) DO UPDATE SET resource_id = excluded.resource_id, thumbprint = excluded.thumbprint, joined_at = excluded.joined_at,
-		hostname = excluded.hostname, os = excluded.os, openssh = excluded.openssh, agent = excluded.agent, host_keys = excluded.host_keys, report = excluded.report`,
-		m.ID, m.ResourceID.String(), m.Thumbprint, micros(m.JoinedAt), m.Hostname, m.OS, m.OpenSSH, m.Agent, keys, report)
+		hostname = excluded.hostname, os = excluded.os, openssh = excluded.openssh, agent = excluded.agent, host_keys = excluded.host_keys, report = excluded.report, proven_key = excluded.proven_key`,
+		m.ID, m.ResourceID.String(), m.Thumbprint, micros(m.JoinedAt), m.Hostname, m.OS, m.OpenSSH, m.Agent, keys, report, m.ProvenKey)
 	if unique(err) {
 		return fault.Wrap(err, fault.Conflict, "MachineKeyInUse", "this machine's key belongs to another machine")
 	}
@@ -78,14 +78,14 @@ func (t *Tx) DropMachine(id string) error {
 	return t.changed("machine", id)
 }
 
-const machineColumns = `SELECT id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report FROM machines`
+const machineColumns = `SELECT id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key FROM machines`
 
 // machineRow collects the columns of one record.
 func machineRow() (dest []any, done func() (machine.Machine, error)) {
 	var m machine.Machine
 	var resource, keys, report string
 	var joined int64
-	dest = []any{&m.ID, &resource, &m.Thumbprint, &joined, &m.Hostname, &m.OS, &m.OpenSSH, &m.Agent, &keys, &report}
+	dest = []any{&m.ID, &resource, &m.Thumbprint, &joined, &m.Hostname, &m.OS, &m.OpenSSH, &m.Agent, &keys, &report, &m.ProvenKey}
 	return dest, func() (machine.Machine, error) {
 		var err error
 		if m.ResourceID, err = scope.Parse(resource); err != nil {

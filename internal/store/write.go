@@ -153,13 +153,16 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
+// CodeOutcomeUnknown is the code of a write that may have been stored or not.
+const CodeOutcomeUnknown = "OutcomeUnknown"
+
 // failed is what the callers of a group read that was not stored.
 func (s *Store) failed(err error, g *attempt) error {
 	switch {
 	case nameTaken(err):
 		return fault.Wrap(err, fault.Unavailable, "ReplicaNameTaken", "this server was replaced by another one; nothing was changed")
 	case g.unknown:
-		return fault.Wrap(err, fault.Unavailable, "OutcomeUnknown", "the database went away while the change was being stored: it may have been stored or not").
+		return fault.Wrap(err, fault.Unavailable, CodeOutcomeUnknown, "the database went away while the change was being stored: it may have been stored or not").
 			WithRemedy("Look whether it is there before you try again.")
 	}
 	return fault.Wrap(err, fault.Unavailable, "StoreUnavailable", "the server could not store the change; nothing was changed")

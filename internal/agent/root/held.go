@@ -80,7 +80,12 @@ func (s *Service) restore() (view, error) {
 	if manifest.Epoch < v.held.ManifestEpoch || manifest.Epoch == v.held.ManifestEpoch && manifest.Version < v.held.ManifestVersion {
 		return v, fmt.Errorf("kept manifest: version %d of epoch %d is older than one that this machine has seen", manifest.Version, manifest.Epoch)
 	}
-	v.trust(signed, manifest)
+	before := v.held
+	if v.trust(signed, manifest); before.ManifestVersion != 0 && len(v.held.Withdrawn) > len(before.Withdrawn) {
+		// A kill came between the manifest and what it ends. The list does not say
+		// what a withdrawn key was for.
+		v.held.Endings = append(v.held.Endings, withdrawnEnding())
+	}
 	if v.table, err = s.restoreAccounts(v.held); err != nil {
 		s.cfg.Log("%v", err)
 	}
@@ -220,10 +225,14 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 func withdrawn(old, next view) []ending {
 	for _, ca := range old.manifest.Keys {
 		if ca.Purpose == protocol.UserCA && !slices.Contains(old.held.Withdrawn, ca.ID) && slices.Contains(next.held.Withdrawn, ca.ID) {
-			return []ending{{All: true, Message: "Sallyport: the key that your certificate was signed with was withdrawn, so every session is ended. Connect again; your sign-in is still good."}}
+			return []ending{withdrawnEnding()}
 		}
 	}
 	return nil
+}
+
+func withdrawnEnding() ending {
+	return ending{All: true, Message: "Sallyport: the key that your certificate was signed with was withdrawn, so every session is ended. Connect again; your sign-in is still good."}
 }
 
 // Snapshot takes over a snapshot that is made for this machine and not older
@@ -239,6 +248,10 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 	}
 	h := v.held
 	switch {
+	case doc.Epoch != v.manifest.Epoch:
+		// Only the manifest key begins an epoch, and what it has begun ends the one
+		// before: a server that was replaced by its backup tells nothing any more.
+		return refused("the snapshot is of epoch %d, and the manifest's is %d", doc.Epoch, v.manifest.Epoch)
 	case doc.Epoch < h.Epoch, doc.Epoch == h.Epoch && doc.Version < h.Version:
 		return refused("the snapshot is older than the one held: version %d of epoch %d", doc.Version, doc.Epoch)
 	case doc.IssuedAt.Before(h.Signed):

@@ -58,6 +58,16 @@ func TestSnapshot_CountersNeverGoBack(t *testing.T) {
 	check()
 	r.doc = held
 	r.doc.Epoch, r.doc.Version, r.doc.IssuedAt = 2, 1, held.IssuedAt.Add(time.Second)
+	next := r.doc
+	if err := r.Snapshot(r.snapshot()); !fault.Is(err, fault.Forbidden) {
+		t.Fatalf("an epoch that the manifest key did not begin: %v", err)
+	}
+	r.manifest.Epoch = 2
+	if err := r.Manifest(r.signManifest(r.manifest)); err != nil {
+		t.Fatal(err)
+	}
+	refuse("the epoch that has ended", func(d *protocol.SnapshotDocument) { d.Version++ })
+	r.doc = next
 	if err := r.Snapshot(r.snapshot()); err != nil {
 		t.Fatalf("a higher epoch: %v", err)
 	}

@@ -3,6 +3,7 @@ package root
 import (
 	"context"
 	"crypto/rand"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -64,6 +65,31 @@ func TestManifest_WithdrawnEndsEverySession(t *testing.T) {
 	r.restart()
 	if a := r.login(alice, aliceID); a.Allow {
 		t.Fatal("a restored list brought the withdrawn key back")
+	}
+}
+
+// A kill between the new manifest and what it ends loses no ending.
+func TestManifest_WithdrawnEndsSessionsAfterAKill(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.present = []uint32{aliceUID}
+	before, err := os.ReadFile(r.root + heldPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Manifest(r.renewed(listed(t, protocol.UserCA, newKey(t)), listed(t, protocol.Compromised, r.userCA), listed(t, protocol.HostCA, r.hostCA), listed(t, protocol.Snapshot, r.snapshotKey))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.root+heldPath, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want := range 2 {
+		r.restart()
+		r.ends = nil
+		r.apply(context.Background(), attempt{})
+		if got := len(r.ends); got != 1-want {
+			t.Fatalf("start %d: %v", want+1, r.ends)
+		}
 	}
 }
 
