@@ -8,6 +8,17 @@ trap 'rm -rf "$logs"' EXIT
 failed=()
 passed=0
 
+# failures prints what each failed test said, and what belongs to no test.
+failures() {
+  awk '/^=== RUN +[^\/]+$/ { said = $0 "\n"; test = 1; next }
+       /^--- FAIL/ { printf "%s%s\n", said, $0; said = ""; test = 0; next }
+       /^--- (PASS|SKIP)/ { said = ""; test = 0; next }
+       /^(=== |PASS$|\?|ok )/ { next }
+       test { said = said $0 "\n"; next }
+       { print }
+       END { if (test) printf "%s", said }' "$1"
+}
+
 suite() { # name, command...
   local name=$1 start=$SECONDS; shift
   echo "== $name"
@@ -16,7 +27,7 @@ suite() { # name, command...
     printf '   passed in %d s\n' $((SECONDS - start))
   else
     failed+=("$name")
-    grep -vE '^(=== |    --- PASS|--- PASS|PASS$|\?|=== (RUN|PAUSE|CONT))' "$logs/$name" | tail -n "${TAIL:-150}"
+    failures "$logs/$name" | tail -n "${TAIL:-300}"
     printf '   FAILED after %d s\n' $((SECONDS - start))
   fi
 }
