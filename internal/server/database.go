@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -110,6 +112,28 @@ func filePlace(state, replica string) store.Config {
 		replica = writerName
 	}
 	return store.Config{Path: filepath.Join(state, storeFile), Writer: replica, Declared: audit.Declared}
+}
+
+// databaseWait is how long a server that starts waits for its database, which a
+// computer that was switched on may bring up later. It is less than the unit's
+// TimeoutStartSec and more than the interval in which its service manager counts
+// failures, so that a database that is away for long keeps no server down.
+const databaseWait = 90 * time.Second
+
+// openStore opens the store; a database that does not answer is waited for.
+func openStore(ctx context.Context, cfg Config, m *meter, patience time.Duration) (*store.Store, error) {
+	place := cfg.storeConfig(m)
+	for began, said := cfg.Now(), false; ; {
+		st, err := store.Open(ctx, place)
+		if err == nil || !store.Away(err) || cfg.Now().Sub(began) >= patience || ctx.Err() != nil {
+			return st, err
+		}
+		if !said && cfg.Log != nil {
+			cfg.Log.WarnContext(ctx, "waiting for the database", "error", err.Error())
+		}
+		said = true
+		wait(ctx, time.Second, nil)
+	}
 }
 
 func checkReplica(name string) error {

@@ -110,7 +110,7 @@ func open(ctx context.Context, cfg Config) (*deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, cfg.storeConfig(meter))
+	st, err := openStore(ctx, cfg, meter, databaseWait)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func (d *deployment) connectMachines() (err error) {
 
 func (d *deployment) backend() types.Backend {
 	if d.cfg.LabSocket == "" {
-		return otherBackend{others: d.replica.othersMake}
+		return otherBackend{others: d.replica.othersMake, made: d.replica.othersMade}
 	}
 	return labBackend{lab: labwire.New(labwire.Config{Socket: d.cfg.LabSocket}), tokens: d.machines, now: d.cfg.Now, located: func(machineID string) (scope.ID, bool) {
 		w, ok := d.wanted.Want(machineID)

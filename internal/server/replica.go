@@ -38,6 +38,7 @@ type replica struct {
 	stale     chan struct{} // closed while this server is stale
 	isStale   bool
 	makers    bool // another server that lives has a machine back end
+	made      bool // another server has, or had when it last ran
 	beats     map[string]beat
 }
 
@@ -47,7 +48,7 @@ type beat struct {
 }
 
 func newReplica(shared bool, now func() time.Time) *replica {
-	return &replica{now: now, shared: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
+	return &replica{now: now, shared: shared, made: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
 }
 
 // fresh refuses while this server may not know what the others have committed:
@@ -223,13 +224,14 @@ func (r *replica) note(self string, list []store.Replica) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	r.makers = false
+	r.makers, r.made = false, false
 	for _, x := range list {
 		b, known := r.beats[x.Name]
 		if !known || b.commits != x.Commits {
 			b = beat{x.Commits, now}
 			r.beats[x.Name] = b
 		}
+		r.made = r.made || x.Name != self && x.Ability == abilityMachines
 		if x.Name != self && x.Held && x.Ability == abilityMachines && now.Sub(b.at) < lifeSign {
 			r.makers = true
 		}
@@ -242,17 +244,30 @@ func (r *replica) othersMake() bool {
 	return r.makers
 }
 
+// othersMade is othersMake of servers that are away too: a machine that runs
+// with one of them is not gone while that one restarts.
+func (r *replica) othersMade() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.made
+}
+
 // otherBackend is a server without a machine back end among servers that may
 // have one: it leaves the work to them.
 type otherBackend struct {
 	noBackend
 	others func() bool
+	made   func() bool // others' machines may exist, whether or not they live
 }
 
 func (b otherBackend) leave(alone error) error {
 	if !b.others() {
 		return alone
 	}
+	return errElsewhere()
+}
+
+func errElsewhere() error {
 	return fault.New(fault.Unavailable, "MachineBackEndElsewhere", "another server of this deployment makes machines").WithRemedy("Try again.")
 }
 
@@ -265,4 +280,9 @@ func (b otherBackend) Ensure(context.Context, string, string) (types.MachineStat
 func (b otherBackend) Power(context.Context, string, string) error { return b.leave(b.refuse()) }
 
 // Remove leaves it to another server.
-func (b otherBackend) Remove(context.Context, string) error { return b.leave(nil) }
+func (b otherBackend) Remove(context.Context, string) error {
+	if b.made() {
+		return errElsewhere()
+	}
+	return nil
+}

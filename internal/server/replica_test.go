@@ -310,10 +310,13 @@ func TestReplica_Fresh(t *testing.T) {
 func TestReplica_LeavesMachinesToWhoMakesThem(t *testing.T) {
 	now := time.Now()
 	r := newReplica(true, func() time.Time { return now })
-	b := otherBackend{others: r.othersMake}
+	b := otherBackend{others: r.othersMake, made: r.othersMade}
 	kind := func() fault.Kind { _, err := b.Ensure(t.Context(), "", ""); return fault.KindOf(err) }
 	row := func(commits int64) []store.Replica {
 		return []store.Replica{{Name: "me", Held: true}, {Name: "maker", Held: true, Ability: abilityMachines, Commits: commits}}
+	}
+	if b.Remove(t.Context(), "") == nil {
+		t.Error("a machine is gone before it is known who made it")
 	}
 	if r.note("me", nil); kind() != fault.Invalid || b.Remove(t.Context(), "") != nil {
 		t.Error("nobody makes machines, and it is left to somebody")
@@ -324,6 +327,9 @@ func TestReplica_LeavesMachinesToWhoMakesThem(t *testing.T) {
 	now = now.Add(lifeSign)
 	if r.note("me", row(1)); kind() != fault.Invalid {
 		t.Error("it is left to one that is dead")
+	}
+	if b.Remove(t.Context(), "") == nil {
+		t.Error("a machine that runs at one that restarts counts as gone")
 	}
 	if r.note("me", row(2)); kind() != fault.Unavailable {
 		t.Error("it is not left to one that came back")

@@ -210,6 +210,22 @@ func brokenPostgres(c *conn) bool {
 	return err != nil || closed
 }
 
+// Away reports whether Open failed because a shared database could not be
+// reached, or takes nobody yet, so that it may succeed later. One that answers
+// and refuses (its password, its name) does not change its mind.
+func Away(err error) bool {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != "StoreNotOpened" {
+		return false
+	}
+	var p *pgconn.PgError
+	if errors.As(err, &p) {
+		return p.Code == "57P03" || p.Code == "57P01" || p.Code == "53300"
+	}
+	var c *pgconn.ConnectError
+	return errors.As(err, &c)
+}
+
 // conflicted: 40001 and 40P01 say that the transaction met another one, 55P03
 // that a lock was not had in time (PostgreSQL's manual, appendix A).
 func conflicted(err error) bool {
