@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/httpd/arm"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/oauth/token"
@@ -338,6 +339,9 @@ func TestRestore_NeedsTheManifestKey(t *testing.T) {
 	}
 	if err := d.ConfirmRestore(t.Context(), by, out.Restore); fault.As(err).Code != "EpochNotSigned" {
 		t.Fatal(err)
+	}
+	if err := d.trust.Rotate(t.Context(), by, arm.Rotation{Purpose: "user-ca", Compromised: true}); fault.As(err).Code != "EpochNotSigned" {
+		t.Fatal("a withdrawal that the signed epoch would undo: ", err)
 	}
 	if r, err := d.RestoreReview(); err != nil || r.EpochSigned {
 		t.Fatalf("%+v %v", r, err)

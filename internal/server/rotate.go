@@ -95,7 +95,10 @@ type course struct {
 func (a *authority) change(ctx context.Context, f func(*store.Tx, *course) error, by audit.By) error {
 	return a.cfg.Write(ctx, func(t *store.Tx) error {
 		var c, before course
-		var err error
+		err := epochSigned(t)
+		if err != nil {
+			return err
+		}
 		if c.signed, c.manifest, c.ring, err = a.read(t); err != nil {
 			return err
 		}
@@ -108,6 +111,18 @@ func (a *authority) change(ctx context.Context, f func(*store.Tx, *course) error
 		}
 		return a.keep(t, before, c, by)
 	})
+}
+
+// epochSigned refuses a change of keys while the epoch of a restore waits for the
+// manifest key elsewhere: the list that comes back was asked for before, and would
+// undo the change, a withdrawal of a compromised key for one.
+func epochSigned(t *store.Tx) error {
+	var r restored
+	if found, err := t.RestoreFact(&r); err != nil || !found || r.Request == nil {
+		return err
+	}
+	return fault.New(fault.Conflict, "EpochNotSigned", "the manifest of epoch %d, which the restore of this server asked for, is not signed yet: until then no key changes", r.Epoch).
+		WithRemedy("Have it signed, stop the server, and run: sally server restore-epoch")
 }
 
 // advance publishes and steps until nothing is due.
@@ -232,6 +247,9 @@ func (a *authority) underWay() bool {
 func (a *authority) advanceStored(ctx context.Context) error {
 	due := false
 	err := a.cfg.Store.Read(ctx, func(t *store.Tx) error {
+		if fault.Is(epochSigned(t), fault.Conflict) {
+			return nil
+		}
 		_, manifest, ring, err := a.read(t)
 		if err != nil {
 			return err

@@ -337,3 +337,31 @@ func TestAuthority_KeyFileComesLater(t *testing.T) {
 	c.must(c.trust.again())
 	c.must(c.trust.ready())
 }
+
+// The answer to the commit of a rotation was lost: the key stays, because the
+// store may name it. One that was refused leaves no file.
+func TestRotate_KeyOfACommitInDoubtStays(t *testing.T) {
+	c := newCA(t)
+	count := func() int {
+		files, err := filepath.Glob(filepath.Join(c.cfg.State, keysDir, "host-ca*.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	write := c.trust.cfg.Write
+	c.must(write(t.Context(), func(tx *store.Tx) error { return tx.PutMachine(joined(t, zeroID)) })) // which the rotation waits for
+	c.trust.cfg.Write = func(context.Context, func(*store.Tx) error) error {
+		return fault.New(fault.Forbidden, "Refused", "no")
+	}
+	if err := c.rotate(arm.Rotation{Purpose: "host-ca"}); err == nil || count() != 1 {
+		t.Fatalf("%v, %d files", err, count())
+	}
+	c.trust.cfg.Write = func(ctx context.Context, f func(*store.Tx) error) error {
+		c.must(write(ctx, f))
+		return fault.New(fault.Unavailable, store.CodeOutcomeUnknown, "nobody knows")
+	}
+	if err := c.rotate(arm.Rotation{Purpose: "host-ca"}); err == nil || count() != 2 {
+		t.Fatalf("%v, %d files: the key that takes over is lost", err, count())
+	}
+}
