@@ -52,6 +52,16 @@ func moveData(ctx context.Context, cfg MigrateConfig) (m Migrated, err error) {
 	if target.URL == "" {
 		return m, fault.New(fault.Invalid, "InvalidDatabase", "say where the data is to go").WithTarget("database").WithRemedy("Give --database postgres://...")
 	}
+	// A file beside it is what a move left that was killed in its last step: what
+	// was written since is in the database.
+	now, err := Database{}.found(cfg.State)
+	if err != nil {
+		return m, err
+	}
+	if now.URL != "" {
+		return m, fault.New(fault.Conflict, "AlreadyMigrated", "the data of this deployment is in a database already, which %s names", databaseFile).
+			WithRemedy("Start the server. %s, where it is still there, is the state before the move: keep it elsewhere.", storeFile)
+	}
 	place := filePlace(cfg.State, "")
 	place.Now, target.Now = cfg.Now, cfg.Now
 	from, err := store.Open(ctx, place) // its lock keeps a server away
