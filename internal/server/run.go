@@ -100,7 +100,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.retain(ctx) })
 	tasks.Go(func() error { return d.deliver(ctx) })
 	tasks.Go(func() error { return d.tellRepeats(ctx) })
-	tasks.Go(func() error { return d.trust.run(ctx, d.store.Moved) })
+	tasks.Go(func() error { return d.trust.run(ctx, d.follow.Moved) })
 	tasks.Go(func() error { return d.serveMetrics(ctx, metrics) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })

@@ -92,8 +92,8 @@ func CheckURL(text string) error {
 }
 
 // parsePostgres reads the URL as libpq does (its manual, section 34.1.1.2), with
-// one difference: without sslmode, a database on another computer must prove
-// itself.
+// one difference: a database on another computer must prove itself, also without
+// sslmode.
 func parsePostgres(cfg Config) (*pgx.ConnConfig, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -111,20 +111,39 @@ func parsePostgres(cfg Config) (*pgx.ConnConfig, error) {
 		// The parser's error blanks the password out.
 		return nil, fault.New(fault.Invalid, "InvalidDatabase", "the database's URL cannot be used: %v", err).WithTarget("database")
 	}
-	return c, nil
+	return c, proven(c)
 }
 
+// remote reports whether any of the hosts is another computer.
 func remote(c *pgx.ConnConfig) bool {
-	far := func(host string) bool {
-		ip := net.ParseIP(host)
-		return !strings.HasPrefix(host, "/") && !strings.HasPrefix(host, "@") && host != "localhost" && (ip == nil || !ip.IsLoopback())
-	}
 	for _, f := range c.Fallbacks {
 		if far(f.Host) {
 			return true
 		}
 	}
 	return far(c.Host)
+}
+
+func far(host string) bool {
+	ip := net.ParseIP(host)
+	return !strings.HasPrefix(host, "/") && !strings.HasPrefix(host, "@") && host != "localhost" && (ip == nil || !ip.IsLoopback())
+}
+
+// proven refuses settings under which a database on another computer need not
+// prove itself: whoever stands in between would be the directory, the roles and
+// the audit log of this deployment.
+func proven(c *pgx.ConnConfig) error {
+	ways := []*pgconn.FallbackConfig{{Host: c.Host, TLSConfig: c.TLSConfig}}
+	for _, f := range append(ways, c.Fallbacks...) {
+		// verify-ca checks the chain in VerifyPeerCertificate and leaves out the name,
+		// so that an authority which certifies anybody is no proof.
+		checked := f.TLSConfig != nil && (!f.TLSConfig.InsecureSkipVerify || f.TLSConfig.VerifyPeerCertificate != nil && f.TLSConfig.RootCAs != nil)
+		if far(f.Host) && !checked {
+			return fault.New(fault.Invalid, "DatabaseUnproven", "with this sslmode the database at %s need not prove itself", f.Host).WithTarget("database").
+				WithRemedy("Leave sslmode out, which is verify-full, and name the authority of the database's certificate: sslrootcert=FILE.")
+		}
+	}
+	return nil
 }
 
 func connectPostgres(cfg Config) (*sql.DB, error) {

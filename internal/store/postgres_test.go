@@ -400,11 +400,10 @@ func TestURL_RefusesAndProtects(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"postgres://u@db.example/x":                                "verified",
-		"postgres://u@db.example/x?sslmode=disable":                "open",
 		"postgres://u@127.0.0.1/x?sslmode=disable":                 "open",
+		"postgres://u@localhost/x?sslmode=require":                 "unverified",
 		"postgres://u@/x?host=/run/postgresql":                     "open",
 		"postgres://u@a.example,b.example/x":                       "verified",
-		"postgres://u@a.example/x?sslmode=require":                 "unverified",
 		"postgres://u@127.0.0.1,b.example/x?connect_timeout=3":     "verified",
 		"postgres://u@db.example/x?sslmode=verify-full":            "verified",
 		"postgres://u@db.example/x?target_session_attrs=read-only": "verified",

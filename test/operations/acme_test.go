@@ -41,7 +41,7 @@ const pebbleConfig = `{"pebble": {"listenAddress": "127.0.0.1:14000", "managemen
 // Until then, and where the issuer is away, the server answers with its own
 // certificate; after a restart the one it got is there at once.
 func TestACME_GetsAndKeepsACertificate(t *testing.T) {
-	c := newComputer(t)
+	c := newComputer(t, "")
 	c.send(t, tool(t, pebble), "/usr/local/bin/pebble")
 	c.must(t, `set -e
 install -m 0755 out/sally /usr/bin/sally

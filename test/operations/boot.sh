@@ -2,7 +2,9 @@
 # Becomes the first process of a computer: an overlay of a prepared root
 # filesystem, its own namespaces and control group, systemd.
 #
-#   boot.sh ROOTFS FOLDER NAME    in FOLDER: upper (what is laid over ROOTFS), work, root, cgroup
+#   boot.sh ROOTFS FOLDER NAME STICK    in FOLDER: upper (what is laid over ROOTFS), work, root, cgroup
+#
+# STICK is a folder that the computer has as /media/stick; none when it is empty.
 set -euo pipefail
 if [ "$1" != inside ]; then
   folder=$2 name=$3
@@ -11,9 +13,9 @@ if [ "$1" != inside ]; then
   mount -t cgroup2 cgroup2 "$folder/cgroup"
   mkdir "$folder/cgroup/$name"
   echo $$ >"$folder/cgroup/$name/cgroup.procs"
-  exec unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup --propagation private "$0" inside "$1" "$folder"
+  exec unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup --propagation private "$0" inside "$1" "$folder" "$4"
 fi
-rootfs=$2 folder=$3
+rootfs=$2 folder=$3 stick=$4
 mount -t overlay overlay -o "lowerdir=$rootfs,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
 cd "$folder/root"
 mount -t proc proc proc
@@ -26,6 +28,10 @@ for device in null zero full random urandom tty; do
   : >dev/$device
   mount --bind /dev/$device dev/$device
 done
+if [ -n "$stick" ]; then
+  mkdir -p media/stick
+  mount --bind "$stick" media/stick
+fi
 mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 mount -t tmpfs -o mode=1777 shm dev/shm

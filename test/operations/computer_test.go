@@ -43,8 +43,9 @@ func cache() string {
 	return "/var/cache/sallyport"
 }
 
-// newComputer boots one. A test that ends, in whatever way, ends it.
-func newComputer(t *testing.T) *computer {
+// newComputer boots one, with a folder of this computer as /media/stick if one is
+// named. A test that ends, in whatever way, ends it.
+func newComputer(t *testing.T, stick string) *computer {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests need root: a computer is made of namespaces and mounts")
@@ -63,7 +64,7 @@ func newComputer(t *testing.T) *computer {
 	t.Cleanup(c.close)
 	c.furnish(t)
 	var said bytes.Buffer
-	c.boot = exec.Command("./boot.sh", strings.TrimSpace(string(rootfs)), folder, c.name)
+	c.boot = exec.Command("./boot.sh", strings.TrimSpace(string(rootfs)), folder, c.name, stick)
 	c.boot.Stdout, c.boot.Stderr, c.boot.WaitDelay = &said, &said, time.Second
 	c.boot.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.boot.Start(); err != nil {
@@ -89,6 +90,24 @@ func (c *computer) furnish(t *testing.T) {
 			t.Fatalf("%v: %v %s (are out/sally and out/sally-signer there? run: make build)", args, err, out)
 		}
 	}
+}
+
+// wire puts the computers of a document on one network. The first is
+// 192.0.2.1 and has a cable to each other, 192.0.2.N; they know each other by
+// name.
+func (c *computer) wire(t *testing.T, first *computer, n int) {
+	t.Helper()
+	if c == first {
+		c.must(t, "ip address add 192.0.2.1/32 dev lo; echo '192.0.2.1 db.corp.example server-1.corp.example' >>/etc/hosts")
+		return
+	}
+	address := fmt.Sprintf("192.0.2.%d", n)
+	cable := fmt.Sprintf("nsenter -t %s -n ip link add to-%d type veth peer name eth0 netns %s", first.first, n, c.first)
+	if out, err := exec.Command("sh", "-c", cable).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v %s", cable, err, out)
+	}
+	first.must(t, fmt.Sprintf("ip address add 192.0.2.1 peer %s dev to-%d && ip link set to-%d up && echo '%s server-%d.corp.example' >>/etc/hosts", address, n, n, address, n))
+	c.must(t, fmt.Sprintf("ip address add %s peer 192.0.2.1 dev eth0 && ip link set eth0 up && printf '192.0.2.1 db.corp.example server-1.corp.example\\n%s server-%d.corp.example\\n' >>/etc/hosts", address, address, n))
 }
 
 // booted finds the first process and asks it whether it has started everything.

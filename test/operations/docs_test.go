@@ -13,30 +13,59 @@ import (
 // computers that have what a checkout has after `make build`, and nothing else
 // of Sallyport.
 func TestDocs_OperationsRun(t *testing.T) {
-	text, err := os.ReadFile("../../docs/operations.md")
+	follow(t, steps(t, "operations.md", ""))
+}
+
+// TestDocs_ScaleOutRun runs every step of docs/scale-out.md, for a reader who
+// has installed a server as docs/operations.md says.
+func TestDocs_ScaleOutRun(t *testing.T) {
+	follow(t, append(steps(t, "operations.md", "Install"), steps(t, "scale-out.md", "")...))
+}
+
+// steps reads a document, or one chapter of it.
+func steps(t *testing.T, document, chapter string) (list []Step) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/" + document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps, err := Parse(string(text))
+	all, err := Parse(string(text))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("docs/%s: %v", document, err)
 	}
+	for _, s := range all {
+		if s.Document = "docs/" + document; chapter == "" || s.Chapter == chapter {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// follow does what the documentation says.
+func follow(t *testing.T, list []Step) {
+	t.Helper()
 	computers, words := map[string]*computer{}, map[string]string{}
-	for _, s := range steps {
+	var first *computer
+	stick := t.TempDir() // carried from one computer to the other
+	for _, s := range list {
 		c := computers[s.Computer]
 		if c == nil {
-			c = newComputer(t)
+			c = newComputer(t, stick)
+			if first == nil {
+				first = c
+			}
+			c.wire(t, first, 1+len(computers))
 			computers[s.Computer] = c
 		}
 		output, exit, err := c.run(s.Root, replace(s.Command, words))
 		if missing := s.Matches(output); err != nil || strconv.Itoa(exit) != s.Exit || missing != "" {
 			journal, _, _ := c.run(true, "journalctl --no-pager -n 30 -o cat")
-			t.Fatalf("docs/operations.md, line %d (%s)\n%s\nexit %d %v, wanted %s\nit does not print: %q\nit printed:\n%s\njournal:\n%s", s.Line, s.Chapter, s.Command, exit, err, s.Exit, missing, output, journal)
+			t.Fatalf("%s, line %d (%s)\n%s\nexit %d %v, wanted %s\nit does not print: %q\nit printed:\n%s\njournal:\n%s", s.Document, s.Line, s.Chapter, s.Command, exit, err, s.Exit, missing, output, journal)
 		}
 		if s.Word != "" {
 			words[s.Word] = strings.TrimSpace(output)
 		}
-		t.Logf("line %d: %s", s.Line, s.Command)
+		t.Logf("%s, line %d: %s", s.Document, s.Line, s.Command)
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 
 // Step is one command of the documentation and what it must print.
 type Step struct {
-	Line     int // of the command in the document
+	Document string // set by who reads several
+	Line     int    // of the command in the document
 	Chapter  string
 	Computer string // which one runs it; "" is the first
 	Root     bool   // "# " rather than "$ "

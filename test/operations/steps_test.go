@@ -57,17 +57,22 @@ func TestStep_Matches(t *testing.T) {
 // Every command of the documentation for operators stands where the runner
 // finds it, and each chapter that the server's issue names has some.
 func TestDocs_HaveStepsThatRun(t *testing.T) {
-	text, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := Parse(string(text))
-	if err != nil {
-		t.Fatalf("docs/operations.md, %v", err)
-	}
-	for _, chapter := range []string{"Install", "Configure", "Upgrade"} {
-		if !slices.ContainsFunc(steps, func(s Step) bool { return strings.HasPrefix(s.Chapter, chapter) && s.Word == "" }) {
-			t.Errorf("the chapter %q has no step", chapter)
+	for document, chapters := range map[string][]string{
+		"operations.md": {"Install", "Configure", "Rotate keys", "Back up", "Restore", "Upgrade"},
+		"scale-out.md":  {"PostgreSQL", "A new deployment", "Move a deployment", "A second server", "Rotate keys", "New build"},
+	} {
+		text, err := os.ReadFile("../../docs/" + document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, err := Parse(string(text))
+		if err != nil {
+			t.Fatalf("docs/%s, %v", document, err)
+		}
+		for _, chapter := range chapters {
+			if !slices.ContainsFunc(steps, func(s Step) bool { return strings.HasPrefix(s.Chapter, chapter) && s.Word == "" }) {
+				t.Errorf("%s: the chapter %q has no step", document, chapter)
+			}
 		}
 	}
 }
