@@ -155,3 +155,14 @@ func TestFairSlots_FloodMakesRoom(t *testing.T) {
 		t.Fatalf("refused %d, served %d, left %+v", refused.Load(), served.Load(), f)
 	}
 }
+
+// Who had to give way and ran out of time in the same moment gives no slot back
+// that he never had.
+func TestFairSlots_RefusedAndLate(t *testing.T) {
+	f := NewFairSlots(1)
+	w := &waiter{turn: make(chan struct{}), refused: true}
+	f.abandon("flood", w)
+	if f.free != 1 {
+		t.Errorf("%d slots of one", f.free)
+	}
+}

@@ -13,13 +13,15 @@ import (
 	"sallyport/internal/audit"
 )
 
-// The bounds of one window, for a whole server.
+// The bounds of one window, for a whole server. Callers who have proven who they
+// are have records and kinds of their own, and are summed up by name first:
+// strangers' noise must not cover what a stolen account tries.
 const (
 	Window   = time.Minute
 	each     = 5      // records of one kind of refusal, from one place, about one target
-	onePlace = 30     // single records of one place
-	single   = 300    // single records altogether
-	maxKeys  = 10_000 // kinds that are told apart
+	onePlace = 30     // single records of one place, or of one caller
+	single   = 300    // single records of all strangers, and of all callers
+	maxKeys  = 10_000 // kinds that are told apart, of strangers half as many
 	named    = 100    // summaries that name a place and a target
 )
 
@@ -39,9 +41,9 @@ type Counter struct {
 
 	mu     sync.Mutex
 	began  time.Time
-	single int
+	single map[bool]int // by whether the caller is known
 	counts map[key]*count
-	places map[string]int // single records
+	places map[string]int // single records, by place or principal
 }
 
 // key is what makes two refusals the same. The principal is empty where nobody
@@ -58,7 +60,7 @@ type count struct {
 
 // New returns a Counter.
 func New(cfg Config) *Counter {
-	return &Counter{cfg: cfg, counts: map[key]*count{}, places: map[string]int{}}
+	return &Counter{cfg: cfg, single: map[bool]int{}, counts: map[key]*count{}, places: map[string]int{}}
 }
 
 // First reports whether the caller is to record the refusal. Otherwise it was
@@ -71,9 +73,13 @@ func (c *Counter) First(by audit.By, e audit.Event) bool {
 		c.began = by.At
 	}
 	place := address.Network(by.Address)
+	known, source, room := by.Principal != "", place, maxKeys/2
+	if known {
+		source, room = "id "+by.Principal, maxKeys
+	}
 	k := key{e.Type, place, by.Principal, e.Target, e.Detail["reason"] + e.Detail["code"] + e.Detail["action"]}
 	n := c.counts[k]
-	if n == nil && len(c.counts) >= maxKeys {
+	if n == nil && len(c.counts) >= room {
 		k = key{kind: e.Type}
 		n = c.counts[k]
 	}
@@ -82,10 +88,10 @@ func (c *Counter) First(by audit.By, e audit.Event) bool {
 		c.counts[k] = n
 	}
 	n.last = by.At
-	if n.told < each && c.single < single && c.places[place] < onePlace { // so there are at most single places
+	if n.told < each && c.single[known] < single && c.places[source] < onePlace { // so there are at most twice single sources
 		n.told++
-		c.single++
-		c.places[place]++
+		c.single[known]++
+		c.places[source]++
 		return true
 	}
 	n.more++
@@ -101,7 +107,7 @@ func (c *Counter) Flush(ctx context.Context, now time.Time, all bool) error {
 		return nil
 	}
 	old := c.counts
-	c.counts, c.places, c.single, c.began = map[key]*count{}, map[string]int{}, 0, time.Time{}
+	c.counts, c.places, c.single, c.began = map[key]*count{}, map[string]int{}, map[bool]int{}, time.Time{}
 	c.mu.Unlock()
 	keys := summaries(old)
 	if len(keys) == 0 {
@@ -132,7 +138,8 @@ func (c *Counter) Flush(ctx context.Context, now time.Time, all bool) error {
 	return err
 }
 
-// summaries are the keys with something to tell, most first.
+// summaries are the keys with something to tell: those of known callers first,
+// and of each the most.
 func summaries(counts map[key]*count) []key {
 	var keys []key
 	for k, n := range counts {
@@ -141,6 +148,12 @@ func summaries(counts map[key]*count) []key {
 		}
 	}
 	slices.SortFunc(keys, func(a, b key) int {
+		if known := a.principal != ""; known != (b.principal != "") {
+			if known {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(counts[b].more-counts[a].more, cmp.Compare(a.kind, b.kind), cmp.Compare(a.place, b.place), cmp.Compare(a.principal, b.principal), cmp.Compare(a.target, b.target), cmp.Compare(a.reason, b.reason))
 	})
 	return keys

@@ -121,3 +121,32 @@ func TestCounter_FloodIsBounded(t *testing.T) {
 		t.Fatalf("%d single records and %d summaries tell of %d of %d refusals", told, len(w.events), sum, asked)
 	}
 }
+
+// A flood of strangers covers nothing that a known caller is refused: his first
+// ones have records, and the sum of the rest his name.
+func TestCounter_StrangersCoverNobody(t *testing.T) {
+	w := &trail{}
+	c := w.counter()
+	for range 2 {
+		for i := range 3 * maxKeys {
+			c.First(refusal(fmt.Sprintf("198.51.%d.%d", i>>8&0xff, i&0xff), strconv.Itoa(i), "wrong", start()))
+		}
+	}
+	by, e := refusal("192.0.2.1", "role", "escalation", start())
+	by.Principal = "thief"
+	told := 0
+	for range 20 {
+		if c.First(by, e) {
+			told++
+		}
+	}
+	if told != each {
+		t.Errorf("%d records", told)
+	}
+	if err := c.Flush(t.Context(), start(), true); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.events) == 0 || w.by[0].Principal != "thief" || w.events[0].Detail["repeats"] != strconv.Itoa(20-each) || w.events[0].Target != "role" {
+		t.Errorf("%+v", w.events[:min(1, len(w.events))])
+	}
+}
