@@ -25,7 +25,7 @@ func TestCLI_WrongPasswordAndLockout(t *testing.T) {
 		p.fails(t, []string{"AADSTS50"}, "login", "--server", theWorld.address, "-u", p.name, "-p", "wrong-password-1")
 	}
 	// Locked says what wrong says: three answers would tell which names exist.
-	p.fails(t, []string{"AADSTS50126", "locked"}, "login", "--server", theWorld.address, "-u", p.name, "-p", p.password)
+	p.fails(t, []string{"AADSTS50126", "too many attempts"}, "login", "--server", theWorld.address, "-u", p.name, "-p", p.password)
 	p.fails(t, []string{"AADSTS50126"}, "login", "--server", theWorld.address, "-u", "no-such-person@"+domain, "-p", "wrong-password-1")
 }
 
