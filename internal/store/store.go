@@ -132,6 +132,9 @@ func unreachable(err error, d dialect, cfg Config) error {
 	if err == nil || errors.As(err, &said) {
 		return err
 	}
+	if why := refused(err, d.place(cfg)); why != nil {
+		return why
+	}
 	return fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment in %s", d.place(cfg))
 }
 

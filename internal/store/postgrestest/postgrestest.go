@@ -23,14 +23,25 @@ type Server struct {
 	folder string
 	bin    string
 	as     *syscall.Credential
+	port   string // "" takes no TCP connections
+	args   []string
 	count  atomic.Int64
 	server *exec.Cmd
 	ended  chan struct{}
 }
 
-// New makes and starts a server. Its locale sorts as dictionaries do, so that a
-// statement which relies on the order of bytes without saying so is found out.
+// New makes and starts a server that takes everybody on its unix socket.
 func New(t testing.TB) *Server {
+	t.Helper()
+	s := prepare(t)
+	s.Start(t)
+	t.Cleanup(func() { s.Stop(t) })
+	return s
+}
+
+// prepare makes a server. Its locale sorts as dictionaries do, so that a
+// statement which relies on the order of bytes without saying so is found out.
+func prepare(t testing.TB) *Server {
 	t.Helper()
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(bins) == 0 {
@@ -57,8 +68,6 @@ func New(t testing.TB) *Server {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	s.Start(t)
-	t.Cleanup(func() { s.Stop(t) })
 	return s
 }
 
@@ -85,6 +94,9 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.folder
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "PGHOST=" + s.folder}
+	if s.port != "" {
+		cmd.Env = append(cmd.Env, "PGPORT="+s.port)
+	}
 	// A test that is killed leaves no server behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Pdeathsig: syscall.SIGQUIT}
 	return cmd
@@ -93,7 +105,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 // Start starts the server again after Stop.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	s.server = s.command("postgres", "-D", filepath.Join(s.folder, "data"), "-k", s.folder, "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=32MB")
+	s.server = s.command("postgres", append([]string{"-D", filepath.Join(s.folder, "data"), "-k", s.folder, "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=32MB"}, s.args...)...)
 	log, err := s.server.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +169,11 @@ func (s *Server) Database(t testing.TB) string {
 
 // URL is the address of a database of this server.
 func (s *Server) URL(name string) string {
-	return "postgres://sallyport@/" + name + "?host=" + s.folder
+	url := "postgres://sallyport@/" + name + "?host=" + s.folder
+	if s.port != "" {
+		url += "&port=" + s.port
+	}
+	return url
 }
 
 // SQL runs a script in a database and returns what it printed.
