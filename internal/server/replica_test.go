@@ -156,7 +156,10 @@ func hopping(t *testing.T, a, b *deployment) {
 	answered := make(chan bool, 1)
 	for poll(b, 0) { // until b has nothing new
 	}
-	go func() { answered <- poll(b, 30*time.Second) || poll(b, 30*time.Second) }() // accounts may come first
+	go func() {
+		first := poll(b, 30*time.Second) // accounts may come first
+		answered <- first || poll(b, 30*time.Second)
+	}()
 	began := time.Now()
 	if err := a.follow.Write(t.Context(), func(tx *store.Tx) error {
 		m := joined(t, id)

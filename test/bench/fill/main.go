@@ -64,7 +64,6 @@ type filler struct {
 	store  *store.Store
 	tenant directory.Tenant
 	root   string // id of the root management group
-	uid    uint32
 	now    time.Time
 }
 
