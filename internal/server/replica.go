@@ -37,7 +37,7 @@ type replica struct {
 	confirmed time.Time     // when the indexes last held all that was committed
 	stale     chan struct{} // closed while this server is stale
 	isStale   bool
-	makers    bool // another server that lives has a machine back end
+	makers    bool // another server that lives has a machine back end; so it is taken until they have been asked
 	made      bool // another server has, or had when it last ran
 	beats     map[string]beat
 }
@@ -48,7 +48,7 @@ type beat struct {
 }
 
 func newReplica(shared bool, now func() time.Time) *replica {
-	return &replica{now: now, shared: shared, made: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
+	return &replica{now: now, shared: shared, makers: shared, made: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
 }
 
 // fresh refuses while this server may not know what the others have committed:
@@ -285,4 +285,12 @@ func (b otherBackend) Remove(context.Context, string) error {
 		return errElsewhere()
 	}
 	return nil
+}
+
+// State is not known here: a machine of another server is not absent.
+func (b otherBackend) State(ctx context.Context, id string) (types.MachineState, error) {
+	if b.made() {
+		return types.MachineState{}, errElsewhere()
+	}
+	return b.noBackend.State(ctx, id)
 }

@@ -322,13 +322,14 @@ func TestReplica_LeavesMachinesToWhoMakesThem(t *testing.T) {
 	row := func(commits int64) []store.Replica {
 		return []store.Replica{{Name: "me", Held: true}, {Name: "maker", Held: true, Ability: abilityMachines, Commits: commits}}
 	}
-	if b.Remove(t.Context(), "") == nil {
-		t.Error("a machine is gone before it is known who made it")
+	absent := func() bool { _, err := b.State(t.Context(), ""); return err == nil }
+	if b.Remove(t.Context(), "") == nil || kind() != fault.Unavailable || absent() {
+		t.Error("a machine is gone, or is refused for good, before it is known who makes them")
 	}
-	if r.note("me", nil); kind() != fault.Invalid || b.Remove(t.Context(), "") != nil {
+	if r.note("me", nil); kind() != fault.Invalid || b.Remove(t.Context(), "") != nil || !absent() {
 		t.Error("nobody makes machines, and it is left to somebody")
 	}
-	if r.note("me", row(1)); kind() != fault.Unavailable || b.Remove(t.Context(), "") == nil {
+	if r.note("me", row(1)); kind() != fault.Unavailable || b.Remove(t.Context(), "") == nil || absent() {
 		t.Error("it is not left to the one that makes them")
 	}
 	now = now.Add(lifeSign)

@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/keystore"
 	"sallyport/internal/store"
+	"sallyport/internal/store/storetest"
 )
 
 // rig is a deployment in a temporary folder with every service connected and no
@@ -27,7 +28,14 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 		}
 	}
 	fine(os.Chmod(dir, 0o700))
-	st, err := store.Create(ctx, store.Config{Path: filepath.Join(dir, storeFile), Now: now, Writer: writerName, Declared: audit.Declared})
+	place := storetest.Place(t)
+	if place.URL == "" {
+		place.Path = filepath.Join(dir, storeFile)
+	} else {
+		fine(Database{URL: place.URL}.keep(dir))
+	}
+	place.Now, place.Writer, place.Declared = now, writerName, audit.Declared
+	st, err := store.Create(ctx, place)
 	fine(err)
 	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
 	fine(err)
@@ -36,6 +44,8 @@ func rig(t *testing.T, now func() time.Time) *deployment {
 	fine(st.Close())
 	cfg := Config{State: dir, Listen: "127.0.0.1:0", Now: now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)}
 	meter := newMeter()
+	cfg, err = cfg.located()
+	fine(err)
 	st, err = store.Open(ctx, cfg.storeConfig(meter))
 	fine(err)
 	d := &deployment{cfg: cfg, store: st, meter: meter, started: now()}

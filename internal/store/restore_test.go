@@ -1,7 +1,6 @@
 package store
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,7 +10,9 @@ import (
 // Whoever adds a table decides here what a restore does to it: what was issued
 // before a restore must not come back to life because nobody thought of it.
 func TestRestoredTables_EveryTableIsDecided(t *testing.T) {
-	s, err := Create(t.Context(), Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: time.Now, Writer: "w"})
+	place := place4test(t)
+	place.Now = time.Now
+	s, err := Create(t.Context(), place)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,9 @@ func TestRestoredTables_EveryTableIsDecided(t *testing.T) {
 
 // Only the record of a restore leaves numbers out, and only where it says so.
 func TestContinueChains_GapIsExplainedOrRefused(t *testing.T) {
-	s, err := Create(t.Context(), Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: time.Now, Writer: "w", Declared: audit.Declared})
+	place := place4test(t)
+	place.Now, place.Declared = time.Now, audit.Declared
+	s, err := Create(t.Context(), place)
 	if err != nil {
 		t.Fatal(err)
 	}

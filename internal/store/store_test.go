@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -16,9 +17,29 @@ import (
 
 func clock() time.Time { return time.Unix(1_800_000_000, 0) }
 
+// place4test is where a store of a test goes: a file, or where the environment
+// names a PostgreSQL database, a schema of it (as storetest does it).
+func place4test(t *testing.T) Config {
+	t.Helper()
+	admin := os.Getenv("SALLYPORT_TEST_DATABASE")
+	if admin == "" {
+		return Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: clock, Writer: "w"}
+	}
+	db, err := sql.Open("pgx", admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	name := fmt.Sprintf("s%d_%d", os.Getpid(), time.Now().UnixNano())
+	if _, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatal(err)
+	}
+	return Config{URL: admin + "&search_path=" + name, Now: clock, Writer: "w"}
+}
+
 func open4test(t *testing.T) *Store {
 	t.Helper()
-	s, err := Create(t.Context(), Config{Path: filepath.Join(t.TempDir(), "s.db"), Now: clock, Writer: "w"})
+	s, err := Create(t.Context(), place4test(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -160,15 +160,19 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 	if err := w.Resource.ReadPrivate(&p); err != nil {
 		return resource.Progress{}, err
 	}
+	agent, ok := m.cfg.Agents.Agent(p.Machine)
+	waited := w.Now.Sub(w.Resource.WantedAt)
+	reached := ok && agent.Reached >= p.Revision
+	deleting := w.Resource.State == resource.Deleting
+	if deleting && (reached || waited > updateWait) {
+		return resource.Progress{Done: true}, nil
+	}
 	state, err := m.cfg.Backend.State(ctx, p.Machine)
 	if err != nil {
 		return resource.Progress{}, err
 	}
-	agent, ok := m.cfg.Agents.Agent(p.Machine)
-	waited := w.Now.Sub(w.Resource.WantedAt)
-	reached := ok && agent.Reached >= p.Revision
-	if w.Resource.State == resource.Deleting {
-		return resource.Progress{Done: reached || state.Power != Running || waited > updateWait, After: pollWait}, nil
+	if deleting {
+		return resource.Progress{Done: state.Power != Running, After: pollWait}, nil
 	}
 	switch {
 	case state.Power != Running:
