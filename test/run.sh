@@ -37,7 +37,7 @@ race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/
 clibs() { suite c make --no-print-directory -C shim test check-symbols; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
 hsm() { suite hsm env CGO_ENABLED=1 go test -race -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
-e2e() { suite e2e go test -v -count=1 -timeout 40m -tags e2e ./test/e2e/... ./test/operations/... ./internal/lab/...; }
+e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./test/operations/... ./internal/lab/...; }
 fresh() { suite fresh test/fresh.sh; }
 
 case "${1:-all}" in
