@@ -26,11 +26,11 @@ func TestPoll_ServerOfTheFirstVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(s.polls) != 3 || s.polls[0].Capability != 2 || s.polls[0].AppliedManifest != 1 || s.polls[1].Capability != 1 || s.polls[2].Capability != 1 {
+	if len(s.polls) != 3 || s.polls[0].Capability != protocol.Capability || s.polls[0].AppliedManifest != 1 || s.polls[1].Capability != 1 || s.polls[2].Capability != 1 {
 		t.Fatalf("%+v", s.polls)
 	}
 	now = now.Add(olderTime)
-	if err := a.poll(t.Context()); err != nil || s.polls[3].Capability != 2 {
+	if err := a.poll(t.Context()); err != nil || s.polls[3].Capability != protocol.Capability {
 		t.Fatalf("%v: not asked again", err)
 	}
 }

@@ -124,6 +124,8 @@ func reportedKinds() []Kind {
 		{"machine.local.deny", "A service of the machine itself was refused.", SurfaceMachines, refused(), machineTarget, decision},
 		{"machine.session.open", "A session began.", SurfaceMachines, did(), machineTarget, decision},
 		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.session.end", "A machine ended a session, or everything of a person.", SurfaceMachines, did(), machineTarget, said(Key{"session", "id of the session, where it was one"},
+			Key{"cause", "access, elevation, certificate, ended, age, key or machine"}, Key{"processes", "how many were ended"}, Key{"left", "what goes on running although the person began it"}, Key{"uid", "of the person"}, Key{"message", "what the person read"})},
 		{"machine.auditHead.fail", "A signed head of the audit log contradicts what the machine has seen before.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what is wrong"}, Key{"writer", "of the chain"},
 			Key{"sequence", "of the head"}, Key{"hash", "of the head"}, Key{"heldSequence", "of the head that the machine holds"}, Key{"heldHash", "its hash"})},
 		{"machine.other", "The machine reported an event that this server does not know.", SurfaceMachines, []Outcome{Success, Denied, Failure}, machineTarget, said(Key{"event", "its type"}, Key{"facts", "its facts, JSON"})},

@@ -196,6 +196,23 @@ func checkReport(r protocol.Report) error {
 			return err
 		}
 	}
+	return checkSessions(r)
+}
+
+func checkSessions(r protocol.Report) error {
+	if len(r.Sessions) > protocol.MaxSessions || r.MoreSessions < 0 || r.Capability < 3 && (len(r.Sessions) > 0 || r.MoreSessions > 0) {
+		return errReport("its sessions are too many, or its capability has none")
+	}
+	seen := map[string]bool{}
+	for _, n := range r.Sessions {
+		if err := n.Check(); err != nil {
+			return errReport(err.Error())
+		}
+		if seen[n.ID] {
+			return errReport("a session is there twice")
+		}
+		seen[n.ID] = true
+	}
 	return nil
 }
 

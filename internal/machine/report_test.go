@@ -23,6 +23,10 @@ func report() protocol.Report {
 		Events: []protocol.MachineEvent{{ID: eventID, Type: "login.deny", CorrelationID: tenantID, ObjectID: otherID, LoginName: "alice@corp.example", Detail: map[string]string{"reason": "no-role"}}}}
 }
 
+func session(id string) protocol.Session {
+	return protocol.Session{ID: id, ObjectID: otherID, LoginName: "alice@corp.example", Since: time.Unix(1_800_000_000, 0), Kind: protocol.SessionPTY, CorrelationID: tenantID}
+}
+
 func TestReport_StoredAndEventsAuditedOnce(t *testing.T) {
 	r := newRig(t)
 	r.joined()
@@ -72,7 +76,18 @@ func TestReport_Refusals(t *testing.T) {
 		"address": func(p *protocol.Report) { p.Addresses = []string{"-oProxyCommand=x"} }, "host key": func(p *protocol.Report) { p.HostKeys = []string{"x"} },
 		"event id": func(p *protocol.Report) { p.Events[0].ID = "1" }, "event type": func(p *protocol.Report) { p.Events[0].Type = "a b" }, "correlation": func(p *protocol.Report) { p.Events[0].CorrelationID = "x" },
 		"detail": func(p *protocol.Report) { p.Events[0].Detail = map[string]string{"a": strings.Repeat("x", 2000)} }, "revision": func(p *protocol.Report) { p.Revision = -1 },
-		"events": func(p *protocol.Report) { p.Events = make([]protocol.MachineEvent, 300) },
+		"events":                          func(p *protocol.Report) { p.Events = make([]protocol.MachineEvent, 300) },
+		"a session before its capability": func(p *protocol.Report) { p.Capability, p.Sessions = 2, []protocol.Session{session(eventID)} },
+		"a session twice": func(p *protocol.Report) {
+			p.Capability, p.Sessions = 3, []protocol.Session{session(eventID), session(eventID)}
+		},
+		"a session without a kind": func(p *protocol.Report) {
+			p.Capability, p.Sessions = 3, []protocol.Session{{ID: eventID, ObjectID: otherID}}
+		},
+		"more sessions": func(p *protocol.Report) {
+			p.Capability, p.Sessions = 3, make([]protocol.Session, protocol.MaxSessions+1)
+		},
+		"fewer than none": func(p *protocol.Report) { p.Capability, p.MoreSessions = 3, -1 },
 	} {
 		p := report()
 		change(&p)

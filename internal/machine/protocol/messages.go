@@ -5,8 +5,10 @@ import "time"
 // Capability is the version of this protocol that the build speaks. One number
 // with a history: 1 = join, snapshot poll, report, host certificate (2026-11);
 // 2 = a poll says which manifest is in force on the machine, a report which audit
-// heads it has witnessed, and accounts travel apart from grants.
-const Capability = 2
+// heads it has witnessed, and accounts travel apart from grants; 3 = a report
+// lists the sessions that are open, and a snapshot says which of them are ended
+// and how old one may become (sessions.go).
+const Capability = 3
 
 // Unchanged is what a message says whose form has been the same since the first
 // version, so that a server of that version takes it.
@@ -76,6 +78,10 @@ type Report struct {
 	Events      []MachineEvent `json:"events"`
 	// Witnessed is the newest audit head of each writer that the machine has seen.
 	Witnessed []Witnessed `json:"witnessed,omitempty"`
+	// From capability 3 on: every session that is open, the newest MaxSessions of
+	// them; MoreSessions is how many are left out.
+	Sessions     []Session `json:"sessions,omitempty"`
+	MoreSessions int       `json:"moreSessions,omitempty"`
 }
 
 // MachineEvent is a decision that the machine made.
@@ -86,7 +92,7 @@ type MachineEvent struct {
 	CorrelationID string            `json:"correlationId"`
 	ObjectID      string            `json:"objectId"`
 	LoginName     string            `json:"login"`
-	Detail        map[string]string `json:"detail"`
+	Detail        map[string]string `json:"detail"` // of EventSessionEnd: the Fact constants
 }
 
 // HostKeyProof is the payload of a TypeHostKey envelope, signed by the host key

@@ -72,10 +72,14 @@ type SnapshotDocument struct {
 	Principals []Principal `json:"principals"`
 	Accounts   int64       `json:"accounts,omitempty"`
 	Grants     []Grant     `json:"grants,omitempty"`
-	Revoked    []string    `json:"revoked"` // certificate serials, decimal
-	AuditHead  *audit.Head `json:"auditHead,omitempty"`
-	AuditKeyID string      `json:"auditKeyId,omitempty"`
-	AuditSig   []byte      `json:"auditSig,omitempty"`
+	Revoked    []string    `json:"revoked"` // certificate serials, decimal: no login, and no session that one opened
+	// From capability 3 on: sessions that are ended by their id, and after how many
+	// seconds any session is ended; 0 is never.
+	Ended      []EndedSession `json:"ended,omitempty"`
+	SessionMax int64          `json:"sessionMax,omitempty"`
+	AuditHead  *audit.Head    `json:"auditHead,omitempty"`
+	AuditKeyID string         `json:"auditKeyId,omitempty"`
+	AuditSig   []byte         `json:"auditSig,omitempty"`
 }
 
 // OpenSnapshot verifies an envelope with one of the manifest's snapshot keys
