@@ -55,10 +55,41 @@ func Place(t testing.TB) (cfg store.Config) {
 	if _, err := db.ExecContext(t.Context(), "CREATE SCHEMA "+name); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { drop(t, admin, name) })
 	q := u.Query()
 	q.Set("search_path", name)
 	u.RawQuery = q.Encode()
 	return store.Config{URL: u.String()}
+}
+
+// Written is a table of the database of Database: the names of the tables in
+// which a test has left a row.
+const Written = "storetest_written"
+
+// drop removes a schema, so that those to come do not wait for the catalogue of
+// a thousand, and remembers which of its tables were written.
+func drop(t testing.TB, admin, schema string) {
+	db, err := sql.Open("pgx", admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	db.SetMaxOpenConns(1)
+	statement := ""
+	err = db.QueryRow(`SELECT coalesce(string_agg(format('SELECT %L::text AS name WHERE EXISTS (SELECT 1 FROM %I.%I)', tablename, schemaname, tablename), ' UNION ALL '), 'SELECT NULL::text WHERE false')
+FROM pg_tables WHERE schemaname = $1`, schema).Scan(&statement)
+	for _, s := range []string{
+		"CREATE TABLE IF NOT EXISTS public." + Written + " (name text PRIMARY KEY)",
+		"INSERT INTO public." + Written + " SELECT name FROM (" + statement + ") AS left_rows ON CONFLICT DO NOTHING",
+		"DROP SCHEMA " + schema + " CASCADE",
+	} {
+		if err == nil {
+			_, err = db.Exec(s)
+		}
+	}
+	if err != nil {
+		t.Errorf("dropping the schema %s: %v", schema, err)
+	}
 }
 
 // New makes a store. Followers see each change in their order.
