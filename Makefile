@@ -59,7 +59,7 @@ test-unit: ## unit and conformance tests only
 	@test/run.sh unit
 
 .PHONY: test-c
-test-c: ## the C libraries under ASan and UBSan
+test-c: ## the C libraries under ASan, UBSan, TSan and clang's analyser, for amd64 and arm64
 	@test/run.sh c
 
 .PHONY: test-e2e
@@ -75,8 +75,9 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 	@test/lint.sh
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (default 60s)
+fuzz: ## every fuzz target, Go and C, for FUZZTIME (default 60s)
 	@test/fuzz.sh
+	@$(MAKE) --no-print-directory -C shim fuzz
 
 .PHONY: bench
 bench: deps build ## measure the bars of docs/performance.md, side by side in one run (root)

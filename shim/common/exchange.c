@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -140,16 +141,18 @@ static enum sp_fault converse(int fd, const char *path, unsigned char *buf, size
 
 enum sp_fault sp_exchange(const char *path, unsigned char *buf, size_t cap, size_t *len)
 {
-	enum sp_fault f;
-	int fd;
+	enum sp_fault f = SP_FAULT_IO;
+	int fd, cancel;
 
 	if (cap < SP_FRAME_HEADER || *len > cap)
 		return SP_FAULT_FRAME;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return SP_FAULT_IO;
-	f = converse(fd, path, buf, cap, len);
-	close(fd);
+	if (fd >= 0) {
+		f = converse(fd, path, buf, cap, len);
+		close(fd);
+	}
+	(void)pthread_setcancelstate(cancel, NULL);
 	return f;
 }
 

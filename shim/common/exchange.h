@@ -17,7 +17,7 @@ enum sp_fault {
 /* sp_exchange sends the *len bytes at buf to the socket at path and replaces
  * them by the answer, at most cap bytes. All of it takes at most
  * SALLYPORT_TIMEOUT_MS on the monotonic clock. Raises no signal and leaves no
- * descriptor behind. On a fault the content of buf means nothing. */
+ * descriptor behind, also when the thread is cancelled. On a fault the content of buf means nothing. */
 enum sp_fault sp_exchange(const char *path, unsigned char *buf, size_t cap, size_t *len);
 
 /* sp_fault_text names a fault for logs. */

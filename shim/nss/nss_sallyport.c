@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <nss.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ static const struct role roles[ROLES] = {
 
 struct db {
 	int fd;
+	int cancel; /* the caller's state, while the file is open */
 	uint32_t size;
 	unsigned char head[HEADER + DOMAINS_MAX];
 };
@@ -170,16 +172,29 @@ static int load(struct db *db)
 	return 0;
 }
 
+/* open_db opens the file until close_db. A thread that is cancelled in between
+ * would leave the descriptor behind, so it is cancelled after the call. */
 static struct outcome open_db(struct db *db)
 {
+	struct outcome o = success;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &db->cancel);
 	db->fd = open(SALLYPORT_NSS_PATH, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	if (db->fd < 0)
-		return failed(errno);
-	if (load(db) != 0) {
+	if (db->fd < 0) {
+		o = failed(errno);
+	} else if (load(db) != 0) {
 		close(db->fd);
-		return unavailable;
+		o = unavailable;
 	}
-	return success;
+	if (o.status != NSS_STATUS_SUCCESS)
+		(void)pthread_setcancelstate(db->cancel, NULL);
+	return o;
+}
+
+static void close_db(const struct db *db)
+{
+	close(db->fd);
+	(void)pthread_setcancelstate(db->cancel, NULL);
 }
 
 /* is_ours: a GUID, or a UPN under one of the domains in the header. */
@@ -283,7 +298,7 @@ static struct outcome lookup(const char *name, uint32_t uid, struct user *u)
 	if (o.status != NSS_STATUS_SUCCESS)
 		return o;
 	o = find(&db, name, uid, u);
-	close(db.fd);
+	close_db(&db);
 	return o;
 }
 
@@ -378,7 +393,7 @@ static struct outcome give_group(const char *name, gid_t gid, struct group *gr, 
 	if (o.status != NSS_STATUS_SUCCESS)
 		return o;
 	o = fill_group(&db, &roles[index], db.head + 36 + 8 * index, gr, buf, len);
-	close(db.fd);
+	close_db(&db);
 	return o;
 }
 
