@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -44,7 +45,8 @@ func hidden(name string, run func() error) *cobra.Command {
 
 func serveCommand() *cobra.Command {
 	var cfg Config
-	var socket, rootfs string
+	var socket string
+	var rootfs []string
 	var owner int
 	c := &cobra.Command{
 		Use:   "serve",
@@ -53,7 +55,10 @@ func serveCommand() *cobra.Command {
 			"and those that ran start again with it. Nothing of this computer changes outside the state directory.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg.RootFS = strings.Split(rootfs, ":")
+			var err error
+			if cfg.RootFS, err = parseRootFS(rootfs); err != nil {
+				return err
+			}
 			cfg.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
 			ctx, cancel := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 			defer cancel()
@@ -64,10 +69,30 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&socket, "socket", "", "path of the socket to make")
 	f.IntVar(&owner, "owner", -1, "uid that may use the socket, besides root")
 	f.StringVar(&cfg.StateDir, "state", "", "directory for machines' files, made if missing")
-	f.StringVar(&rootfs, "rootfs", "", "DIR[:DIR...], topmost first: what machines are overlays of (packaging/rootfs/layer.sh and prepare.sh print them)")
+	f.StringArrayVar(&rootfs, "rootfs", nil, "[SYSTEM=]DIR[:DIR...], topmost first: what machines of a system are overlays of (packaging/rootfs/layer.sh and prepare.sh print them); once for each of debian11, debian12, debian13")
 	f.StringVar(&cfg.ServerAddr, "server-addr", "", "loopback HOST:PORT that machines reach as 10.77.0.1:443")
 	require(c, "socket", "owner", "state", "rootfs")
 	return c
+}
+
+// parseRootFS reads the values of --rootfs. One without a system is of Debian 12.
+func parseRootFS(values []string) (map[labwire.System][]string, error) {
+	out := map[labwire.System][]string{}
+	for _, value := range values {
+		system, dirs, named := strings.Cut(value, "=")
+		if strings.HasPrefix(value, "/") || !named {
+			system, dirs = string(labwire.SystemDebian12), value
+		}
+		s := labwire.System(system)
+		switch {
+		case !slices.Contains(labwire.Systems(), s):
+			return nil, fault.New(fault.Invalid, "UnknownSystem", "--rootfs names the system %q; there are %v", system, labwire.Systems()).WithTarget("rootfs")
+		case out[s] != nil:
+			return nil, fault.New(fault.Invalid, "RepeatedSystem", "--rootfs names %s twice", s).WithTarget("rootfs")
+		}
+		out[s] = strings.Split(dirs, ":")
+	}
+	return out, nil
 }
 
 func serve(ctx context.Context, cfg Config, socket string, owner int) error {
@@ -110,7 +135,7 @@ func statusCommand() *cobra.Command {
 
 func printMachines(w io.Writer, machines []labwire.Machine) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if _, err := fmt.Fprintln(table, "MACHINE\tNAME\tSTATE\tADDRESS\tSSH"); err != nil {
+	if _, err := fmt.Fprintln(table, "MACHINE\tNAME\tSYSTEM\tBACKEND\tSTATE\tADDRESS\tSSH"); err != nil {
 		return err
 	}
 	for _, m := range machines {
@@ -118,7 +143,7 @@ func printMachines(w io.Writer, machines []labwire.Machine) error {
 		if m.State == labwire.StateRunning {
 			ssh = fmt.Sprintf("%s:%d", m.Loopback, m.SSHPort)
 		}
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", m.MachineID, m.Name, m.State, m.Address, ssh); err != nil {
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.MachineID, m.Name, m.System, m.Backend, m.State, m.Address, ssh); err != nil {
 			return err
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,9 +24,10 @@ import (
 type Config struct {
 	// StateDir holds everything the lab keeps; root's alone.
 	StateDir string
-	// RootFS lists the directories that machines are overlays of, topmost first:
-	// the layer of this build and the prepared root filesystem.
-	RootFS []string
+	// RootFS lists, for each system that the lab offers, the directories that its
+	// machines are overlays of, topmost first: the layer of this build and the
+	// prepared root filesystem.
+	RootFS map[labwire.System][]string
 	// ServerAddr is a loopback address with port of this computer that machines
 	// reach as 10.77.0.1:443; empty opens nothing.
 	ServerAddr string
@@ -36,7 +39,7 @@ type Config struct {
 // about one machine wait for each other.
 type Lab struct {
 	cfg      Config
-	lower    []string
+	lower    map[labwire.System][]string
 	octet    int       // third byte of machines' loopback addresses
 	claim    io.Closer // keeps it ours
 	fabric   *fabric
@@ -55,11 +58,13 @@ type Lab struct {
 // Open takes the state directory and starts the machines that ran when it was
 // last used. The caller closes the lab.
 func Open(ctx context.Context, cfg Config) (*Lab, error) {
-	lower, err := lowerLayers(cfg.RootFS)
-	if err != nil {
-		return nil, err
+	l := &Lab{cfg: cfg, lower: map[labwire.System][]string{}, launcher: newLauncher(), running: map[string]*process{}}
+	var err error
+	for system, dirs := range cfg.RootFS {
+		if l.lower[system], err = lowerLayers(dirs); err != nil {
+			return nil, err
+		}
 	}
-	l := &Lab{cfg: cfg, lower: lower, launcher: newLauncher(), running: map[string]*process{}}
 	if l.state, err = openState(cfg.StateDir); err != nil {
 		return nil, err
 	}
@@ -165,7 +170,7 @@ func (l *Lab) store(r record) error {
 
 // describe tells what the machine of r is doing now.
 func (l *Lab) describe(r record) labwire.Machine {
-	m := labwire.Machine{MachineID: r.ID, Name: r.Name, Backend: labwire.BackendNetns, State: labwire.StateStopped, Address: r.address()}
+	m := labwire.Machine{MachineID: r.ID, Name: r.Name, Backend: r.Backend, System: r.System, State: labwire.StateStopped, Address: r.address()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p := l.running[r.ID]; p != nil && p.alive() {
@@ -176,23 +181,30 @@ func (l *Lab) describe(r record) labwire.Machine {
 
 // Create makes a stopped machine; see labwire.Client.Create for what it does
 // with one that exists.
-func (l *Lab) Create(_ context.Context, id, name, joinToken string) (labwire.Machine, error) {
+func (l *Lab) Create(_ context.Context, req labwire.CreateRequest) (labwire.Machine, error) {
+	id, name := req.MachineID, req.Name
 	defer l.hold(id)()
 	l.mu.Lock()
 	r, known := l.state.records[id]
 	l.mu.Unlock()
-	if known && r.Name != name {
+	switch {
+	case known && r.Name != name:
 		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists under the name %s", id, r.Name).WithRemedy("delete it first")
+	case known && (r.System != req.System || r.Backend != req.Backend):
+		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists as %s under %s", id, r.System, r.Backend).WithRemedy("delete it first")
+	case !known && l.lower[req.System] == nil:
+		return labwire.Machine{}, fault.New(fault.Invalid, "SystemNotOffered", "this lab has no root filesystem of %s; it has %v", req.System, slices.Sorted(maps.Keys(l.lower))).
+			WithRemedy("start the lab with --rootfs %s=LAYER:ROOTFS", req.System)
 	}
 	if known && r.Booted {
 		return l.describe(r), nil
 	}
-	if err := l.makeFiles(id, joinToken); err != nil {
+	if err := l.makeFiles(id, req.JoinToken); err != nil {
 		return labwire.Machine{}, fmt.Errorf("make the machine's files: %w", err)
 	}
 	if !known {
 		var err error
-		if r, err = l.register(id, name); err != nil {
+		if r, err = l.register(req); err != nil {
 			return labwire.Machine{}, errors.Join(err, os.RemoveAll(l.state.machineDir(id)))
 		}
 	}
@@ -201,14 +213,14 @@ func (l *Lab) Create(_ context.Context, id, name, joinToken string) (labwire.Mac
 
 // register allocates the address and stores the machine in one step, so that
 // no two machines get the same.
-func (l *Lab) register(id, name string) (record, error) {
+func (l *Lab) register(req labwire.CreateRequest) (record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	host, err := l.state.freeHost()
 	if err != nil {
 		return record{}, err
 	}
-	r := record{ID: id, Name: name, Host: host, Lower: l.lower}
+	r := record{ID: req.MachineID, Name: req.Name, System: req.System, Backend: req.Backend, Host: host, Lower: l.lower[req.System]}
 	return r, l.state.put(r)
 }
 

@@ -295,7 +295,7 @@ func TestLab_OperationsAreIdempotent(t *testing.T) {
 	if again := b.machine(machineA, "web-1"); again != m {
 		t.Errorf("second create and start: %v, first %v", again, m)
 	}
-	if _, err := b.client.Create(ctx, labwire.CreateRequest{MachineID: machineA, Name: "other", Backend: labwire.BackendNetns}); !fault.Is(err, fault.Conflict) {
+	if _, err := b.client.Create(ctx, labwire.CreateRequest{MachineID: machineA, Name: "other", Backend: labwire.BackendNetns, System: labwire.SystemDebian12}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("another name: %v", err)
 	}
 	for range 2 {

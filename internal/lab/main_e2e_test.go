@@ -188,7 +188,7 @@ func (b *bench) kill() {
 // machine makes and starts a machine.
 func (b *bench) machine(id, name string) labwire.Machine {
 	b.t.Helper()
-	if _, err := b.client.Create(b.t.Context(), labwire.CreateRequest{MachineID: id, Name: name, JoinToken: "token-of-" + name, Backend: labwire.BackendNetns}); err != nil {
+	if _, err := b.client.Create(b.t.Context(), labwire.CreateRequest{MachineID: id, Name: name, JoinToken: "token-of-" + name, Backend: labwire.BackendNetns, System: labwire.SystemDebian12}); err != nil {
 		b.t.Fatal(err)
 	}
 	m, err := b.client.Start(b.t.Context(), id)

@@ -176,7 +176,7 @@ func (l *Lab) perform(ctx context.Context, req labwire.Request) ([]labwire.Machi
 	var err error
 	switch req.Op {
 	case labwire.OpCreate:
-		m, err = l.Create(ctx, req.MachineID, req.Name, req.JoinToken)
+		m, err = l.Create(ctx, labwire.CreateRequest{MachineID: req.MachineID, Name: req.Name, JoinToken: req.JoinToken, Backend: req.Backend, System: req.System})
 	case labwire.OpStart:
 		m, err = l.Start(ctx, req.MachineID)
 	case labwire.OpStop:

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ const (
 type record struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
+	// System and Backend are what the machine is and what runs it. Labs before
+	// there was a choice wrote neither: theirs are Debian 12 under netns.
+	System  labwire.System  `json:"system,omitempty"`
+	Backend labwire.Backend `json:"backend,omitempty"`
 	// Host is the last byte of both addresses, kept for the machine's life.
 	Host int `json:"host"`
 	// Lower is what the machine was made on. An overlay whose lower layers are
@@ -125,6 +130,7 @@ func (s *state) load() error {
 		if !labwire.ValidMachineID(r.ID) || !labwire.ValidName(r.Name) || r.Host < firstHost || r.Host > lastHost {
 			return fmt.Errorf("%s: machine %q is damaged", s.file(), r.ID)
 		}
+		r.System, r.Backend = cmp.Or(r.System, labwire.SystemDebian12), cmp.Or(r.Backend, labwire.BackendNetns)
 		s.records[r.ID] = r
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestState_SurvivesReopening(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	s := openTest(t, dir)
 	s.octet = 200
-	want := record{ID: idOf(1), Name: "web-1", Host: 7, Lower: []string{"/a", "/b"}, Run: true, Booted: true}
+	want := record{ID: idOf(1), Name: "web-1", System: labwire.SystemDebian11, Backend: labwire.BackendNspawn, Host: 7, Lower: []string{"/a", "/b"}, Run: true, Booted: true}
 	if err := s.put(want); err != nil {
 		t.Fatal(err)
 	}

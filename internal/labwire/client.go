@@ -35,13 +35,14 @@ type CreateRequest struct {
 	Name      string
 	JoinToken string
 	Backend   Backend
+	System    System
 }
 
 // Create makes a stopped machine. For a machine that exists under the same
 // name it only replaces the join token, and that only before the first start;
 // under another name it is a Conflict.
 func (c *Client) Create(ctx context.Context, r CreateRequest) (Machine, error) {
-	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend})
+	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend, System: r.System})
 }
 
 // Start boots a machine and returns when its init runs; sshd follows within

@@ -45,8 +45,8 @@ func TestClient_SendsAndReads(t *testing.T) {
 		asked = r
 		_ = Encode(conn, Response{Machines: []Machine{want}})
 	})
-	got, err := c.Create(t.Context(), CreateRequest{MachineID: id, Name: "web-1", JoinToken: "t", Backend: BackendNetns})
-	if err != nil || got != want || asked.JoinToken != "t" || asked.Op != OpCreate {
+	got, err := c.Create(t.Context(), CreateRequest{MachineID: id, Name: "web-1", JoinToken: "t", Backend: BackendNetns, System: SystemDebian11})
+	if err != nil || got != want || asked.JoinToken != "t" || asked.Op != OpCreate || asked.System != SystemDebian11 {
 		t.Errorf("create: %v %v, asked %v", got, err, asked)
 	}
 	if list, err := c.List(t.Context()); err != nil || len(list) != 1 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sallyport/internal/fault"
@@ -42,6 +43,19 @@ const (
 	BackendNspawn Backend = "nspawn"
 )
 
+// System names what a machine is: the root filesystem that it is made on.
+type System string
+
+// The systems.
+const (
+	SystemDebian11 System = "debian11"
+	SystemDebian12 System = "debian12"
+	SystemDebian13 System = "debian13"
+)
+
+// Systems returns every system, oldest first.
+func Systems() []System { return []System{SystemDebian11, SystemDebian12, SystemDebian13} }
+
 // State is what a machine is doing.
 type State string
 
@@ -66,6 +80,8 @@ type Request struct {
 	JoinToken string `json:"joinToken,omitempty"`
 	// Backend is what shall run the machine; create takes it.
 	Backend Backend `json:"backend,omitempty"`
+	// System is what the machine shall be; create takes it.
+	System System `json:"system,omitempty"`
 }
 
 // Machine is what the lab knows about one machine.
@@ -73,6 +89,7 @@ type Machine struct {
 	MachineID string  `json:"machineId"`
 	Name      string  `json:"name,omitempty"`
 	Backend   Backend `json:"backend,omitempty"`
+	System    System  `json:"system,omitempty"`
 	State     State   `json:"state"`
 	// Address is the machine's own address inside the lab's network.
 	Address string `json:"address,omitempty"`
@@ -138,8 +155,8 @@ func (r Request) Validate() error {
 	if r.Op != OpList && !ValidMachineID(r.MachineID) {
 		return invalid("machineId", "a machine id is a lower-case GUID, got %s", quote(r.MachineID))
 	}
-	if r.Op != OpCreate && (r.Name != "" || r.JoinToken != "" || r.Backend != "") {
-		return invalid("op", "name, join token and back end belong to create alone")
+	if r.Op != OpCreate && (r.Name != "" || r.JoinToken != "" || r.Backend != "" || r.System != "") {
+		return invalid("op", "name, join token, back end and system belong to create alone")
 	}
 	return nil
 }
@@ -150,6 +167,9 @@ func (r Request) validateCreate() error {
 	}
 	if r.JoinToken != "" && !validToken(r.JoinToken) {
 		return invalid("joinToken", "a join token is 1 to 2048 of A-Z a-z 0-9 . _ ~ : / # -")
+	}
+	if !slices.Contains(Systems(), r.System) {
+		return invalid("system", "the lab has no system %s", quote(string(r.System))).WithRemedy("choose one of %v", Systems())
 	}
 	switch r.Backend {
 	case BackendNetns:

@@ -19,8 +19,8 @@ func TestDecode_TakesWhatEncodeWrites(t *testing.T) {
 	for _, want := range []Request{
 		{Op: OpList},
 		{Op: OpStatus, MachineID: id},
-		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns},
-		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns},
+		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns, System: SystemDebian11},
+		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns, System: SystemDebian13},
 	} {
 		var line bytes.Buffer
 		if err := Encode(&line, want); err != nil {
@@ -52,17 +52,20 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 		"no machine id":         `{"op":"start"}` + "\n",
 		"upper-case id":         `{"op":"start","machineId":"` + strings.ToUpper(id) + `"}` + "\n",
 		"path as id":            `{"op":"start","machineId":"../../../../../../../../../../etc/shadow"}` + "\n",
-		"name with dot":         create(`"name":"a.b","backend":"netns"`),
-		"name with slash":       create(`"name":"../a","backend":"netns"`),
-		"name begins with dash": create(`"name":"-o","backend":"netns"`),
-		"name ends with dash":   create(`"name":"a-","backend":"netns"`),
-		"long name":             create(`"name":"` + strings.Repeat("a", 64) + `","backend":"netns"`),
-		"token with newline":    create(`"name":"a","joinToken":"a\nb","backend":"netns"`),
-		"token with space":      create(`"name":"a","joinToken":"a b","backend":"netns"`),
-		"long token":            create(`"name":"a","joinToken":"` + strings.Repeat("a", 2049) + `","backend":"netns"`),
-		"no back end":           create(`"name":"a"`),
-		"unknown back end":      create(`"name":"a","backend":"qemu"`),
-		"nspawn":                create(`"name":"a","backend":"nspawn"`),
+		"name with dot":         create(`"name":"a.b","backend":"netns","system":"debian12"`),
+		"name with slash":       create(`"name":"../a","backend":"netns","system":"debian12"`),
+		"name begins with dash": create(`"name":"-o","backend":"netns","system":"debian12"`),
+		"name ends with dash":   create(`"name":"a-","backend":"netns","system":"debian12"`),
+		"long name":             create(`"name":"` + strings.Repeat("a", 64) + `","backend":"netns","system":"debian12"`),
+		"token with newline":    create(`"name":"a","joinToken":"a\nb","backend":"netns","system":"debian12"`),
+		"token with space":      create(`"name":"a","joinToken":"a b","backend":"netns","system":"debian12"`),
+		"long token":            create(`"name":"a","joinToken":"` + strings.Repeat("a", 2049) + `","backend":"netns","system":"debian12"`),
+		"no back end":           create(`"name":"a","system":"debian12"`),
+		"no system":             create(`"name":"a","backend":"netns"`),
+		"unknown system":        create(`"name":"a","backend":"netns","system":"debian10"`),
+		"status with system":    `{"op":"status","machineId":"` + id + `","system":"debian12"}` + "\n",
+		"unknown back end":      create(`"name":"a","backend":"qemu","system":"debian12"`),
+		"nspawn":                create(`"name":"a","backend":"nspawn","system":"debian12"`),
 		"too long":              strings.Repeat("x", MaxMessage+1),
 	} {
 		if _, err := decode(text); !fault.Is(err, fault.Invalid) {
@@ -75,7 +78,7 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 }
 
 func TestValidate_NspawnSaysWhatToDo(t *testing.T) {
-	err := Request{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn}.Validate()
+	err := Request{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn, System: SystemDebian12}.Validate()
 	if got := fault.As(err).Public(); !strings.Contains(got, "netns back end only") {
 		t.Errorf("got %q", got)
 	}
@@ -98,7 +101,7 @@ func TestErrorBody_CarriesThePublicHalf(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"op":"list"}` + "\n"))
-	f.Add([]byte(`{"op":"create","machineId":"` + id + `","name":"web-1","joinToken":"a","backend":"netns"}` + "\n"))
+	f.Add([]byte(`{"op":"create","machineId":"` + id + `","name":"web-1","joinToken":"a","backend":"netns","system":"debian12"}` + "\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		req, err := Decode(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

@@ -27,26 +27,28 @@ type labBackend struct {
 
 // Ensure makes the machine exist; a new one is started with a join token of its
 // own.
-func (b labBackend) Ensure(ctx context.Context, machineID, name string) (types.MachineState, error) {
-	m, err := b.lab.Status(ctx, machineID)
+func (b labBackend) Ensure(ctx context.Context, want types.NewMachine) (types.MachineState, error) {
+	m, err := b.lab.Status(ctx, want.ID)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return types.MachineState{}, err
 	}
 	if err == nil && m.State != labwire.StateAbsent {
 		return machineState(m), nil
 	}
-	id, ok := b.located(machineID)
+	id, ok := b.located(want.ID)
 	if !ok {
 		return types.MachineState{}, fault.New(fault.Unavailable, "MachineNotKnown", "the machine's resource is not known yet")
 	}
-	token, err := b.tokens.MintJoinToken(ctx, b.by(), machineID, id)
+	token, err := b.tokens.MintJoinToken(ctx, b.by(), want.ID, id)
 	if err != nil {
 		return types.MachineState{}, err
 	}
-	if _, err := b.lab.Create(ctx, labwire.CreateRequest{MachineID: machineID, Name: name, JoinToken: token, Backend: labwire.BackendNetns}); err != nil {
+	// Both name systems and back ends alike; labwire refuses what is none.
+	create := labwire.CreateRequest{MachineID: want.ID, Name: want.Name, JoinToken: token, Backend: labwire.Backend(want.Runner), System: labwire.System(want.System)}
+	if _, err := b.lab.Create(ctx, create); err != nil {
 		return types.MachineState{}, err
 	}
-	m, err = b.lab.Start(ctx, machineID)
+	m, err = b.lab.Start(ctx, want.ID)
 	return machineState(m), err
 }
 
@@ -109,7 +111,7 @@ func (noBackend) refuse() error {
 		WithRemedy("Start it with --lab-socket and run: sally lab serve")
 }
 
-func (n noBackend) Ensure(context.Context, string, string) (types.MachineState, error) {
+func (n noBackend) Ensure(context.Context, types.NewMachine) (types.MachineState, error) {
 	return types.MachineState{}, n.refuse()
 }
 

@@ -272,7 +272,7 @@ func errElsewhere() error {
 }
 
 // Ensure leaves it to another server.
-func (b otherBackend) Ensure(context.Context, string, string) (types.MachineState, error) {
+func (b otherBackend) Ensure(context.Context, types.NewMachine) (types.MachineState, error) {
 	return types.MachineState{}, b.leave(b.refuse())
 }
 

@@ -16,6 +16,7 @@ import (
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
+	"sallyport/internal/resource/types"
 	"sallyport/internal/store"
 	"sallyport/internal/store/postgrestest"
 )
@@ -318,7 +319,7 @@ func TestReplica_LeavesMachinesToWhoMakesThem(t *testing.T) {
 	now := time.Now()
 	r := newReplica(true, func() time.Time { return now })
 	b := otherBackend{others: r.othersMake, made: r.othersMade}
-	kind := func() fault.Kind { _, err := b.Ensure(t.Context(), "", ""); return fault.KindOf(err) }
+	kind := func() fault.Kind { _, err := b.Ensure(t.Context(), types.NewMachine{}); return fault.KindOf(err) }
 	row := func(commits int64) []store.Replica {
 		return []store.Replica{{Name: "me", Held: true}, {Name: "maker", Held: true, Ability: abilityMachines, Commits: commits}}
 	}

@@ -19,8 +19,13 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 for file in libnss_sallyport.so.2 pam_sallyport.so sallyport-principals; do
 	[ -f "$shims/$file" ] || fail "$shims/$file is missing; run: make -C shim"
 done
+# Where /usr is not merged (Debian 11), libraries are found in /lib, and a PAM
+# module anywhere else closes every login. Where it is, /lib is a link, which a
+# folder of this layer would hide.
+lib=usr/lib
+[ -h "$rootfs/lib" ] || lib=lib
 triplet=
-for dir in "$rootfs"/usr/lib/*-linux-gnu*; do
+for dir in "$rootfs/$lib"/*-linux-gnu*; do
 	[ -d "$dir/security" ] && triplet=${dir##*/}
 done
 [ -n "$triplet" ] || fail "$rootfs holds no PAM modules; make it with prepare.sh"
@@ -34,9 +39,9 @@ tmp=$(mktemp -d "$cache/.layer.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 tree=$tmp/tree
-install -d -m 0755 "$tree" "$tree/etc" "$tree/usr" "$tree/usr/lib" "$tree/usr/lib/$triplet" "$tree/usr/lib/$triplet/security" "$tree/usr/libexec"
-install -m 0644 "$shims/libnss_sallyport.so.2" "$tree/usr/lib/$triplet/"
-install -m 0644 "$shims/pam_sallyport.so" "$tree/usr/lib/$triplet/security/"
+install -d -m 0755 "$tree" "$tree/etc" "$tree/usr" "$tree/usr/libexec" "$tree/${lib%%/*}" "$tree/$lib" "$tree/$lib/$triplet" "$tree/$lib/$triplet/security"
+install -m 0644 "$shims/libnss_sallyport.so.2" "$tree/$lib/$triplet/"
+install -m 0644 "$shims/pam_sallyport.so" "$tree/$lib/$triplet/security/"
 install -m 0755 "$shims/sallyport-principals" "$tree/usr/libexec/"
 install -m 0644 "$here/sallyport-init.conf" "$tree/etc/"
 

@@ -1,47 +1,55 @@
 #!/bin/sh
-# Prepares the root filesystem that every lab machine is an overlay of, and
-# prints its path.
+# Prepares the root filesystem that lab machines of one Debian release are
+# overlays of, and prints its path. Either back end of the lab runs it.
 #
-#   prepare.sh CACHE_DIR  ->  CACHE_DIR/rootfs-bookworm-<hash>/
+#   prepare.sh CACHE_DIR [SUITE]  ->  CACHE_DIR/rootfs-<suite>-<hash>/
 #
-# The hash covers this script and the package list, so a changed recipe makes a
-# new tree and never alters one that machines stand on. Safe to run at any time
-# and by several people at once: a lock, a temporary directory, one rename.
-# Downloads stay in CACHE_DIR/apt. SALLY_MIRROR names another Debian mirror.
+# SUITE is bookworm (Debian 12), bullseye (11) or trixie (13); without it,
+# bookworm. The hash covers this script and the package list, so a changed recipe
+# makes a new tree and never alters one that machines stand on. Safe to run at
+# any time, by several people and for several suites at once: a lock for each
+# suite, a temporary directory, one rename. Downloads stay in CACHE_DIR.
+# SALLY_MIRROR names another Debian mirror.
 #
 # The tree holds no secret and nothing of this computer: no host key, no
 # resolv.conf, no machine-id, no password. Nothing is started in it.
 set -eu
 
-suite=bookworm
 packages=openssh-server,openssh-client,sudo,libpam-modules,libpam-runtime,login,passwd,procps,iproute2,netcat-openbsd,pamtester,strace,ca-certificates,rsync
+packages=$packages,systemd,systemd-sysv,dbus,libpam-systemd,cron,at
 mirror=${SALLY_MIRROR:-} # empty: mmdebstrap's own choice
 
 fail() { echo "prepare.sh: $*" >&2; exit 1; }
 
-[ $# -eq 1 ] || fail "usage: prepare.sh CACHE_DIR"
+[ $# -eq 1 ] || [ $# -eq 2 ] || fail "usage: prepare.sh CACHE_DIR [SUITE]"
+suite=${2:-bookworm}
+case $suite in
+bookworm) archives=apt/archives ;;
+bullseye | trixie) archives=apt-$suite/archives ;;
+*) fail "the suite $suite is none of bullseye, bookworm, trixie" ;;
+esac
 [ "$(id -u)" = 0 ] || fail "must run as root: it makes a tree whose files belong to root"
 for tool in mmdebstrap flock sha256sum; do
 	command -v "$tool" >/dev/null || fail "$tool is missing; run: apt-get install -y mmdebstrap util-linux coreutils"
 done
 
 umask 022
-mkdir -p "$1/apt/archives/partial" || fail "the cache $1 cannot be written"
+mkdir -p "$1/$archives/partial" || fail "the cache $1 cannot be written"
 cache=$(cd "$1" && pwd -P)
 case $cache in *[:,\\]*) fail "the path $cache holds ':', ',' or '\\', which overlayfs options cannot carry" ;; esac
 
 hash=$({ cat "$0"; dpkg --print-architecture; echo "$mirror"; } | sha256sum | cut -c1-12)
 out=$cache/rootfs-$suite-$hash
 
-exec 9>"$cache/prepare.lock"
+exec 9>"$cache/prepare-$suite.lock"
 flock 9
 if [ -f "$out/etc/sallyport-rootfs" ]; then
 	echo "$out"
 	exit 0
 fi
 
-rm -rf --one-file-system "$cache"/.rootfs.* # of a run that was killed
-tmp=$(mktemp -d "$cache/.rootfs.XXXXXX")
+rm -rf --one-file-system "$cache/.rootfs-$suite".* # of a run that was killed
+tmp=$(mktemp -d "$cache/.rootfs-$suite.XXXXXX")
 trap 'rm -rf --one-file-system "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 tree=$tmp/tree
@@ -75,9 +83,9 @@ mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
 	--dpkgopt='path-exclude=/usr/share/doc/*' \
 	--dpkgopt='path-include=/usr/share/doc/*/copyright' \
 	--setup-hook='mkdir -p "$1/var/cache/apt/archives" "$1/usr/sbin" && printf "#!/bin/sh\nexit 101\n" >"$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"' \
-	--setup-hook="find '$cache/apt/archives' -name '*.deb' -exec cp -t \"\$1/var/cache/apt/archives\" {} +" \
+	--setup-hook="find '$cache/$archives' -name '*.deb' -exec cp -t \"\$1/var/cache/apt/archives\" {} +" \
 	--skip=download/empty --skip=essential/unlink \
-	--customize-hook="find \"\$1/var/cache/apt/archives\" -name '*.deb' -exec cp -nt '$cache/apt/archives' {} +" \
+	--customize-hook="find \"\$1/var/cache/apt/archives\" -name '*.deb' -exec cp -nt '$cache/$archives' {} +" \
 	--customize-hook="sh '$tmp/finish' \"\$1\"" \
 	"$suite" "$tree" ${mirror:+"$mirror"} >&2 || fail "mmdebstrap could not make the tree; its messages are above. It needs a Debian mirror: is the network there? SALLY_MIRROR names another one"
 

@@ -52,7 +52,7 @@ func newReplicas(t *testing.T) (*replicas, *vm) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theWorld, vms, r.servers[0] = w, map[string]*vm{}, w.server
+	theWorld, vms, r.servers[0] = w, map[string]*sharedVM{}, w.server
 	second := w.path("server-2")
 	if out, err := exec.Command("sh", "-c", `install -d -m 0700 "$1" && cp -a "$0/keys" "$0/database.json" "$1/" && chown --reference="$0" "$1"`, w.path("server"), second).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)

@@ -101,7 +101,7 @@ func rotating(t *testing.T) (*vm, *person) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theWorld, vms = w, map[string]*vm{}
+	theWorld, vms = w, map[string]*sharedVM{}
 	m := machine(t, "rotated")
 	p := newUser(t, "rita")
 	grant(t, roleAdmin, p.name, m.id)

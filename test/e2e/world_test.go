@@ -196,16 +196,12 @@ func (w *world) startLab() error {
 	if cache == "" {
 		cache = "/var/cache/sallyport"
 	}
-	rootfs, err := output("../../packaging/rootfs/prepare.sh", cache)
+	args := []string{"lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port)}
+	rootfs, err := rootFilesystems(cache)
 	if err != nil {
 		return err
 	}
-	layer, err := output("../../packaging/rootfs/layer.sh", rootfs, "../../shim/out", cache)
-	if err != nil {
-		return err
-	}
-	w.lab = exec.Command(w.sally, "lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"),
-		"--rootfs", layer+":"+rootfs, "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port))
+	w.lab = exec.Command(w.sally, append(args, rootfs...)...)
 	w.lab.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := logTo(w.lab, w.path("lab.log")); err != nil {
 		return err
@@ -379,81 +375,6 @@ func says(t *testing.T, text string, words ...string) {
 			t.Errorf("the text does not say %q:\n%s", word, text)
 		}
 	}
-}
-
-// vm is one lab machine.
-type vm struct {
-	name, id, machineID, host string
-	port                      string
-	key                       string // azureuser's private key
-	admin                     *person
-}
-
-var (
-	vmsMu sync.Mutex
-	vms   = map[string]*vm{}
-)
-
-// machine returns a machine with the extension, made on first use.
-func machine(t *testing.T, name string) *vm {
-	t.Helper()
-	vmsMu.Lock()
-	defer vmsMu.Unlock()
-	if m := vms[name]; m != nil {
-		return m
-	}
-	m := bareMachine(t, name)
-	m.admin.must(t, "vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", group, "--vm-name", name)
-	vms[name] = m
-	return m
-}
-
-// bareMachine makes a machine with an identity and an administrator account and
-// without the extension.
-func bareMachine(t *testing.T, name string) *vm {
-	t.Helper()
-	return admin(t).bareMachine(t, name)
-}
-
-func (a *person) bareMachine(t *testing.T, name string) *vm {
-	t.Helper()
-	key := a.w.path("azureuser")
-	if _, err := os.Stat(key); err != nil {
-		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
-	}
-	a.must(t, "vm", "create", "--resource-group", group, "--name", name, "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", key+".pub")
-	m := &vm{name: name, key: key, admin: a}
-	m.id = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "id", "-o", "tsv")
-	m.machineID = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "vmId", "-o", "tsv")
-	m.host = a.must(t, "vm", "show", "-d", "-g", group, "-n", name, "--query", "publicIps", "-o", "tsv")
-	m.port = a.must(t, "machine", "show", "-g", group, "-n", name, "--query", "properties.sshPort", "-o", "tsv")
-	return m
-}
-
-// ssh runs plain OpenSSH against the machine with extra options.
-func (m *vm) ssh(login string, options []string, command ...string) result {
-	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"}, options...)
-	args = append(append(args, m.host), command...)
-	return capture(exec.Command("ssh", args...))
-}
-
-// root runs a script as root on the machine, through the local administrator.
-func (m *vm) root(t *testing.T, script string) result {
-	t.Helper()
-	return m.ssh("azureuser", []string{"-i", m.key}, "sudo", "sh", "-c", "'"+strings.ReplaceAll(script, "'", `'\''`)+"'")
-}
-
-// mustRoot is root for a script that has to succeed.
-func (m *vm) mustRoot(t *testing.T, script string) string {
-	t.Helper()
-	r := m.root(t, script)
-	if r.code != 0 {
-		t.Fatalf("as root on %s: %s: %s", m.name, script, r)
-	}
-	return strings.TrimSpace(r.out)
 }
 
 // grant gives a role at a scope.

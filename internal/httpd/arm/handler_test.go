@@ -45,8 +45,8 @@ const (
 // everything.
 type ready struct{}
 
-func (ready) Ensure(ctx context.Context, id, _ string) (types.MachineState, error) {
-	return ready{}.State(ctx, id)
+func (ready) Ensure(ctx context.Context, m types.NewMachine) (types.MachineState, error) {
+	return ready{}.State(ctx, m.ID)
 }
 func (ready) Power(context.Context, string, string) error { return nil }
 func (ready) Remove(context.Context, string) error        { return nil }

@@ -25,13 +25,21 @@ const (
 // Backend is where machines run. Every method is idempotent.
 type Backend interface {
 	// Ensure makes the machine exist, running when it is new.
-	Ensure(ctx context.Context, machineID, name string) (MachineState, error)
+	Ensure(ctx context.Context, m NewMachine) (MachineState, error)
 	// Power does one of PowerStart, PowerStop and PowerRestart.
 	Power(ctx context.Context, machineID, op string) error
 	// Remove removes the machine and all it holds.
 	Remove(ctx context.Context, machineID string) error
 	// State says how the machine is; a machine that does not exist is "absent".
 	State(ctx context.Context, machineID string) (MachineState, error)
+}
+
+// NewMachine is what a back end needs to make a machine.
+type NewMachine struct {
+	ID     string
+	Name   string // its host name
+	System System
+	Runner Runner
 }
 
 // The power operations and states.

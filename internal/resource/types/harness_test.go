@@ -47,20 +47,22 @@ type lab struct {
 	agents  map[string]types.AgentState
 	down    error
 	ensured int
+	made    types.NewMachine // the last one
 	ops     []string
 	mute    bool // agents do not report
 }
 
-func (l *lab) Ensure(_ context.Context, id, name string) (types.MachineState, error) {
+func (l *lab) Ensure(_ context.Context, m types.NewMachine) (types.MachineState, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down != nil {
 		return types.MachineState{}, l.down
 	}
 	l.ensured++
-	l.power[id] = types.Running
-	l.ops = append(l.ops, "ensure "+name)
-	return l.state(id), nil
+	l.power[m.ID] = types.Running
+	l.made = m
+	l.ops = append(l.ops, "ensure "+m.Name)
+	return l.state(m.ID), nil
 }
 
 func (l *lab) state(id string) types.MachineState {

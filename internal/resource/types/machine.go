@@ -126,6 +126,9 @@ func checkVirtualMachine(d *resource.Draft) error {
 		if err := p.image(d.Location); err != nil {
 			return err
 		}
+		if err := p.HardwareProfile.check(); err != nil {
+			return err
+		}
 		if d.Old != nil {
 			return p.keepProfile(d.Old)
 		}
@@ -200,6 +203,14 @@ func (p *vmProperties) keepProfile(old *resource.Resource) error {
 	if errA != nil || errB != nil || !bytes.Equal(a, b) {
 		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
 			WithRemedy("The administrator account is made once, with the machine.").WithTarget("osProfile")
+	}
+	if was.system() != p.system() {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'imageReference' is not allowed.").
+			WithRemedy("Delete the machine and create it again.").WithTarget("imageReference")
+	}
+	if was.runner() != p.runner() {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the size between those of one back end and those of another is not allowed.").
+			WithRemedy("Delete the machine and create it again.").WithTarget("hardwareProfile.vmSize")
 	}
 	if was.NetworkProfile != nil && !strings.EqualFold(was.NetworkProfile.NetworkInterfaces[0].ID, p.NetworkProfile.NetworkInterfaces[0].ID) {
 		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the network interface of a machine is not allowed.").WithTarget("networkProfile")

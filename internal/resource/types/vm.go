@@ -175,7 +175,7 @@ func (m machines) drive(ctx context.Context, r resource.Resource, p *vmPrivate) 
 		return state, err
 	}
 	if state.Power == Absent {
-		if state, err = b.Ensure(ctx, p.MachineID, machineName(r)); err != nil {
+		if state, err = b.Ensure(ctx, newMachine(p.MachineID, r)); err != nil {
 			return state, err
 		}
 	}
@@ -201,6 +201,15 @@ func (m machines) drive(ctx context.Context, r resource.Resource, p *vmPrivate) 
 		p.Private, p.Loopback, p.SSHPort = state.PrivateAddress, state.Loopback, state.SSHPort
 	}
 	return state, nil
+}
+
+// newMachine is what the back end makes of the resource.
+func newMachine(id string, r resource.Resource) NewMachine {
+	var v vmProperties
+	if err := r.ReadProperties(&v); err != nil {
+		return NewMachine{ID: id, Name: machineName(r), System: Debian12, Runner: Netns}
+	}
+	return NewMachine{ID: id, Name: machineName(r), System: v.system(), Runner: v.runner()}
 }
 
 func machineName(r resource.Resource) string {
