@@ -91,13 +91,23 @@ input(type="imuxsock" Socket=%q UseSysTimeStamp="off" ParseTrusted="off" Annotat
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
+	said, err := os.Create(filepath.Join(dir, "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	daemon := exec.Command(program, "-n", "-f", path, "-i", filepath.Join(dir, "pid"))
-	daemon.Stdout, daemon.Stderr = &said, &said
+	daemon.Stdout, daemon.Stderr = said, said
 	if err := daemon.Start(); err != nil {
 		t.Fatalf("this test needs rsyslog (packaging/deps.sh installs it): %v", err)
 	}
-	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
+	t.Cleanup(func() {
+		_ = daemon.Process.Kill()
+		_ = daemon.Wait()
+		_ = said.Close()
+		if b, _ := os.ReadFile(said.Name()); t.Failed() {
+			t.Logf("rsyslogd: %s", b)
+		}
+	})
 	list := records(30)
 	seen := 0
 	for _, address := range []string{fmt.Sprintf("tcp://127.0.0.1:%d", port), fmt.Sprintf("udp://127.0.0.1:%d", port), "unix://" + filepath.Join(dir, "sock")} {
@@ -105,7 +115,7 @@ input(type="imuxsock" Socket=%q UseSysTimeStamp="off" ParseTrusted="off" Annotat
 		if err != nil {
 			t.Fatal(err)
 		}
-		until(t, "rsyslogd listens on "+address+" "+said.String(), func() bool {
+		until(t, "rsyslogd listens on "+address, func() bool {
 			return s.Send(t.Context(), list) == nil
 		})
 		seen += len(list)

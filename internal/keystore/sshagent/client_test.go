@@ -47,11 +47,12 @@ func startAgent(t *testing.T, socket string) *exec.Cmd {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); <-tick.C {
-		if _, err := os.Lstat(socket); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil {
+			_ = c.Close()
 			return cmd
 		}
 	}
-	t.Fatal("ssh-agent made no socket")
+	t.Fatal("ssh-agent listens on no socket")
 	return nil
 }
 
