@@ -15,6 +15,7 @@ func signInKinds() []Kind {
 	grant, scope, code := Key{"grant", "OAuth grant"}, Key{"scope", "scopes asked for"}, Key{"code", "Entra's number of the refusal"}
 	session, reason := Key{"session", "id of the sign-in session"}, Key{"reason", "why not"}
 	factors, family := Key{"factors", "factors with their times"}, Key{"family", "id of the refresh family"}
+	caller := Key{"caller", "account that asked for a managed identity, as its machine says"}
 	return []Kind{
 		{"signin.password", "A password was shown.", SurfaceSignIn, didOrDenied(), userTarget + "; empty for an unknown name", []Key{reason, {"mustChange", "the password is right and must be changed first"}}},
 		{"signin.client", "A client could not prove itself.", SurfaceSignIn, refused(), "client id", []Key{{"code", "the refusal in Entra's words"}}},
@@ -24,12 +25,12 @@ func signInKinds() []Kind {
 		{"certificate.revoke", "A user certificate was revoked before its end.", SurfaceSignIn, did(), principalTarget, []Key{{"serial", "serial number"}, reason}},
 		{"authorize.code", "An authorization code was given, or one was used a second time.", SurfaceSignIn, didOrDenied(), "client id; " + userTarget + " for a second use", []Key{scope, reason}},
 		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason}},
-		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code}},
+		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code, caller}},
 		{"token.reuse", "A refresh token was used again after its successor: its family has ended.", SurfaceSignIn, refused(), principalTarget, []Key{family}},
 		{"certificate.issue", "A user certificate was issued or refused. The record is the certificate's only one.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{
 			{"serial", "serial number"}, {"keyId", "key id, which is the correlation id"}, {"principals", "principals"}, {"fingerprint", "of the person's key"}, {"authority", "fingerprint of the CA key"},
 			{"validAfter", "begin"}, {"validBefore", "end"}, grant, factors, {"policy", "revision of the policies"}, {"machine", "the one machine it is good for"},
-			{"reportOnly", "report-only policies that would have refused"}, code, scope, family, session,
+			{"reportOnly", "report-only policies that would have refused"}, code, scope, family, session, caller,
 		}},
 	}
 }

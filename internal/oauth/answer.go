@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/directory"
 	"sallyport/internal/oauth/token"
 )
 
@@ -68,6 +69,9 @@ func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience s
 		return a, nil // recorded by the rotation
 	}
 	event := audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.principal(), Detail: map[string]string{"grant": n.grant, "scope": x.scope.Text, "factors": factorText(n.factors)}}
+	if n.caller != "" {
+		event.Detail["caller"] = n.caller
+	}
 	if err := s.record(ctx, by, n, begin, event); err != nil {
 		return Answer{}, err
 	}
@@ -196,6 +200,9 @@ func (s *Service) accessClaims(x *exchange, n session, audience string, permissi
 	}
 	if n.isApp {
 		c.IDType, c.Roles = "app", permissions
+		if n.app.Type == directory.TypeManagedIdentity {
+			c.ManagedResource = n.app.ResourceID
+		}
 		return c
 	}
 	c.IDType, c.Scope, c.UPN, c.UniqueName, c.Name = "user", strings.Join(permissions, " "), n.user.UPN, n.user.UPN, n.user.DisplayName

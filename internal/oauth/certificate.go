@@ -161,6 +161,9 @@ func certificateEvent(n session, begin *token.Family, r sshca.Request, cert *ssh
 	if n.id != "" {
 		detail["session"] = n.id
 	}
+	if n.caller != "" {
+		detail["caller"] = n.caller
+	}
 	if m := r.Extensions[sshca.ExtMachine]; m != "" {
 		detail["machine"] = m
 	}

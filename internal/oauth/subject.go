@@ -32,6 +32,7 @@ type session struct {
 	device     []byte        // hash of the device code it rests on
 	nonce      string
 	refresh    string // successor of a rotated refresh token
+	caller     string // who asked for a managed identity, as its machine says
 }
 
 func (n session) principal() string {

@@ -15,5 +15,11 @@ func machineRows() []Row {
 			Why: why, Request: protocol.Report{}},
 		{ID: "machine.hostcertificate", Method: "POST", Pattern: "/machine/v1/hostcertificate", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.HostCertificateRequest{}, Response: protocol.HostCertificateAnswer{}},
+		{ID: "machine.token", Method: "POST", Pattern: "/machine/v1/token", Door: Machine, Surface: Agent, Limiter: "write",
+			Why: why, Request: protocol.IdentityTokenRequest{}, Response: protocol.IdentityToken{}},
+		{ID: "machine.certificate", Method: "POST", Pattern: "/machine/v1/certificate", Door: Machine, Surface: Agent, Limiter: "write",
+			Why: why, Request: protocol.IdentityCertificateRequest{}, Response: protocol.IdentityToken{}},
+		{ID: "machine.instance", Method: "GET", Pattern: "/machine/v1/instance", Door: Machine, Surface: Agent, Limiter: "read",
+			Why: why, Response: protocol.Instance{}},
 	}
 }

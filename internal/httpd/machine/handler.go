@@ -18,18 +18,28 @@ type Machines interface {
 	HostCertificate(ctx context.Context, by audit.By, r protocol.HostCertificateRequest) (protocol.HostCertificateAnswer, error)
 }
 
+// Identities gives machines what their managed identity and their resource say.
+// by.Principal is the machine.
+type Identities interface {
+	IdentityToken(ctx context.Context, by audit.By, r protocol.IdentityTokenRequest) (protocol.IdentityToken, error)
+	IdentityCertificate(ctx context.Context, by audit.By, r protocol.IdentityCertificateRequest) (protocol.IdentityToken, error)
+	Instance(ctx context.Context, by audit.By) (protocol.Instance, error)
+}
+
 // Config is what a Handler stands on.
 type Config struct {
-	Machines Machines
+	Machines   Machines
+	Identities Identities
 }
 
 // Handler answers the machine protocol.
 type Handler struct {
-	machines Machines
+	machines   Machines
+	identities Identities
 }
 
 // New makes a Handler.
-func New(cfg Config) *Handler { return &Handler{machines: cfg.Machines} }
+func New(cfg Config) *Handler { return &Handler{machines: cfg.Machines, identities: cfg.Identities} }
 
 // Mount sets the handlers of every machine row.
 func (h *Handler) Mount(m *httpd.Mux) {
@@ -37,6 +47,9 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("machine.poll", h.poll)
 	m.Handle("machine.report", h.report)
 	m.Handle("machine.hostcertificate", h.hostCertificate)
+	m.Handle("machine.token", h.token)
+	m.Handle("machine.certificate", h.certificate)
+	m.Handle("machine.instance", h.instance)
 }
 
 func (h *Handler) join(c *httpd.Call) error {
@@ -86,6 +99,38 @@ func (h *Handler) hostCertificate(c *httpd.Call) error {
 		return err
 	}
 	answer, err := h.machines.HostCertificate(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) token(c *httpd.Call) error {
+	var r protocol.IdentityTokenRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.identities.IdentityToken(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) certificate(c *httpd.Call) error {
+	var r protocol.IdentityCertificateRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.identities.IdentityCertificate(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) instance(c *httpd.Call) error {
+	answer, err := h.identities.Instance(c.R.Context(), c.By)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,21 @@ func (m *machines) HostCertificate(_ context.Context, by audit.By, _ protocol.Ho
 	return protocol.HostCertificateAnswer{Certificate: "c"}, nil
 }
 
+func (m *machines) IdentityToken(_ context.Context, by audit.By, r protocol.IdentityTokenRequest) (protocol.IdentityToken, error) {
+	m.calls = append(m.calls, "token "+by.Principal+" "+r.Resource)
+	return protocol.IdentityToken{TokenType: "Bearer", AccessToken: "t"}, nil
+}
+
+func (m *machines) IdentityCertificate(_ context.Context, by audit.By, r protocol.IdentityCertificateRequest) (protocol.IdentityToken, error) {
+	m.calls = append(m.calls, "ssh "+by.Principal+" "+r.Confirmation)
+	return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "no key")
+}
+
+func (m *machines) Instance(_ context.Context, by audit.By) (protocol.Instance, error) {
+	m.calls = append(m.calls, "instance "+by.Principal)
+	return protocol.Instance{Location: "here"}, nil
+}
+
 // doors knows one machine, by its key, and takes every bearer token.
 type doors struct{ key string }
 
@@ -94,7 +109,7 @@ func newFront(t *testing.T, known string) *front {
 	t.Helper()
 	m := &machines{}
 	mux := httpd.NewMux()
-	machine.New(machine.Config{Machines: m}).Mount(mux)
+	machine.New(machine.Config{Machines: m, Identities: m}).Mount(mux)
 	rows := slices.DeleteFunc(route.All(), func(r route.Row) bool { return !strings.HasPrefix(r.ID, "machine.") })
 	limit := httpd.Limit{PerSecond: 1000, Burst: 1000}
 	h, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Authenticator: doors{known}, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
@@ -139,7 +154,7 @@ func TestHandler_MachineKeyOpensAndNothingElseDoes(t *testing.T) {
 	cert, thumb := key(t)
 	stranger, _ := key(t)
 	f := newFront(t, thumb)
-	for _, path := range []string{"/machine/v1/poll", "/machine/v1/report", "/machine/v1/hostcertificate"} {
+	for _, path := range []string{"/machine/v1/poll", "/machine/v1/report", "/machine/v1/hostcertificate", "/machine/v1/token", "/machine/v1/certificate"} {
 		if code, body := f.post(path, "{}", nil, ""); code != 401 {
 			t.Errorf("%s without a key: %d %s", path, code, body)
 		}
@@ -165,7 +180,13 @@ func TestHandler_MachineKeyOpensAndNothingElseDoes(t *testing.T) {
 	if code, body := f.post("/machine/v1/report", `{"surprise":1}`, &cert, ""); code != 400 {
 		t.Errorf("an unknown field: %d %s", code, body)
 	}
-	if want := []string{"poll m1", "report m1", "certificate m1"}; !slices.Equal(f.domain.calls, want) {
+	if code, body := f.post("/machine/v1/token", `{"resource":"r"}`, &cert, ""); code != 200 || !strings.Contains(body, `"accessToken":"t"`) {
+		t.Errorf("token: %d %s", code, body)
+	}
+	if code, body := f.post("/machine/v1/certificate", `{"confirmation":"c"}`, &cert, ""); code != 400 || !strings.Contains(body, `"code":"invalid_request"`) {
+		t.Errorf("certificate of the identity: %d %s", code, body)
+	}
+	if want := []string{"poll m1", "report m1", "certificate m1", "token m1 r", "ssh m1 c"}; !slices.Equal(f.domain.calls, want) {
 		t.Fatalf("%v", f.domain.calls)
 	}
 }

@@ -52,6 +52,8 @@ type Claims struct {
 	Nonce             string   `json:"nonce,omitempty"`
 	Session           string   `json:"sid,omitempty"`
 	Capabilities      []string `json:"xms_cc,omitempty"`
+	// ManagedResource is the resource whose managed identity this is.
+	ManagedResource string `json:"xms_mirid,omitempty"`
 	// IssuedMicros is ours: the exact time of issue, compared with a principal's
 	// NotBefore, for which whole seconds are too coarse.
 	IssuedMicros int64 `json:"iat_us,omitempty"`

@@ -19,6 +19,9 @@ type Want struct {
 	Revision     int64
 	AdminName    string
 	AdminKeys    []string // authorized_keys lines
+	Location     string
+	Size         string
+	Tags         map[string]string
 }
 
 // Wanted derives it. It is pure; children are the virtual machine's resources.
@@ -28,7 +31,10 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 	if vm.ReadPrivate(&p) != nil || vm.ReadProperties(&v) != nil {
 		return Want{} // unreadable: nothing is wanted, nobody is let in
 	}
-	w := Want{MachineID: p.MachineID, ResourceID: vm.ID, Name: machineName(vm), Identity: vm.Identity != nil, Revision: vm.Revision}
+	w := Want{MachineID: p.MachineID, ResourceID: vm.ID, Name: machineName(vm), Identity: vm.Identity != nil, Revision: vm.Revision, Location: vm.Location, Tags: vm.Tags}
+	if v.HardwareProfile != nil {
+		w.Size = v.HardwareProfile.VMSize
+	}
 	if vm.Identity != nil {
 		w.PrincipalID = vm.Identity.PrincipalID
 	}

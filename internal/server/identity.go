@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/guid"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/oauth"
+	"sallyport/internal/resource/types"
+)
+
+// identities gives machines what their own managed identity may have. Which
+// identity a machine has is read from its resource at each request: a machine
+// names none.
+type identities struct{ *deployment }
+
+// IdentityToken mints an access token of the machine's managed identity.
+func (d identities) IdentityToken(ctx context.Context, by audit.By, r protocol.IdentityTokenRequest) (protocol.IdentityToken, error) {
+	return d.managed(ctx, by, oauth.Managed{Resource: r.Resource, Caller: r.Caller})
+}
+
+// IdentityCertificate issues a certificate of the machine's managed identity.
+func (d identities) IdentityCertificate(ctx context.Context, by audit.By, r protocol.IdentityCertificateRequest) (protocol.IdentityToken, error) {
+	if r.Confirmation == "" {
+		return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "the request names no key")
+	}
+	if id, ok := guid.Parse(r.Machine); r.Machine != "" && (!ok || id != r.Machine) {
+		return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "'machine' must be a machine's id")
+	}
+	return d.managed(ctx, by, oauth.Managed{Confirmation: r.Confirmation, KeyID: r.KeyID, Machine: r.Machine, Caller: r.Caller})
+}
+
+func (d identities) managed(ctx context.Context, by audit.By, m oauth.Managed) (protocol.IdentityToken, error) {
+	if err := d.machineGate(); err != nil {
+		return protocol.IdentityToken{}, err
+	}
+	if !callerText(m.Caller) {
+		return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "'caller' must be at most %d printable characters", protocol.MaxCaller)
+	}
+	w, err := d.wantOf(by)
+	if err != nil {
+		return protocol.IdentityToken{}, err
+	}
+	m.ObjectID = w.PrincipalID
+	answer, sp, err := d.oauth.Managed(ctx, by, m)
+	var refused *oauth.Error
+	if errors.As(err, &refused) {
+		return protocol.IdentityToken{}, fault.Wrap(err, fault.Invalid, refused.Code, "%s", refused.Description())
+	}
+	if err != nil {
+		return protocol.IdentityToken{}, err
+	}
+	return protocol.IdentityToken{TokenType: answer.TokenType, AccessToken: answer.AccessToken, ExpiresIn: answer.ExpiresIn, NotBefore: by.At.Truncate(time.Second).Unix(),
+		Resource: m.Resource, ClientID: sp.AppID, ObjectID: sp.ID}, nil
+}
+
+// Instance is what the machine's resource says of it.
+func (d identities) Instance(_ context.Context, by audit.By) (protocol.Instance, error) {
+	w, err := d.wantOf(by)
+	if err != nil {
+		return protocol.Instance{}, err
+	}
+	i := protocol.Instance{MachineID: w.MachineID, ResourceID: w.ResourceID.String(), Location: w.Location, Size: w.Size, Tags: w.Tags, Hostname: w.Name, AdminName: w.AdminName}
+	if sp, ok := d.directory.ServicePrincipal(w.PrincipalID); ok {
+		i.ClientID, i.ObjectID = sp.AppID, sp.ID
+	}
+	return i, nil
+}
+
+// wantOf finds the resource of the machine that asks; a machine without one has
+// nothing to ask for.
+func (d identities) wantOf(by audit.By) (types.Want, error) {
+	w, ok := d.wanted.Want(by.Principal)
+	if !ok {
+		return types.Want{}, fault.New(fault.Forbidden, "MachineGone", "no resource is this machine any more")
+	}
+	return w, nil
+}
+
+func callerText(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(s) <= protocol.MaxCaller
+}
