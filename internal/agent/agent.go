@@ -194,10 +194,11 @@ type sent struct {
 	addresses  []string
 	at         time.Time
 	events     []string // ids that the server has and the root part may forget
+	limit      int      // of the next batch: halved until the event that the server refuses is alone
 }
 
 func (a *Agent) report(ctx context.Context, last *sent) error {
-	answer, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpEvents, Acknowledge: last.events, Generation: last.generation, WaitMillis: pollWait.Milliseconds()})
+	answer, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpEvents, Acknowledge: last.events, Generation: last.generation, WaitMillis: pollWait.Milliseconds(), Limit: last.limit})
 	if err != nil {
 		return err
 	}
@@ -213,20 +214,28 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
+	last.limit = 0
 	report := protocol.Report{Capability: protocol.Unchanged, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
-		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: answer.Events}
+		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: unnumbered(answer.Events)}
 	full := a.speaksNewest()
 	if full {
 		report.Capability, report.Witnessed = protocol.Capability, newest(st.Witnessed)
+		if report.Events = answer.Events; answer.Batch != nil {
+			report.Events, report.Batch = nil, answer.Batch
+		}
 	}
 	err = c.call(limited, "POST", "/machine/v1/report", report, nil)
-	if full && fault.Is(err, fault.Invalid) {
+	switch event := err != nil && fault.As(err).Code == protocol.CodeEvent; {
+	case full && fault.Is(err, fault.Invalid) && !event:
 		a.speakFirst()
 		last.generation = -1 // the same again in the first version's form
 		return nil
-	}
-	if fault.Is(err, fault.Invalid) && len(answer.Events) > 0 {
-		a.cfg.Log("the server refuses %d events, which are dropped: %v", len(answer.Events), err)
+	case fault.Is(err, fault.Invalid) && len(answer.Events) > 1:
+		// Half of them next, so that one event costs no other.
+		last.limit, last.generation = len(answer.Events)/2, -1
+		return nil
+	case fault.Is(err, fault.Invalid) && len(answer.Events) == 1:
+		a.cfg.Log("the server refuses the event %s, which is dropped: %v", answer.Events[0].ID, err)
 		err = nil
 	}
 	if err != nil {
@@ -251,6 +260,15 @@ func (a *Agent) speakFirst() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.older = a.cfg.Now().Add(olderTime)
+}
+
+// unnumbered is events in the first version's form.
+func unnumbered(events []protocol.MachineEvent) []protocol.MachineEvent {
+	out := slices.Clone(events)
+	for i := range out {
+		out[i].Sequence = 0
+	}
+	return out
 }
 
 // newest returns the newest head of each writer: the root part keeps the others.

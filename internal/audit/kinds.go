@@ -99,11 +99,14 @@ func resourceKinds() []Kind {
 
 func machineKinds() []Kind {
 	id, key := Key{"machineId", "id of the machine"}, Key{"key", "thumbprint of its key"}
+	stream := []Key{id, {"last", "number of the last event before"}, {"next", "number of the event that came"}, {"missing", "how many did not come"}, {"proof", "hostKey when the host key signed the numbers, else none"}}
 	return append([]Kind{
 		{"machine.joinToken", "A join token was made.", SurfaceMachines, did(), machineTarget, []Key{id, {"expires", "when it expires"}}},
 		{"machine.join", "A machine joined, or showed a token that was used or is expired.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, key, {"reason", "why not"}}},
 		{"machine.rejoin", "A machine joined again with another key; the old one is dead.", SurfaceMachines, did(), machineTarget, []Key{id, key, {"replacedKey", "thumbprint of the key that died"}}},
 		{"machine.remove", "A machine was removed.", SurfaceMachines, did(), machineTarget, []Key{id, key}},
+		{"machine.eventGap", "A machine's events lack numbers: it gave some up because its queue was full, or what carries them withheld them.", SurfaceMachines, []Outcome{Failure}, machineTarget, stream},
+		{"machine.eventRewind", "The numbers of a machine's events went back: it was restored or copied, or its disk was full when its agent died.", SurfaceMachines, []Outcome{Failure}, machineTarget, stream},
 		{"hostCertificate.issue", "A host certificate was issued.", SurfaceMachines, did(), machineTarget, []Key{{"principal", "the one principal"}, {"serial", "serial number"}, {"hostKey", "the host key"}, {"validBefore", "end"}}},
 	}, reportedKinds()...)
 }
@@ -112,7 +115,8 @@ func machineKinds() []Kind {
 // principal. docs/machine-protocol.md has the reports that carry them.
 func reportedKinds() []Kind {
 	said := func(more ...Key) []Key {
-		return append([]Key{{"objectId", "whom it concerns"}, {"login", "login name"}, {"machineTime", "the machine's time"}}, more...)
+		return append([]Key{{"objectId", "whom it concerns"}, {"login", "login name"}, {"machineTime", "the machine's time"},
+			{"sequence", "number of the event"}, {"proof", "hostKey when the host key signed it, else none"}}, more...)
 	}
 	decision := said(Key{"service", "PAM service"}, Key{"from", "remote host, as PAM says"}, Key{"tty", "terminal"}, Key{"by", "user who asked"}, Key{"reason", "what decided"},
 		Key{"serial", "of the certificate"}, Key{"keyId", "of the certificate"})
@@ -128,7 +132,11 @@ func reportedKinds() []Kind {
 		{"machine.session.end", "A machine ended a session, or everything of a person.", SurfaceMachines, did(), machineTarget, said(Key{"session", "id of the session, where it was one"},
 			Key{"cause", "access, elevation, certificate, ended, age, key or machine"}, Key{"processes", "how many were ended"}, Key{"left", "what goes on running although the person began it"}, Key{"uid", "of the person"}, Key{"message", "what the person read"})},
 		{"machine.auditHead.fail", "A signed head of the audit log contradicts what the machine has seen before.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what is wrong"}, Key{"writer", "of the chain"},
-			Key{"sequence", "of the head"}, Key{"hash", "of the head"}, Key{"heldSequence", "of the head that the machine holds"}, Key{"heldHash", "its hash"})},
+			Key{"headSequence", "of the head"}, Key{"hash", "of the head"}, Key{"heldSequence", "of the head that the machine holds"}, Key{"heldHash", "its hash"})},
+		{"machine.document.deny", "The network part of the machine's agent brought a document that the root part refused: forged, foreign, or older than one that was seen. One a minute of each kind.", SurfaceMachines, refused(), machineTarget,
+			said(Key{"document", "manifest, accounts, snapshot or host certificate"}, Key{"reason", "why it was refused"}, Key{"repeats", "how many more were refused since the last such event"})},
+		{"machine.eventQueue.fail", "Events were given up because the queue was full, or could not be written to the machine's disk.", SurfaceMachines, []Outcome{Failure}, machineTarget,
+			said(Key{"reason", "what happened"}, Key{"dropped", "how many were given up"}, Key{"kinds", "of which types"})},
 		{"machine.other", "The machine reported an event that this server does not know.", SurfaceMachines, []Outcome{Success, Denied, Failure}, machineTarget, said(Key{"event", "its type"}, Key{"facts", "its facts, JSON"})},
 	}
 }

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -23,25 +22,31 @@ const (
 	maxText     = 1024
 	maxDetail   = 16
 	maxEventKey = 64
+	maxSequence = 1 << 53
 )
 
 // Report stores what a machine has reached and audits its events, each once
 // however often the machine repeats it. by.Principal is the machine. Nothing is
 // written when nothing is new.
 func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) error {
-	if err := checkReport(r); err != nil {
-		return err
-	}
-	s.seen(by.Principal)
 	m, ok := s.cfg.Machines.ByID(by.Principal)
 	if !ok {
 		return errUnknownMachine()
 	}
+	batch, err := openBatch(m, r)
+	if err != nil {
+		return err
+	}
+	r.Events = batch.events
+	if err := checkReport(r); err != nil {
+		return err
+	}
+	s.seen(by.Principal)
 	next, heads := reported(m, r), s.fresh(m.ID, r.Witnessed)
 	if same(m, next) && len(r.Events) == 0 && len(heads) == 0 {
 		return nil
 	}
-	err := s.cfg.Write(ctx, func(t Tx) error {
+	err = s.cfg.Write(ctx, func(t Tx) error {
 		m, ok, err := t.MachineByID(by.Principal)
 		if err != nil {
 			return err
@@ -55,10 +60,8 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 				return err
 			}
 		}
-		for _, e := range r.Events {
-			if err := s.event(t, by, m, e); err != nil {
-				return err
-			}
+		if err := s.events(t, by, m, batch); err != nil {
+			return err
 		}
 		for _, h := range heads {
 			if err := t.PutWitness(m.ID, h); err != nil {
@@ -108,44 +111,6 @@ func (s *Service) stored(machineID string, heads []protocol.Witnessed) {
 		}
 		l.witnessed[h.Head.Writer] = now
 	}
-}
-
-// event audits one decision of the machine. Time, object id and detail are the
-// machine's words and are marked as such by the record's type and principal.
-func (s *Service) event(t Tx, by audit.By, m Machine, e protocol.MachineEvent) error {
-	fresh, err := t.TakeMachineEvent(m.ID, e.ID, t.Now())
-	if err != nil || !fresh {
-		return err
-	}
-	by.CorrelationID = e.CorrelationID
-	return t.Audit(by, auditEvent(m, e))
-}
-
-// auditEvent puts a machine's event into the words of the audit. One that this
-// server does not know, of a newer agent say, keeps what it says as one fact.
-func auditEvent(m Machine, e protocol.MachineEvent) audit.Event {
-	event := audit.Event{Type: "machine.other", Outcome: audit.Success, Target: m.ResourceID.String(), Detail: maps.Clone(e.Detail)}
-	switch {
-	case strings.HasSuffix(e.Type, ".deny"):
-		event.Outcome = audit.Denied
-	case strings.HasSuffix(e.Type, ".fail"):
-		event.Outcome = audit.Failure
-	}
-	if event.Detail == nil {
-		event.Detail = map[string]string{}
-	}
-	event.Detail["objectId"], event.Detail["login"], event.Detail["machineTime"] = e.ObjectID, e.LoginName, e.Time.UTC().Format(time.RFC3339Nano)
-	known := event
-	known.Type = "machine." + e.Type
-	if audit.Declared(known) == nil && known.Type != event.Type {
-		return known
-	}
-	facts, err := json.Marshal(e.Detail)
-	if err != nil {
-		facts = nil // texts always marshal
-	}
-	event.Detail = map[string]string{"objectId": e.ObjectID, "login": e.LoginName, "machineTime": event.Detail["machineTime"], "event": e.Type, "facts": string(facts)}
-	return event
 }
 
 func reported(m Machine, r protocol.Report) Machine {
@@ -216,19 +181,26 @@ func checkSessions(r protocol.Report) error {
 	return nil
 }
 
+func errEvent(what string) error {
+	return fault.New(fault.Invalid, protocol.CodeEvent, "the machine's report is refused: %s", what)
+}
+
 func checkEvent(e protocol.MachineEvent) error {
 	if !guid.Valid(e.ID) || !guid.Valid(e.CorrelationID) || e.ObjectID != "" && !guid.Valid(e.ObjectID) {
-		return errReport("an event's ids are not GUIDs")
+		return errEvent("an event's ids are not GUIDs")
 	}
 	if e.Type == "" || len(e.Type) > maxEventKey || strings.Trim(e.Type, "abcdefghijklmnopqrstuvwxyz.ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return errReport("an event's type is not area.verb")
+		return errEvent("an event's type is not area.verb")
+	}
+	if e.Sequence < 0 || e.Sequence > maxSequence {
+		return errEvent("an event's number is out of range")
 	}
 	if !text(e.LoginName) || len(e.Detail) > maxDetail {
-		return errReport("an event's login name or detail is too long")
+		return errEvent("an event's login name or detail is too long")
 	}
 	for k, v := range e.Detail {
 		if len(k) > maxEventKey || !text(k) || !text(v) {
-			return errReport("an event's detail is too long or not printable")
+			return errEvent("an event's detail is too long or not printable")
 		}
 	}
 	return nil

@@ -44,6 +44,9 @@ type MachineTx interface {
 	// TakeMachineEvent reports whether this event id of the machine is new, and
 	// remembers it.
 	TakeMachineEvent(machineID, eventID string, at time.Time) (bool, error)
+	// EventStream reads how far a machine's events have come; zero for none.
+	EventStream(machineID string) (Stream, error)
+	PutEventStream(machineID string, x Stream) error
 	// PutWitness stores an audit head that the machine has seen; the signature was
 	// verified.
 	PutWitness(machineID string, w protocol.Witnessed) error

@@ -70,7 +70,7 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 // DropMachine removes a machine record, its tokens and its event ids.
 func (t *Tx) DropMachine(id string) error {
 	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`,
-		`DELETE FROM machine_manifest WHERE machine_id = $1`} {
+		`DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`} {
 		if _, err := t.exec(q, id); err != nil {
 			return err
 		}
@@ -142,4 +142,18 @@ func (t *Tx) TakeMachineEvent(machineID, eventID string, at time.Time) (bool, er
 	}
 	_, err = t.exec(`DELETE FROM machine_events WHERE at < $1`, micros(at.Add(-eventMemory)))
 	return true, err
+}
+
+// EventStream reads how far a machine's events have come.
+func (t *Tx) EventStream(machineID string) (machine.Stream, error) {
+	var x machine.Stream
+	_, err := t.row(`SELECT thumbprint, sequence FROM machine_stream WHERE machine_id = $1`, []any{machineID}, &x.Thumbprint, &x.Sequence)
+	return x, err
+}
+
+// PutEventStream stores it.
+func (t *Tx) PutEventStream(machineID string, x machine.Stream) error {
+	_, err := t.exec(`INSERT INTO machine_stream (machine_id, thumbprint, sequence) VALUES ($1, $2, $3)
+		ON CONFLICT (machine_id) DO UPDATE SET thumbprint = excluded.thumbprint, sequence = excluded.sequence`, machineID, x.Thumbprint, x.Sequence)
+	return err
 }

@@ -37,6 +37,7 @@ type Request struct {
 	Acknowledge []string                 `json:"acknowledge,omitempty"` // ids of events that the server has
 	Generation  int64                    `json:"generation,omitempty"`  // take-events: the status that is known
 	WaitMillis  int64                    `json:"waitMillis,omitempty"`  // take-events: how long to wait for news
+	Limit       int                      `json:"limit,omitempty"`       // take-events: how many at most; 0 for as many as one answer holds
 	Certificate string                   `json:"certificate,omitempty"`
 	Name        string                   `json:"name,omitempty"`
 }
@@ -46,6 +47,7 @@ type Answer struct {
 	Error  *Failure                `json:"error,omitempty"`
 	Status *Status                 `json:"status,omitempty"`
 	Events []protocol.MachineEvent `json:"events,omitempty"`
+	Batch  *protocol.Envelope      `json:"batch,omitempty"` // the same events, signed
 	Proof  *protocol.Envelope      `json:"proof,omitempty"`
 	Homes  []Home                  `json:"homes,omitempty"`
 	Text   string                  `json:"text,omitempty"`
@@ -92,6 +94,17 @@ type Status struct {
 	HostUntil   time.Time            `json:"hostUntil"`            // its end; zero without one
 	Witnessed   []protocol.Witnessed `json:"witnessed,omitempty"`  // heads of the server's audit chains
 	AuditAlarm  string               `json:"auditAlarm,omitempty"` // a head that contradicts them
+	// How long a grant holds without the server, in seconds, and until when somebody
+	// may log in by it: as user, and with sudo as administrator. Zero times: nobody may.
+	UserStale  int64     `json:"userStale,omitempty"`
+	AdminStale int64     `json:"adminStale,omitempty"`
+	UserUntil  time.Time `json:"userUntil,omitzero"`
+	AdminUntil time.Time `json:"adminUntil,omitzero"`
+	// The queue of events: how many the server has not got, how many were given up,
+	// and why they cannot be written.
+	EventsWaiting int    `json:"eventsWaiting,omitempty"`
+	EventsDropped int64  `json:"eventsDropped,omitempty"`
+	EventsTrouble string `json:"eventsTrouble,omitempty"`
 }
 
 // Home is a home folder whose name belongs to somebody.
@@ -138,7 +151,7 @@ func (r Request) check() error {
 	case OpSnapshot:
 		want.Snapshot = r.Snapshot
 	case OpEvents:
-		want.Acknowledge, want.Generation, want.WaitMillis = r.Acknowledge, r.Generation, r.WaitMillis
+		want.Acknowledge, want.Generation, want.WaitMillis, want.Limit = r.Acknowledge, r.Generation, r.WaitMillis, r.Limit
 	case OpHostCertificate:
 		want.Certificate = r.Certificate
 	case OpAdopt, OpArchive:
@@ -148,11 +161,11 @@ func (r Request) check() error {
 	}
 	switch {
 	case r.Manifest != want.Manifest, r.Accounts != want.Accounts, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
-		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis:
+		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit:
 		return malformed("the request %s has fields of another", r.Op)
 	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", (r.Op == OpAdopt || r.Op == OpArchive) && r.Name == "":
 		return malformed("the request %s lacks its field", r.Op)
-	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait:
+	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait, r.Limit < 0, r.Limit > maxListed:
 		return malformed("a field of the request %s is too long", r.Op)
 	}
 	return nil

@@ -2,6 +2,8 @@ package root
 
 import (
 	"context"
+	"strconv"
+	"sync"
 	"time"
 
 	"sallyport/internal/agent/control"
@@ -11,6 +13,14 @@ import (
 
 // Control answers the control socket.
 func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (control.Answer, error) {
+	answer, err := s.answer(ctx, r)
+	if err != nil {
+		s.refusedDocument(r.Op, err)
+	}
+	return answer, err
+}
+
+func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer, error) {
 	switch r.Op {
 	case control.OpStatus:
 		return control.Answer{Status: s.Status()}, nil
@@ -40,6 +50,62 @@ func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (contr
 		return control.Answer{Text: to}, err
 	}
 	return control.Answer{}, fault.New(fault.Invalid, "ControlRequestInvalid", "the request does not exist")
+}
+
+// refusalPause is the time between two events about refused documents of one
+// kind: whoever brings them must not fill the queue with them.
+const refusalPause = time.Minute
+
+// refusals is what was refused lately, by kind of document.
+type refusals struct {
+	mu   sync.Mutex
+	last map[control.Op]refusal
+}
+
+type refusal struct {
+	at      time.Duration // boot clock
+	repeats int           // since then
+}
+
+// due reports whether the refusal is to be told, and how many were not.
+func (r *refusals) due(op control.Op, elapsed time.Duration) (repeats int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was, known := r.last[op]
+	if known && elapsed-was.at < refusalPause {
+		was.repeats++
+		r.last[op] = was
+		return 0, false
+	}
+	if r.last == nil {
+		r.last = map[control.Op]refusal{}
+	}
+	r.last[op] = refusal{at: elapsed}
+	return was.repeats, true
+}
+
+// refusedDocument tells the server that the network part brought something that
+// the right server would not have sent.
+func (s *Service) refusedDocument(op control.Op, err error) {
+	kind := map[control.Op]string{control.OpManifest: "manifest", control.OpAccounts: "accounts", control.OpSnapshot: "snapshot", control.OpHostCertificate: "host certificate"}[op]
+	if kind == "" || !fault.Is(err, fault.Forbidden) {
+		return
+	}
+	_, elapsed := s.cfg.Boot()
+	repeats, ok := s.refusals.due(op, elapsed)
+	if !ok {
+		return
+	}
+	s.cfg.Log("%s: %v", kind, err)
+	id, gerr := s.guid()
+	if gerr != nil {
+		return
+	}
+	detail := map[string]string{"document": kind, "reason": printable(fault.As(err).Text)}
+	if repeats > 0 {
+		detail["repeats"] = strconv.Itoa(repeats)
+	}
+	s.event("document.deny", id, "", "", detail)
 }
 
 // manifestWait is how long a delivery waits until the manifest is in force. A
@@ -74,13 +140,10 @@ func (s *Service) takeEvents(ctx context.Context, r control.Request) (control.An
 	defer cancel()
 	have := r.Acknowledge
 	for {
-		events, changed, err := s.events.take(have)
-		if err != nil {
-			s.cfg.Log("event spool: %v", err)
-		}
+		events, changed := s.events.Take(have, r.Limit)
 		have = nil
 		if status := s.Status(); len(events) > 0 || status.Generation != r.Generation {
-			return control.Answer{Events: events, Status: status}, nil
+			return control.Answer{Events: events, Batch: s.signEvents(events), Status: status}, nil
 		}
 		select {
 		case <-changed:
@@ -96,9 +159,11 @@ func (s *Service) Status() *control.Status {
 	v, r, host := s.view, s.reached, s.host
 	s.mu.RUnlock()
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
-		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.news(),
+		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.News(),
 		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
 	st.Witnessed, st.AuditAlarm = s.witness.tell()
+	queue := s.events.State()
+	st.EventsWaiting, st.EventsDropped, st.EventsTrouble = queue.Waiting, queue.Dropped, queue.Trouble
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.
 		st.Version, st.IssuedAt = 0, time.Time{}

@@ -58,6 +58,26 @@ func (s *Service) proof() (*protocol.Envelope, error) {
 	return &e, err
 }
 
+// signEvents signs events with the host key, so that the network part cannot
+// invent any. A machine without a host key hands them over unsigned.
+func (s *Service) signEvents(events []protocol.MachineEvent) *protocol.Envelope {
+	if len(events) == 0 {
+		return nil
+	}
+	key, _, err := s.hostKey()
+	if err == nil {
+		var payload []byte
+		if payload, err = json.Marshal(protocol.EventsDocument{MachineID: s.cfg.Pins.MachineID, Tenant: s.cfg.Pins.Tenant, Events: events}); err == nil {
+			var e protocol.Envelope
+			if e, err = protocol.Sign(s.cfg.Rand, key, protocol.TypeEvents, payload); err == nil {
+				return &e
+			}
+		}
+	}
+	s.cfg.Log("events are not signed: %v", err)
+	return nil
+}
+
 // hostKeys lists the public host keys for the report.
 func (s *Service) hostKeys() []string {
 	var keys []string

@@ -209,10 +209,19 @@ func printable(v string) string {
 // event spools one event; its own id makes a repeat harmless.
 func (s *Service) event(kind, correlation, objectID, login string, detail map[string]string) {
 	id, err := s.guid()
-	if err == nil {
-		err = s.events.add(protocol.MachineEvent{ID: id, Time: s.cfg.Now().UTC(), Type: kind, CorrelationID: correlation, ObjectID: objectID, LoginName: login, Detail: detail})
-	}
 	if err != nil {
 		s.cfg.Log("event %s of %s is lost: %v", kind, login, err)
+		return
 	}
+	s.events.Add(protocol.MachineEvent{ID: id, Time: s.cfg.Now().UTC(), Type: kind, CorrelationID: correlation, ObjectID: objectID, LoginName: login, Detail: detail})
+}
+
+// queueEvent makes an event about the queue of events.
+func (s *Service) queueEvent(kind string, detail map[string]string) (protocol.MachineEvent, error) {
+	id, err := s.guid()
+	if err != nil {
+		return protocol.MachineEvent{}, err
+	}
+	correlation, err := s.guid()
+	return protocol.MachineEvent{ID: id, Time: s.cfg.Now().UTC(), Type: kind, CorrelationID: correlation, Detail: detail}, err
 }

@@ -292,7 +292,7 @@ func (r *rig) login(login, objectID string) shim.PAMAnswer {
 
 func (r *rig) reasons() []string {
 	var list []string
-	events, _, _ := r.events.take(nil)
+	events, _ := r.events.Take(nil, 0)
 	for _, e := range events {
 		list = append(list, e.Type+" "+e.Detail["reason"])
 	}

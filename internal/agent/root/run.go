@@ -60,6 +60,9 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 	})
 	all.Go(func() { s.work(ctx) })
 	all.Wait()
+	if err := s.events.Close(); err != nil {
+		s.cfg.Log("event queue: %v", err)
+	}
 	return context.Cause(ctx)
 }
 

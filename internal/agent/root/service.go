@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/agent/names"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/spool"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/guid"
 )
@@ -95,9 +96,11 @@ type Config struct {
 type Service struct {
 	cfg     Config
 	names   *names.Register
-	events  *spool
+	events  *spool.Spool
 	conns   connections
 	witness *witness
+
+	refusals refusals
 
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
@@ -136,7 +139,7 @@ func New(cfg Config) (*Service, error) {
 	if s.names, err = names.Open(s.at(namesPath), cfg.Owner); err != nil {
 		return nil, err
 	}
-	if s.events, err = openSpool(s.at(eventsPath), cfg.Owner, cfg.Gather); err != nil {
+	if s.events, err = spool.Open(spool.Config{Path: s.at(eventsPath), Owner: cfg.Owner, Gather: cfg.Gather, Make: s.queueEvent, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	if s.witness, err = openWitness(s.at(witnessPath), cfg.Owner); err != nil {

@@ -72,7 +72,7 @@ func (w *witness) see(h protocol.Witnessed, check func(protocol.SignedHead) erro
 		return nil, nil
 	}
 	w.told.Alarm, w.told.Since = text, h.At
-	alarm = map[string]string{"reason": text, "writer": printable(h.Head.Writer), "sequence": strconv.FormatInt(h.Head.Sequence, 10), "hash": hex.EncodeToString(h.Head.Hash[:min(len(h.Head.Hash), 64)])}
+	alarm = map[string]string{"reason": text, "writer": printable(h.Head.Writer), "headSequence": strconv.FormatInt(h.Head.Sequence, 10), "hash": hex.EncodeToString(h.Head.Hash[:min(len(h.Head.Hash), 64)])}
 	if held != nil {
 		alarm["heldSequence"], alarm["heldHash"] = strconv.FormatInt(held.Head.Sequence, 10), hex.EncodeToString(held.Head.Hash)
 	}

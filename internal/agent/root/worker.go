@@ -89,7 +89,7 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	r.manifest = s.reached.manifest
 	s.reached = r
 	s.mu.Unlock()
-	s.events.poke()
+	s.events.Poke()
 	return last
 }
 
@@ -162,7 +162,7 @@ func (s *Service) watch(ctx context.Context, last attempt) {
 	s.reached.drift = drift
 	s.mu.Unlock()
 	if changed {
-		s.events.poke()
+		s.events.Poke()
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	TypeSnapshot = "application/vnd.sallyport.snapshot.v1+json"
 	TypeAccounts = "application/vnd.sallyport.accounts.v1+json"
 	TypeAudit    = "application/vnd.sallyport.audit-head.v1+json"
+	TypeEvents   = "application/vnd.sallyport.machine-events.v1+json"
 	TypeHostKey  = "application/vnd.sallyport.host-key-proof.v1+json"
 )
 

@@ -7,7 +7,8 @@ import "time"
 // 2 = a poll says which manifest is in force on the machine, a report which audit
 // heads it has witnessed, and accounts travel apart from grants; 3 = a report
 // lists the sessions that are open, and a snapshot says which of them are ended
-// and how old one may become (sessions.go).
+// and how old one may become (sessions.go), and events are numbered and signed by
+// the host key.
 const Capability = 3
 
 // Unchanged is what a message says whose form has been the same since the first
@@ -76,6 +77,9 @@ type Report struct {
 	Addresses   []string       `json:"addresses"`
 	HostKeys    []string       `json:"hostKeys"` // authorized_keys form
 	Events      []MachineEvent `json:"events"`
+	// Batch is from capability 3 on: the same events, as an EventsDocument that the
+	// machine's host key has signed. A server that reads it leaves Events alone.
+	Batch *Envelope `json:"batch,omitempty"`
 	// Witnessed is the newest audit head of each writer that the machine has seen.
 	Witnessed []Witnessed `json:"witnessed,omitempty"`
 	// From capability 3 on: every session that is open, the newest MaxSessions of
@@ -93,6 +97,20 @@ type MachineEvent struct {
 	ObjectID      string            `json:"objectId"`
 	LoginName     string            `json:"login"`
 	Detail        map[string]string `json:"detail"` // of EventSessionEnd: the Fact constants
+	// Sequence counts the machine's events from 1. A number that is left out shows
+	// the server that it has not been told of an event. 0 before capability 3.
+	Sequence int64 `json:"sequence,omitempty"`
+}
+
+// CodeEvent is the error code of a report that is refused for one of its events.
+const CodeEvent = "InvalidEvent"
+
+// EventsDocument is the payload of a TypeEvents envelope: events of one machine,
+// signed by its host key, so that what carries them can withhold and not invent.
+type EventsDocument struct {
+	MachineID string         `json:"machineId"`
+	Tenant    string         `json:"tenant"`
+	Events    []MachineEvent `json:"events"`
 }
 
 // HostKeyProof is the payload of a TypeHostKey envelope, signed by the host key
