@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -44,6 +45,7 @@ type server struct {
 	polls   []protocol.PollRequest
 	poll    func(protocol.PollRequest) (protocol.PollAnswer, int)
 	fail    int // answers with 503 that come first
+	poison  string // id of the event that is refused
 }
 
 func newServer(t *testing.T) *server {
@@ -110,6 +112,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		var q protocol.Report
 		read(&q)
 		s.reports = append(s.reports, q)
+		if slices.ContainsFunc(q.Events, func(e protocol.MachineEvent) bool { return e.ID == s.poison }) {
+			http.Error(w, `{"code":"InvalidEvent","message":"no"}`, 400)
+			return
+		}
 		w.WriteHeader(204)
 	case "/machine/v1/hostcertificate":
 		_ = json.NewEncoder(w).Encode(protocol.HostCertificateAnswer{Certificate: "the certificate"})
@@ -254,7 +260,11 @@ func (r *rootPart) Ask(ctx context.Context, q control.Request) (control.Answer, 
 		r.acked = append(r.acked, q.Acknowledge...)
 		r.events = slices.DeleteFunc(r.events, func(e protocol.MachineEvent) bool { return slices.Contains(q.Acknowledge, e.ID) })
 		st := r.status
-		return control.Answer{Status: &st, Events: slices.Clone(r.events)}, ctx.Err()
+		list := slices.Clone(r.events)
+		if q.Limit > 0 {
+			list = list[:min(len(list), q.Limit)]
+		}
+		return control.Answer{Status: &st, Events: list}, ctx.Err()
 	case control.OpHostProof:
 		return control.Answer{Proof: &protocol.Envelope{}}, nil
 	default:
@@ -321,6 +331,37 @@ func TestReport_OnceAndAcknowledged(t *testing.T) {
 	}
 	if err := a.report(t.Context(), &last); err != nil || s.reports[1].Events[0].ID != "e2" {
 		t.Fatal("an event was lost with a failed report")
+	}
+}
+
+// TestReport_OneBadEventCostsNoOther: the event that the server refuses is found
+// and given up alone, and the newest form of the protocol is kept.
+func TestReport_OneBadEventCostsNoOther(t *testing.T) {
+	s, r := newServer(t), &rootPart{}
+	s.poison = "e5"
+	for i := range 9 {
+		r.events = append(r.events, protocol.MachineEvent{ID: fmt.Sprint("e", i), Sequence: int64(i + 1)})
+	}
+	a := newAgent(t, s, r)
+	last := sent{generation: -1}
+	for range 12 {
+		if err := a.report(t.Context(), &last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var arrived []string
+	for _, q := range s.reports {
+		if q.Capability != protocol.Capability {
+			t.Fatalf("the agent fell back to capability %d", q.Capability)
+		}
+		if len(q.Events) > 0 && !slices.ContainsFunc(q.Events, func(e protocol.MachineEvent) bool { return e.ID == "e5" }) {
+			for _, e := range q.Events {
+				arrived = append(arrived, e.ID)
+			}
+		}
+	}
+	if !slices.Equal(arrived, []string{"e0", "e1", "e2", "e3", "e4", "e6", "e7", "e8"}) || len(r.events) != 0 {
+		t.Fatalf("arrived %v, left %v", arrived, r.events)
 	}
 }
 
