@@ -44,7 +44,7 @@ type server struct {
 	reports []protocol.Report
 	polls   []protocol.PollRequest
 	poll    func(protocol.PollRequest) (protocol.PollAnswer, int)
-	fail    int // answers with 503 that come first
+	fail    int    // answers with 503 that come first
 	poison  string // id of the event that is refused
 }
 
