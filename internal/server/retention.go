@@ -15,6 +15,10 @@ import (
 const (
 	// retainEvery is how often audit records whose time is over are looked for.
 	retainEvery = time.Hour
+	// feedDays is how long the change feed lists a change: longer than a machine
+	// may hold accounts that are brought up to date by changes alone, and than a
+	// server may stand still and go on.
+	feedDays = 30
 	// dropAtOnce is how many records one write deletes, so that others wait little.
 	dropAtOnce = 500
 )
@@ -42,13 +46,17 @@ func (a auditor) SetRetention(ctx context.Context, by audit.By, days int) error 
 	})
 }
 
-// retain deletes audit records whose time is over, until the context ends.
+// retain deletes audit records and rows of the change feed whose time is over,
+// until the context ends.
 func (d *deployment) retain(ctx context.Context) error {
 	tick := time.NewTicker(retainEvery)
 	defer tick.Stop()
 	for {
 		if err := d.retainOnce(ctx); err != nil && ctx.Err() == nil {
 			d.cfg.Log.Error("audit retention", "error", err.Error())
+		}
+		if _, err := d.store.TrimFeed(ctx, d.cfg.Now().AddDate(0, 0, -feedDays), dropAtOnce); err != nil && ctx.Err() == nil {
+			d.cfg.Log.Error("trim the change feed", "error", err.Error())
 		}
 		select {
 		case <-ctx.Done():
