@@ -40,7 +40,8 @@ func directoryKinds() []Kind {
 	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
 	return []Kind{
 		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
-		{"tenant.update", "The ways to sign in were changed.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"}}},
+		{"tenant.update", "The tenant's settings were changed: the ways to sign in, and how long that lasts.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"},
+			{"longestSessionMinutes", "after how many minutes machines end sessions; 0: never"}}},
 		{"user.create", "A user was created.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
 		{"user.update", "A user was changed.", SurfaceDirectory, didOrDenied(), userTarget, []Key{{"properties", "names of the changed properties"}}},
 		{"user.delete", "A user was deleted.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
@@ -107,6 +108,7 @@ func machineKinds() []Kind {
 		{"machine.remove", "A machine was removed.", SurfaceMachines, did(), machineTarget, []Key{id, key}},
 		{"machine.eventGap", "A machine's events lack numbers: it gave some up because its queue was full, or what carries them withheld them.", SurfaceMachines, []Outcome{Failure}, machineTarget, stream},
 		{"machine.eventRewind", "The numbers of a machine's events went back: it was restored or copied, or its disk was full when its agent died.", SurfaceMachines, []Outcome{Failure}, machineTarget, stream},
+		{"machineSession.end", "Somebody ended a session on a machine.", SurfaceMachines, did(), machineTarget, []Key{id, {"session", "id of the session"}, {"objectId", "whose it is"}, {"login", "login name"}}},
 		{"hostCertificate.issue", "A host certificate was issued.", SurfaceMachines, did(), machineTarget, []Key{{"principal", "the one principal"}, {"serial", "serial number"}, {"hostKey", "the host key"}, {"validBefore", "end"}}},
 	}, reportedKinds()...)
 }

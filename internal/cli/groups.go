@@ -25,6 +25,7 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("machine", "Machines and their agents."),
 		group("resource", "Resources of any type."),
 		group("role", "Roles.", group("assignment", "Role assignments."), group("definition", "Role definitions.")),
+		group("session", "Sessions that are open on machines."),
 		group("ssh", "SSH with certificates."),
 		group("vm", "Virtual machines.", group("identity", "The managed identity of a VM."), group("image", "Images of VMs."),
 			group("extension", "Extensions of a VM.", group("image", "Extensions that can be installed."))),
@@ -60,6 +61,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"ad app create": a.appCreate(), "ad app show": a.appShow(), "ad app delete": a.appDelete(),
 		"ad app permission grant": a.permissionGrant(), "ad app permission list-grants": a.permissionGrants(),
 		"ad sp show": a.spShow(), "ad sp delete": a.spDelete(), "ad sp create-for-rbac": a.spCreateForRBAC(), "ad sp credential reset": a.credentialReset(),
+		"session list": a.machineSessionList(), "session show": a.machineSessionShow(), "session end": a.machineSessionEnd(),
 		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
 	}
 }

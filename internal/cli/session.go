@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,8 @@ func flagUser() flag {
 // signInVerbs: where people are signed in, and how they may.
 func signInVerbs() []verb {
 	const settings = "/providers/Sallyport.Access/tenantSettings/default"
-	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode")
+	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode",
+		"LongestSessionMinutes=properties.longestSessionMinutes")
 	return []verb{
 		{
 			path: "account session list", short: "List where a user is signed in.", method: http.MethodGet, list: true, url: "/providers/Sallyport.Access/sessions",
@@ -26,12 +28,13 @@ func signInVerbs() []verb {
 			columns: columns("Client=properties.client", "Address=properties.address", "SignedIn=properties.signedInAt", "LastUsed=properties.lastUsedAt", "Ends=properties.ends",
 				"Factors=join(',', properties.factors)", "Id=name"),
 		},
-		{path: "tenant show", short: "Show how people may sign in.", method: http.MethodGet, url: settings, columns: table},
+		{path: "tenant show", short: "Show how people may sign in, and how long a session on a machine may last.", method: http.MethodGet, url: settings, columns: table},
 		{
-			path: "tenant update", short: "Change how people may sign in.", method: http.MethodPatch, url: settings, columns: table,
+			path: "tenant update", short: "Change how people may sign in, or how long a session on a machine may last.", method: http.MethodPatch, url: settings, columns: table,
 			flags: []flag{
 				{name: "allow-password-grant", kind: 'b', usage: "Programs may send a user name and password (az login -u -p)"},
 				{name: "allow-device-code", kind: 'b', usage: "One device may be signed in by a browser on another (az login --use-device-code)"},
+				{name: "longest-session", usage: "Machines end a session after this time, such as 12h or 90m; 'none' for no end"},
 			},
 			body: func(in values) (any, error) {
 				properties := map[string]any{}
@@ -40,13 +43,32 @@ func signInVerbs() []verb {
 						properties[member] = in.on(name)
 					}
 				}
+				if in.given("longest-session") {
+					minutes, err := sessionMinutes(in.text("longest-session"))
+					if err != nil {
+						return nil, err
+					}
+					properties["longestSessionMinutes"] = minutes
+				}
 				if len(properties) == 0 {
-					return nil, usageError{"nothing to change: give --allow-password-grant or --allow-device-code"}
+					return nil, usageError{"nothing to change: give --allow-password-grant, --allow-device-code or --longest-session"}
 				}
 				return map[string]any{"properties": properties}, nil
 			},
 		},
 	}
+}
+
+// sessionMinutes reads how long a session may last.
+func sessionMinutes(text string) (int, error) {
+	if text == "none" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute || d%time.Minute != 0 {
+		return 0, usageError{"argument --longest-session: '" + text + "' is no time in whole minutes such as 12h or 90m, and not none"}
+	}
+	return int(d / time.Minute), nil
 }
 
 // sessionRevoke ends one sign-in or all of them: two calls of two surfaces.

@@ -94,6 +94,9 @@ func (s *Service) events(t Tx, by audit.By, m Machine, b batch) error {
 		if !fresh {
 			continue
 		}
+		if err := sessionEnded(t, m.ID, e); err != nil {
+			return err
+		}
 		if told, ok := now.follow(e.Sequence); ok {
 			told.Target, told.Detail["machineId"], told.Detail["proof"] = m.ResourceID.String(), m.ID, b.proof
 			if err := t.Audit(by, told); err != nil {

@@ -4,14 +4,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/machine/protocol"
 )
 
 // Reader is what the index loads itself from.
 type Reader interface {
 	MachineByID(id string) (Machine, bool, error)
 	EachMachine(f func(Machine) error) error
+	EndingsOf(machineID string) ([]Ending, error)
+	EachEnding(f func(Ending) error) error
 }
 
 // Index holds all machine records in memory. It is safe for concurrent use and
@@ -21,11 +26,12 @@ type Index struct {
 	byID map[string]Machine
 	keys map[string]string // key thumbprint -> machine id
 	host map[string]int    // SHA256 fingerprint of a proven host key -> machines that hold it
+	ends map[string][]Ending
 }
 
 // NewIndex returns an empty index.
 func NewIndex() *Index {
-	return &Index{byID: map[string]Machine{}, keys: map[string]string{}, host: map[string]int{}}
+	return &Index{byID: map[string]Machine{}, keys: map[string]string{}, host: map[string]int{}, ends: map[string][]Ending{}}
 }
 
 // Load replaces the whole content.
@@ -34,16 +40,23 @@ func (x *Index) Load(r Reader) error {
 	if err := r.EachMachine(func(m Machine) error { fresh.put(m); return nil }); err != nil {
 		return err
 	}
+	if err := r.EachEnding(func(e Ending) error { fresh.ends[e.MachineID] = append(fresh.ends[e.MachineID], e); return nil }); err != nil {
+		return err
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.byID, x.keys, x.host = fresh.byID, fresh.keys, fresh.host
+	x.byID, x.keys, x.host, x.ends = fresh.byID, fresh.keys, fresh.host, fresh.ends
 	return nil
 }
 
-// Refresh follows one entry of the change feed; kinds other than "machine" are
-// ignored.
+// Refresh follows one entry of the change feed; kinds other than "machine" and
+// "machineSession" are ignored.
 func (x *Index) Refresh(r Reader, kind, key string) error {
-	if kind != "machine" {
+	switch kind {
+	case "machine":
+	case "machineSession":
+		return x.refreshEndings(r, key)
+	default:
 		return nil
 	}
 	m, ok, err := r.MachineByID(key)
@@ -57,6 +70,33 @@ func (x *Index) Refresh(r Reader, kind, key string) error {
 		x.put(m)
 	}
 	return nil
+}
+
+func (x *Index) refreshEndings(r Reader, machineID string) error {
+	list, err := r.EndingsOf(machineID)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ends[machineID] = list; len(list) == 0 {
+		delete(x.ends, machineID)
+	}
+	return nil
+}
+
+// Ended lists the sessions that a machine is told to end at a time.
+func (x *Index) Ended(machineID string, at time.Time) []protocol.EndedSession {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var list []protocol.EndedSession
+	for _, e := range x.ends[machineID] {
+		if e.told(at) {
+			list = append(list, protocol.EndedSession{ID: e.Session.ID, CorrelationID: e.CorrelationID})
+		}
+	}
+	slices.SortFunc(list, func(a, b protocol.EndedSession) int { return strings.Compare(a.ID, b.ID) })
+	return list
 }
 
 func (x *Index) put(m Machine) {

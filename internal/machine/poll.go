@@ -198,7 +198,14 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 	if answer.Accounts, err = s.accountsFor(ctx, manifest, accounts, r); err != nil {
 		return answer, err
 	}
-	doc := DeriveGrants(s.grants(m, d))
+	in := s.grants(m, d)
+	if r.Capability >= 3 {
+		in.Ended = s.cfg.Machines.Ended(machineID, s.cfg.Now())
+		if s.cfg.LongestSession != nil {
+			in.SessionMax = s.cfg.LongestSession()
+		}
+	}
+	doc := DeriveGrants(in)
 	// A snapshot demands the accounts of its time, so that whoever carries both
 	// cannot withhold one of them.
 	answer.Snapshot, err = s.snapshot(doc, manifest.Epoch, position, r, accounts)

@@ -43,7 +43,11 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 	}
 	s.seen(by.Principal)
 	next, heads := reported(m, r), s.fresh(m.ID, r.Witnessed)
-	if same(m, next) && len(r.Events) == 0 && len(heads) == 0 {
+	sessions, moved, err := s.newSessions(ctx, m.ID, r)
+	if err != nil {
+		return err
+	}
+	if same(m, next) && len(r.Events) == 0 && len(heads) == 0 && !moved {
 		return nil
 	}
 	err = s.cfg.Write(ctx, func(t Tx) error {
@@ -68,7 +72,10 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 				return err
 			}
 		}
-		return nil
+		if !moved {
+			return nil
+		}
+		return putSessions(t, m.ID, sessions)
 	})
 	if err == nil {
 		s.stored(m.ID, heads)

@@ -21,6 +21,7 @@ type Tx interface {
 	UseJoinToken(hash, thumbprint string, at time.Time) (t Token, ok bool, err error)
 	MachineTx
 	FeedTx
+	SessionTx
 }
 
 // FeedTx reads the change feed.
@@ -79,6 +80,8 @@ type Config struct {
 	Issuer    HostIssuer
 	// Revoked lists revoked certificate serials; nil for none.
 	Revoked func() []string
+	// LongestSession is how old a session may become; nil or 0: there is no end.
+	LongestSession func() time.Duration
 	// Held, where set, says why machines are given nothing new at this time: no
 	// snapshot, no host certificate, no join. What they hold stays theirs.
 	Held func() error

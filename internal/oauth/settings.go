@@ -4,18 +4,30 @@ import (
 	"context"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/fault"
 )
 
-// Settings are the tenant's switches of the ways to sign in.
+// Settings are the tenant's switches: the ways to sign in, and how long that lasts.
 type Settings struct {
 	// AllowPasswordGrant lets programs send names and passwords: az login -u -p.
 	AllowPasswordGrant bool `json:"allowPasswordGrant"`
 	// AllowDeviceCode lets people confirm in one browser what another device
 	// asks for: az login --use-device-code.
 	AllowDeviceCode bool `json:"allowDeviceCode"`
+	// LongestSession is after how many minutes machines end a session, whoever's
+	// it is; 0: it has no end.
+	LongestSession int `json:"longestSessionMinutes"`
 }
+
+// The bounds of LongestSession: below the first nobody gets anything done, and
+// above the second it is a promise that nobody checks.
+const (
+	leastSession = 5
+	mostSession  = 30 * 24 * 60
+)
 
 // DefaultSettings is what holds until somebody decides: az's commands work.
 func DefaultSettings() Settings { return Settings{AllowPasswordGrant: true, AllowDeviceCode: true} }
@@ -64,6 +76,11 @@ func (x *SettingsIndex) Refresh(r SettingsReader, kind, _ string) error {
 	return x.Load(r)
 }
 
+// Longest returns how long a session on a machine may last; 0: it has no end.
+func (x *SettingsIndex) Longest() time.Duration {
+	return time.Duration(x.now.Load().LongestSession) * time.Minute
+}
+
 // Settings returns how people may sign in.
 func (s *Service) Settings() Settings { return s.settings() }
 
@@ -78,6 +95,24 @@ func (s *Service) settings() Settings {
 type SettingsChange struct {
 	AllowPasswordGrant *bool `json:"allowPasswordGrant"`
 	AllowDeviceCode    *bool `json:"allowDeviceCode"`
+	LongestSession     *int  `json:"longestSessionMinutes"`
+}
+
+// with is the settings after a change.
+func (c SettingsChange) with(now Settings) (Settings, error) {
+	if c.AllowPasswordGrant != nil {
+		now.AllowPasswordGrant = *c.AllowPasswordGrant
+	}
+	if c.AllowDeviceCode != nil {
+		now.AllowDeviceCode = *c.AllowDeviceCode
+	}
+	if c.LongestSession != nil {
+		now.LongestSession = *c.LongestSession
+		if n := now.LongestSession; n != 0 && (n < leastSession || n > mostSession) {
+			return now, fault.New(fault.Invalid, "InvalidSessionAge", "a session ends after %d minutes to %d days, or never (0)", leastSession, mostSession/60/24).WithTarget("longestSessionMinutes")
+		}
+	}
+	return now, nil
 }
 
 // ChangeSettings changes the settings. Whether by may do that is the caller's
@@ -92,21 +127,15 @@ func (s *Service) ChangeSettings(ctx context.Context, by audit.By, c SettingsCha
 		if !found {
 			old = DefaultSettings()
 		}
-		now = old
-		if c.AllowPasswordGrant != nil {
-			now.AllowPasswordGrant = *c.AllowPasswordGrant
-		}
-		if c.AllowDeviceCode != nil {
-			now.AllowDeviceCode = *c.AllowDeviceCode
-		}
-		if now == old {
-			return nil
+		if now, err = c.with(old); err != nil || now == old {
+			return err
 		}
 		if err := tx.PutSettings(now); err != nil {
 			return err
 		}
 		return tx.Audit(by, audit.Event{Type: "tenant.update", Outcome: audit.Success, Target: s.TenantID(), Detail: map[string]string{
 			"allowPasswordGrant": strconv.FormatBool(now.AllowPasswordGrant), "allowDeviceCode": strconv.FormatBool(now.AllowDeviceCode),
+			"longestSessionMinutes": strconv.Itoa(now.LongestSession),
 		}})
 	})
 	return now, err

@@ -42,6 +42,7 @@ func armRows() []Row {
 	rows = append(rows, armCompute()...)
 	rows = append(rows, armAuthorization()...)
 	rows = append(rows, armSignIns()...)
+	rows = append(rows, armLive()...)
 	return append(rows, armAccess()...)
 }
 
@@ -122,6 +123,17 @@ func armSignIns() []Row {
 		armRow("sessions.revoke", "POST", sessions+"/{name}/revoke", "", own),
 		armRow("tenantSettings.get", "GET", settings, "", "every member of the tenant may know how to sign in"),
 		armRow("tenantSettings.patch", "PATCH", settings, "Sallyport.Access/tenantSettings/write", ""),
+	}
+}
+
+// armLive is what is open on machines.
+func armLive() []Row {
+	const sessions = "/providers/Sallyport.Access/machineSessions"
+	const own = "everybody sees and ends his own sessions; for those of others the handler asks the engine at the machine that each is on"
+	return []Row{
+		armRow("machineSessions.list", "GET", sessions, "", own),
+		armRow("machineSessions.get", "GET", sessions+"/{name}", "", own),
+		armRow("machineSessions.end", "POST", sessions+"/{name}/end", "", own),
 	}
 }
 

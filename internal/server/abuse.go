@@ -13,7 +13,9 @@ import (
 
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
+	"sallyport/internal/machine"
 	"sallyport/internal/repeat"
+	"sallyport/internal/sshca"
 	"sallyport/internal/store"
 )
 
@@ -152,11 +154,15 @@ func (d *deployment) person(upn string) (string, bool) {
 	return u.ID, ok
 }
 
+// revokedGrace is how long a revoked certificate stays known after its end:
+// longer than machines are told of it.
+const revokedGrace = sshca.RevokedFor + protocolGrace
+
 // sweepAbuse removes what lock-out has forgotten, and certificates that were
 // revoked and have ended.
 func (d *deployment) sweepAbuse(ctx context.Context) error {
 	now := d.cfg.Now()
 	return d.store.Write(ctx, func(t *store.Tx) error {
-		return errors.Join(t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)), t.SweepRevocations(now.Add(-protocolGrace)))
+		return errors.Join(t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)), t.SweepRevocations(now.Add(-revokedGrace)), t.SweepEndings(now.Add(-machine.EndingMemory)))
 	})
 }

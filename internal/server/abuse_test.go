@@ -202,7 +202,8 @@ func TestRepeats_RefusalsOfCallers(t *testing.T) {
 	}
 }
 
-// A revoked certificate reaches what machines are told, and leaves it at its end.
+// A revoked certificate reaches what machines are told, and leaves it a day after
+// its end.
 func TestRevocations_ReachTheMachines(t *testing.T) {
 	c := newCA(t)
 	r := sshca.Revocation{Serial: "7", Principal: "p", Reason: "r", At: c.now.read(), Ends: c.now.read().Add(time.Hour)}
@@ -216,6 +217,10 @@ func TestRevocations_ReachTheMachines(t *testing.T) {
 		t.Errorf("loaded %v", got)
 	}
 	c.now.add(3 * time.Hour)
+	if got := c.revokedSerials(); len(got) != 1 {
+		t.Errorf("what the certificate opened on a machine that was away goes on: %v", got)
+	}
+	c.now.add(24 * time.Hour)
 	c.must(c.sweepAbuse(t.Context()))
 	c.must(c.store.Read(t.Context(), func(tx *store.Tx) error {
 		if _, found, err := tx.RevocationBySerial("7"); found || err != nil {

@@ -13,7 +13,7 @@ import (
 // A kind that is not named here concerns every machine.
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
-	case "application", "settings":
+	case "application":
 	case "user", "servicePrincipal":
 		t.Account = true
 	case "group", "member":
@@ -22,7 +22,7 @@ func (d *deployment) concern(c store.Change, t *machine.Touch) {
 		if a, ok := d.roles.Assignment(c.Key); ok && a.Scope != scope.Directory() {
 			t.Scopes = append(t.Scopes, a.Scope)
 		}
-	case "machine":
+	case "machine", "machineSession":
 		t.Machines = append(t.Machines, c.Key)
 	case "resource":
 		if id, ok := d.wanted.Machine(c.Key); ok {

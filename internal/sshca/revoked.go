@@ -21,8 +21,8 @@ type RevocationReader interface {
 	EachRevocation(f func(Revocation) error) error
 }
 
-// Revocations holds the revoked serials of certificates that have not ended. It
-// is safe for concurrent use.
+// Revocations holds the revoked serials that machines are told of. It is safe
+// for concurrent use.
 type Revocations struct {
 	mu   sync.Mutex
 	ends map[string]time.Time
@@ -63,14 +63,19 @@ func (x *Revocations) Refresh(r RevocationReader, kind, key string) error {
 	return nil
 }
 
-// Serials lists the serials that matter at a time, sorted; a certificate that
-// has ended opens nothing and is left out for good.
+// RevokedFor is how long a serial is told after its certificate's end. The
+// certificate opens nothing any more, but what it opened before may still run on
+// a machine that was away.
+const RevokedFor = 24 * time.Hour
+
+// Serials lists the serials that matter at a time, sorted; one whose time is over
+// is left out for good.
 func (x *Revocations) Serials(at time.Time) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var serials []string
 	for serial, ends := range x.ends {
-		if !ends.After(at) {
+		if !ends.Add(RevokedFor).After(at) {
 			delete(x.ends, serial)
 			continue
 		}

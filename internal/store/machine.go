@@ -70,7 +70,9 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 // DropMachine removes a machine record, its tokens and its event ids.
 func (t *Tx) DropMachine(id string) error {
 	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`,
-		`DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`} {
+		`DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`,
+		`DELETE FROM machine_session WHERE machine_id = $1`, `DELETE FROM machine_session_list WHERE machine_id = $1`,
+		`DELETE FROM ended_session WHERE machine_id = $1`} {
 		if _, err := t.exec(q, id); err != nil {
 			return err
 		}

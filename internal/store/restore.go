@@ -39,11 +39,11 @@ func restoredTables() map[string]string {
 		// Who exists, what proves them, what they may do: an administrator reviews it.
 		"tenant": restoreKeeps, "directory_group": restoreKeeps, "group_member": restoreKeeps, "application": restoreKeeps,
 		"password": restoreKeeps, "client_secret": restoreKeeps, "client_certificate": restoreKeeps,
-		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
+		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
 		// What must not be taken twice stays taken.
 		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "feed": restoreKeeps, "feed_position": restoreKeeps,
 		// What was given to somebody before is dead.
-		"signin_session": restoreEmpties, "oauth_code": restoreEmpties, "device_request": restoreEmpties, "join_tokens": restoreEmpties,
+		"signin_session": restoreEmpties, "machine_session": restoreEmpties, "machine_session_list": restoreEmpties, "oauth_code": restoreEmpties, "device_request": restoreEmpties, "join_tokens": restoreEmpties,
 		"directory_user": restoreChanges, "service_principal": restoreChanges, "refresh_family": restoreChanges,
 		"audit_witness": restoreKeeps, "audit_checkpoint": restoreKeeps, "audit_cursor": restoreKeeps, "audit_output": restoreEmpties, // a lease
 		"posix_counter": restoreChanges, "audit": restoreChanges, "deployment": restoreChanges,

@@ -33,6 +33,7 @@ type Config struct {
 	Retention     Retention
 	Tenant        func() directory.Tenant
 	SignIns       SignIns
+	Sessions      MachineSessions
 	People        func(upn string) (objectID string, found bool)
 }
 
@@ -61,6 +62,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountWho(m)
 	h.mountKeys(m)
 	h.mountSignIns(m)
+	h.mountSessions(m)
 	h.mountRestore(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,

@@ -91,8 +91,12 @@ func TestSignIns_RevokeOne(t *testing.T) {
 		t.Errorf("left: %v", list)
 	}
 	w.pass(24 * time.Hour)
+	if got := w.revoked.Serials(w.now()); len(got) != 2 {
+		t.Errorf("a machine that was away is not told: %v", got)
+	}
+	w.pass(24 * time.Hour)
 	if got := w.revoked.Serials(w.now()); len(got) != 0 {
-		t.Errorf("machines are told of certificates that have ended: %v", got)
+		t.Errorf("machines are told of certificates that ended long ago: %v", got)
 	}
 	if len(w.events("certificate.revoke", audit.Success)) != 2 || len(w.events("signin.revoke", audit.Success)) != 2 {
 		t.Error("not recorded")
