@@ -219,7 +219,7 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: unnumbered(answer.Events)}
 	full := a.speaksNewest()
 	if full {
-		report.Capability, report.Witnessed = protocol.Capability, newest(st.Witnessed)
+		report.Capability, report.Witnessed, report.Sessions, report.MoreSessions = protocol.Capability, newest(st.Witnessed), st.Sessions, st.MoreSessions
 		if report.Events = answer.Events; answer.Batch != nil {
 			report.Events, report.Batch = nil, answer.Batch
 		}

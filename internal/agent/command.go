@@ -130,7 +130,7 @@ func rootConfig(pins pin.Machine, log func(string, ...any)) root.Config {
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table)
 	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
-		Ender: session.New(session.Config{Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", Wait: wait, Self: os.Getpid()})}
+		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
 }
 
 func wiring(table proc.Table) (*sshd.Wiring, sshd.Daemon) {
@@ -231,6 +231,22 @@ func printStatus(w io.Writer, st *control.Status) {
 	}
 	if st.Drift != "" {
 		line("drift", "%s", st.Drift)
+	}
+	printSessions(line, st)
+}
+
+// printSessions lists who is here now, a line each.
+func printSessions(line func(name, format string, args ...any), st *control.Status) {
+	line("sessions", "%d open", len(st.Sessions)+st.MoreSessions)
+	for _, n := range st.Sessions {
+		what := []string{strings.TrimSpace(string(n.Kind) + " " + n.TTY)}
+		if n.From != "" {
+			what = append(what, "from "+n.From)
+		}
+		if n.Elevated > 0 {
+			what = append(what, fmt.Sprintf("%d processes as somebody else", n.Elevated))
+		}
+		line("", "%s  %s  since %s  %s", n.ID, n.LoginName, n.Since.UTC().Format(time.RFC3339), strings.Join(what, ", "))
 	}
 }
 

@@ -1,5 +1,7 @@
 package audit
 
+import "slices"
+
 const (
 	principalTarget   = "object id of the principal"
 	userTarget        = "object id of the user"
@@ -122,6 +124,7 @@ func reportedKinds() []Kind {
 	}
 	decision := said(Key{"service", "PAM service"}, Key{"from", "remote host, as PAM says"}, Key{"tty", "terminal"}, Key{"by", "user who asked"}, Key{"reason", "what decided"},
 		Key{"serial", "of the certificate"}, Key{"keyId", "of the certificate"})
+	opened := append(slices.Clone(decision), Key{"session", "id of the session"})
 	return []Kind{
 		{"machine.login.allow", "A login was let in.", SurfaceMachines, did(), machineTarget, decision},
 		{"machine.login.deny", "A login was refused.", SurfaceMachines, refused(), machineTarget, decision},
@@ -129,8 +132,8 @@ func reportedKinds() []Kind {
 		{"machine.sudo.deny", "sudo or su was refused.", SurfaceMachines, refused(), machineTarget, decision},
 		{"machine.local.allow", "A service of the machine itself (cron, at, systemd) ran for a person.", SurfaceMachines, did(), machineTarget, decision},
 		{"machine.local.deny", "A service of the machine itself was refused.", SurfaceMachines, refused(), machineTarget, decision},
-		{"machine.session.open", "A session began.", SurfaceMachines, did(), machineTarget, decision},
-		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, decision},
+		{"machine.session.open", "A session began.", SurfaceMachines, did(), machineTarget, opened},
+		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, opened},
 		{"machine.session.end", "A machine ended a session, or everything of a person.", SurfaceMachines, did(), machineTarget, said(Key{"session", "id of the session, where it was one"},
 			Key{"cause", "access, elevation, certificate, ended, age, key or machine"}, Key{"processes", "how many were ended"}, Key{"left", "what goes on running although the person began it"}, Key{"uid", "of the person"}, Key{"message", "what the person read"})},
 		{"machine.auditHead.fail", "A signed head of the audit log contradicts what the machine has seen before.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what is wrong"}, Key{"writer", "of the chain"},

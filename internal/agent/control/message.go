@@ -105,6 +105,10 @@ type Status struct {
 	EventsWaiting int    `json:"eventsWaiting,omitempty"`
 	EventsDropped int64  `json:"eventsDropped,omitempty"`
 	EventsTrouble string `json:"eventsTrouble,omitempty"`
+	// Sessions are those that are open, oldest first: the newest
+	// protocol.MaxSessions; MoreSessions is how many are left out.
+	Sessions     []protocol.Session `json:"sessions,omitempty"`
+	MoreSessions int                `json:"moreSessions,omitempty"`
 }
 
 // Home is a home folder whose name belongs to somebody.

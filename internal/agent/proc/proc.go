@@ -58,8 +58,10 @@ func (p Process) SSHD() bool {
 }
 
 // Listener reports whether the process is the sshd that accepts connections.
+// Those that serve one may have pid 1 for a parent too, when it was restarted;
+// they call themselves "sshd: ..." or, from OpenSSH 9.8 on, "sshd-session: ...".
 func (p Process) Listener() bool {
-	return p.SSHD() && p.Root() && (strings.Contains(p.Title, "[listener]") || p.PPID == 1 && !strings.HasPrefix(p.Title, "sshd: "))
+	return p.SSHD() && p.Root() && (strings.Contains(p.Title, "[listener]") || p.PPID == 1 && !strings.HasPrefix(p.Title, "sshd: ") && !strings.HasPrefix(p.Title, "sshd-session: "))
 }
 
 // Same reports whether both are the same process: ids are used again, start

@@ -52,7 +52,7 @@ func (r *rig) takes(e protocol.Envelope) {
 	if err := r.Accounts(e); err != nil {
 		r.t.Fatal(err)
 	}
-	r.apply(r.t.Context(), attempt{})
+	r.act()
 }
 
 // TestAccounts_TheSameAnswers: a change of an account reaches the next login and

@@ -156,7 +156,7 @@ func (s *Service) takeEvents(ctx context.Context, r control.Request) (control.An
 // Status is what this part holds and has reached.
 func (s *Service) Status() *control.Status {
 	s.mu.RLock()
-	v, r, host := s.view, s.reached, s.host
+	v, r, host, open := s.view, s.reached, s.host, s.seen
 	s.mu.RUnlock()
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
 		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.News(),
@@ -164,6 +164,10 @@ func (s *Service) Status() *control.Status {
 	st.Witnessed, st.AuditAlarm = s.witness.tell()
 	queue := s.events.State()
 	st.EventsWaiting, st.EventsDropped, st.EventsTrouble = queue.Waiting, queue.Dropped, queue.Trouble
+	st.MoreSessions = max(len(open)-protocol.MaxSessions, 0)
+	for _, o := range open[st.MoreSessions:] {
+		st.Sessions = append(st.Sessions, o.Session())
+	}
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.
 		st.Version, st.IssuedAt = 0, time.Time{}

@@ -47,6 +47,8 @@ type ending struct {
 	All      bool   `json:"all,omitempty"` // of every person of ours
 	Elevated bool   `json:"elevated"`      // only what runs as somebody else
 	Message  string `json:"message"`
+	// NotBefore spares logins whose certificate is not older.
+	NotBefore time.Time `json:"notBefore,omitzero"`
 }
 
 // view is everything that decisions read: never changed, only replaced.
@@ -274,11 +276,12 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 	return nil
 }
 
-// replace makes a view the one that decisions read, and wakes the worker.
+// replace makes a view the one that decisions read, and wakes who acts on it.
 func (s *Service) replace(v view) {
 	s.mu.Lock()
 	s.view = v
 	s.mu.Unlock()
+	s.lookNow()
 	s.poke()
 }
 
@@ -292,7 +295,7 @@ func endings(old, next view) []ending {
 		case is == nil || is.ObjectID != was.ObjectID:
 			continue // the worker ends what has no access at all
 		case is.NotBefore.After(was.NotBefore):
-			list = append(list, ending{UID: was.UID, Message: "Sallyport: your sessions were ended by the directory. Sign in again: sally login"})
+			list = append(list, ending{UID: was.UID, NotBefore: is.NotBefore, Message: "Sallyport: your sessions were ended by the directory. Sign in again: sally login"})
 		case was.Access == protocol.Admin && is.Access == protocol.Login:
 			list = append(list, ending{UID: was.UID, Elevated: true, Message: "Sallyport: your administrator role on this machine was removed; what ran as administrator is ended."})
 		}

@@ -265,18 +265,19 @@ func TestWorker_EndsWhatLostItsRight(t *testing.T) {
 func TestWorker_EndingsSurviveAKill(t *testing.T) {
 	r := newRig(t)
 	r.mustDeliver(nil)
+	r.present = []uint32{bobUID}
 	r.now = r.now.Add(time.Second)
 	if err := r.deliver(func(d *protocol.SnapshotDocument) { d.Principals[1].Access = protocol.Login }); err != nil {
 		t.Fatal(err)
 	}
 	r.restart()
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if !slices.Equal(r.ends, []string{"elevated 1879048201"}) {
 		t.Fatalf("%v", r.ends)
 	}
 	r.restart()
 	r.ends = nil
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if r.ends != nil {
 		t.Fatalf("ended again: %v", r.ends)
 	}

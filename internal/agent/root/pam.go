@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/agent/grants"
+	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/machine/protocol"
 )
@@ -41,18 +42,15 @@ func (s *Service) PAM(_ context.Context, peer shim.Peer, r shim.PAMRequest) shim
 	case r.Phase == shim.PhaseAccount:
 		in, d, err = s.decide(peer, r)
 	case r.Phase == shim.PhaseOpen && wayOf(r.Service) == grants.SSH:
-		in, d, err = s.decideAgain(peer, r)
+		return s.open(peer, r)
 	default:
-		s.session(r)
+		s.session(r, s.sessionOf(peer))
+		s.lookSoon()
 		return shim.PAMAnswer{Allow: true}
 	}
 	if err != nil {
 		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
 		return shim.PAMAnswer{Text: away}
-	}
-	if d.Allow && r.Phase == shim.PhaseOpen {
-		s.session(r)
-		return shim.PAMAnswer{Allow: true}
 	}
 	s.note(in, d, r)
 	return shim.PAMAnswer{Allow: d.Allow, Text: d.Text}
@@ -81,29 +79,48 @@ func (s *Service) decide(peer shim.Peer, r shim.PAMRequest) (grants.Input, grant
 		}
 	}
 	if d.Allow && in.Connection != nil {
+		seen.correlation = in.CorrelationID
 		s.conns.admit(peer.PID, seen)
 	}
 	return in, d, nil
 }
 
-// decideAgain judges the same connection by what is held now. Between the account
-// phase and this one the connection belongs to nobody, so that the worker, when a
-// snapshot ends somebody's sessions, cannot see it; from here on it can, because
-// the login uid is set. Without the second look a login that is under way just
-// then would outlive the revocation.
-func (s *Service) decideAgain(peer shim.Peer, r shim.PAMRequest) (grants.Input, grants.Decision, error) {
-	in, err := s.input(r)
-	if err != nil {
-		return in, grants.Decision{}, err
-	}
+// open judges the same connection by what is held now. Between the account phase
+// and this one the connection belongs to nobody, so that a snapshot that ends
+// somebody's sessions cannot see it. Without the second look a login that is
+// under way just then would outlive the revocation. The login is noted before
+// what is held is read: whichever of the two comes first, one of them sees the other.
+func (s *Service) open(peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
 	p, err := s.cfg.Processes.Read(peer.PID)
 	if err != nil {
-		return in, grants.Decision{}, err
+		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
+		return shim.PAMAnswer{Text: away}
 	}
-	if x, ok := s.conns.opened(p); ok && x.login == r.User {
+	x, ok := s.conns.opened(p)
+	login, err := s.begin(p, x, r)
+	if err != nil {
+		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
+		return shim.PAMAnswer{Text: away}
+	}
+	in, err := s.input(r)
+	if err != nil {
+		s.cfg.Log("no decision for %s (%s): %v", r.User, r.Service, err)
+		return shim.PAMAnswer{Text: away}
+	}
+	if ok && x.login == r.User {
 		in.Connection = &grants.Connection{Certificate: x.certificate} // its age was judged when it was let in
 	}
-	return in, grants.Decide(in), nil
+	d := grants.Decide(in)
+	if !d.Allow {
+		if err := s.register.Remove(login.ID); err != nil {
+			s.cfg.Log("register of sessions: %v", err)
+		}
+		s.note(in, d, r)
+		return shim.PAMAnswer{Text: d.Text}
+	}
+	s.session(r, login)
+	s.lookSoon()
+	return shim.PAMAnswer{Allow: true}
 }
 
 func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
@@ -172,7 +189,7 @@ func (s *Service) note(in grants.Input, d grants.Decision, r shim.PAMRequest) {
 }
 
 // session writes down that a session began or ended.
-func (s *Service) session(r shim.PAMRequest) {
+func (s *Service) session(r shim.PAMRequest, l session.Login) {
 	id, err := s.guid()
 	if err != nil {
 		return
@@ -181,7 +198,14 @@ func (s *Service) session(r shim.PAMRequest) {
 	if p := s.now().people[r.User]; p != nil {
 		objectID = p.ObjectID
 	}
-	s.event("session."+string(r.Phase), id, objectID, r.User, from(r))
+	detail := from(r)
+	if l.ID != "" {
+		id, detail[protocol.FactSession] = l.CorrelationID, l.ID
+	}
+	if l.Serial != "" {
+		detail["serial"], detail["keyId"] = l.Serial, l.KeyID
+	}
+	s.event("session."+string(r.Phase), id, objectID, r.User, detail)
 }
 
 // from is what PAM said about where somebody comes from: the words of the
@@ -196,14 +220,16 @@ func from(r shim.PAMRequest) map[string]string {
 }
 
 // printable cuts and cleans a text for a record.
-func printable(v string) string {
+func printable(v string) string { return readable(v, 256) }
+
+func readable(v string, limit int) string {
 	v = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
 	}, v)
-	return v[:min(len(v), 256)]
+	return v[:min(len(v), limit)]
 }
 
 // event spools one event; its own id makes a repeat harmless.

@@ -46,6 +46,7 @@ type record struct {
 	login       string
 	certificate grants.Certificate
 	at          time.Duration // boot clock
+	correlation string        // of the decision that let it in
 }
 
 // maxRecords bounds memory; sshd's MaxStartups is far below.

@@ -9,8 +9,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/machine/protocol"
@@ -52,7 +55,10 @@ type rig struct {
 	elapsed                                        time.Duration
 	processes                                      map[int]proc.Process
 	present                                        []uint32
-	ends                                           []string
+	ends, messages, warnings, left                 []string
+	targets                                        []session.Target
+	asked                                          []session.Who
+	endFails                                       error
 	wiring                                         fakeWiring
 	commands                                       [][]string
 	serial                                         uint64
@@ -84,17 +90,48 @@ func (r *rig) Read(pid int) (proc.Process, error) {
 	return p, nil
 }
 
-func (r *rig) End(_ context.Context, uid uint32, message string) (int, error) {
-	r.ends = append(r.ends, fmt.Sprintf("all %d", uid))
-	return 1, nil
+// All is every process, with one for each uid that is present.
+func (r *rig) All() ([]proc.Process, error) {
+	list := slices.Collect(maps.Values(r.processes))
+	for _, uid := range r.present {
+		list = append(list, proc.Process{PID: int(uid), PPID: 1, Start: 1, State: 'S', UIDs: [4]uint32{uid, uid, uid, uid}, LoginUID: proc.NoLogin, Exe: "/bin/x"})
+	}
+	return list, nil
 }
 
-func (r *rig) EndElevated(_ context.Context, uid uint32, message string) (int, error) {
-	r.ends = append(r.ends, fmt.Sprintf("elevated %d", uid))
-	return 1, nil
+func (r *rig) Look() (session.Scene, error) { return session.New(session.Config{Processes: r}).Look() }
+
+func (r *rig) End(_ context.Context, targets []session.Target) ([]int, error) {
+	met := make([]int, len(targets))
+	for i, t := range targets {
+		met[i] = 1
+		what := "all"
+		switch {
+		case t.Elevated:
+			what = "elevated"
+		case t.Origins != nil:
+			what = fmt.Sprintf("%d logins of", len(t.Origins))
+		case t.Spare != nil:
+			what = fmt.Sprintf("all but %d logins of", len(t.Spare))
+		}
+		r.ends = append(r.ends, fmt.Sprintf("%s %d", what, t.UID))
+		r.messages = append(r.messages, t.Message)
+		r.targets = append(r.targets, t)
+	}
+	return met, r.endFails
 }
 
-func (r *rig) Present(uint32, uint32) ([]uint32, error) { return r.present, nil }
+func (r *rig) Warn(targets []session.Target) error {
+	for _, t := range targets {
+		r.warnings = append(r.warnings, t.Message)
+	}
+	return nil
+}
+
+func (r *rig) Left(w session.Who) []string {
+	r.asked = append(r.asked, w)
+	return r.left
+}
 
 func newKey(t *testing.T) ed25519.PrivateKey {
 	t.Helper()
@@ -156,12 +193,18 @@ func (r *rig) deliver(change func(*protocol.SnapshotDocument)) error {
 	return r.Snapshot(r.snapshot())
 }
 
-// mustDeliver delivers and lets the worker work.
+// mustDeliver delivers and lets guard and worker work.
 func (r *rig) mustDeliver(change func(*protocol.SnapshotDocument)) {
 	r.t.Helper()
 	if err := r.deliver(change); err != nil {
 		r.t.Fatal(err)
 	}
+	r.act()
+}
+
+// act lets guard and worker look once.
+func (r *rig) act() {
+	r.look(context.Background())
 	r.apply(context.Background(), attempt{})
 }
 

@@ -33,7 +33,7 @@ func TestManifest_WithdrawnEndsEverySession(t *testing.T) {
 	if err := r.Manifest(r.renewed(fresh, old, host, snapshot)); err != nil {
 		t.Fatal(err)
 	}
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if r.ends != nil {
 		t.Fatalf("a new key ended sessions: %v", r.ends)
 	}
@@ -44,13 +44,13 @@ func TestManifest_WithdrawnEndsEverySession(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.restart()
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if !slices.Equal(r.ends, []string{"all 1879048200", "all 1879048201"}) {
 		t.Fatalf("%v", r.ends)
 	}
 	r.restart()
 	r.ends = nil
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if r.ends != nil {
 		t.Fatalf("ended again: %v", r.ends)
 	}
@@ -86,7 +86,7 @@ func TestManifest_WithdrawnEndsSessionsAfterAKill(t *testing.T) {
 	for want := range 2 {
 		r.restart()
 		r.ends = nil
-		r.apply(context.Background(), attempt{})
+		r.act()
 		if got := len(r.ends); got != 1-want {
 			t.Fatalf("start %d: %v", want+1, r.ends)
 		}
@@ -101,7 +101,7 @@ func TestManifest_RetiredEndsNothing(t *testing.T) {
 	if err := r.Manifest(r.renewed(fresh, listed(t, protocol.HostCA, r.hostCA), listed(t, protocol.Snapshot, r.snapshotKey))); err != nil {
 		t.Fatal(err)
 	}
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if r.ends != nil {
 		t.Fatalf("%v", r.ends)
 	}
@@ -161,12 +161,12 @@ func TestStatus_AppliedManifest(t *testing.T) {
 		t.Fatal("acknowledged before sshd had it")
 	}
 	r.wiring.apply = context.DeadlineExceeded
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if st := r.Status(); st.AppliedManifest != 1 {
 		t.Fatal("acknowledged although sshd could not be changed")
 	}
 	r.wiring.apply = nil
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if st := r.Status(); st.AppliedManifest != 2 {
 		t.Fatalf("%+v", st)
 	}
@@ -190,7 +190,7 @@ func TestStatus_AppliedManifest(t *testing.T) {
 		t.Fatal("answered before it was in force")
 	default:
 	}
-	r.apply(context.Background(), attempt{})
+	r.act()
 	if err := <-delivered; err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,7 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 	serve(ctl, func(l *net.UnixListener) error {
 		return control.Serve(ctx, l, control.ServerConfig{Network: peers.Network, Handler: s, Refused: func(err error) { s.cfg.Log("control: %v", err) }})
 	})
+	all.Go(func() { s.guard(ctx) })
 	all.Go(func() { s.work(ctx) })
 	all.Wait()
 	if err := s.events.Close(); err != nil {

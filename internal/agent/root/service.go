@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/agent/names"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/spool"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/guid"
@@ -27,6 +28,7 @@ const (
 	namesPath    = stateFolder + "/names.json"
 	eventsPath   = stateFolder + "/events.jsonl"
 	adminPath    = stateFolder + "/administrator.json"
+	sessionsPath = stateFolder + "/sessions.json"
 	nssPath      = "/var/lib/sallyport/nss.db"
 	homeFolder   = "/home"
 	sshFolder    = "/etc/ssh"
@@ -37,11 +39,12 @@ type Processes interface {
 	Read(pid int) (proc.Process, error)
 }
 
-// Ender ends sessions. *session.Ender satisfies it.
+// Ender sees and ends sessions. *session.Ender satisfies it.
 type Ender interface {
-	End(ctx context.Context, uid uint32, message string) (int, error)
-	EndElevated(ctx context.Context, uid uint32, message string) (int, error)
-	Present(low, high uint32) ([]uint32, error)
+	Look() (session.Scene, error)
+	End(ctx context.Context, targets []session.Target) ([]int, error)
+	Warn(targets []session.Target) error
+	Left(w session.Who) []string
 }
 
 // Wiring changes and checks the machine's configuration. *sshd.Wiring
@@ -101,14 +104,18 @@ type Service struct {
 	witness *witness
 
 	refusals refusals
+	register *session.Register
+	looking  chan struct{}   // wakes guard
+	warned   map[string]bool // guard's own: sessions that were told that they end soon
 
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
 	view    view
 	reached reached
 	host    hostState
-	wake    chan struct{} // the worker's
-	worked  chan struct{} // closed and replaced when the worker has brought something about
+	seen    []session.Open // sessions as guard saw them last
+	wake    chan struct{}  // the worker's
+	worked  chan struct{}  // closed and replaced when the worker has brought something about
 }
 
 // reached is what the worker has brought about.
@@ -131,7 +138,7 @@ type hostState struct {
 
 // New opens the kept state. What cannot be verified is not used.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), worked: make(chan struct{})}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{})}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}
@@ -144,6 +151,10 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.witness, err = openWitness(s.at(witnessPath), cfg.Owner); err != nil {
 		return nil, err
+	}
+	bootID, _ := cfg.Boot()
+	if s.register, err = session.OpenRegister(s.at(sessionsPath), cfg.Owner, bootID); err != nil {
+		cfg.Log("%v", err)
 	}
 	if s.view, err = s.restore(); err != nil {
 		return nil, err

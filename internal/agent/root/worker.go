@@ -47,16 +47,14 @@ type attempt struct {
 	nss  string
 }
 
-// apply does the urgent things first: who may not be here goes before anything
-// else is brought up to date.
+// apply brings files and configuration up to date. Who may not be here any more
+// is guard's, which waits for none of this.
 func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	v := s.now()
-	s.endWithdrawn(ctx, v)
 	if v.doc == nil {
 		s.applied(v, s.cfg.Wiring.Wired())
 		return last
 	}
-	s.endSessions(ctx, v)
 	nssErr := s.writeNSS(v, &last)
 	if nssErr != nil {
 		s.cfg.Log("name service file: %v", nssErr)
@@ -198,91 +196,4 @@ func (s *Service) writeNSS(v view, last *attempt) error {
 	}
 	last.nss = key
 	return nil
-}
-
-// endSessions ends what the snapshot ended, and everything of ours that has no
-// access any more.
-func (s *Service) endSessions(ctx context.Context, v view) {
-	failed := false
-	for _, e := range v.held.Endings {
-		if e.All {
-			continue // endWithdrawn's
-		}
-		end := s.cfg.Ender.End
-		if e.Elevated {
-			end = s.cfg.Ender.EndElevated
-		}
-		failed = s.ended(ctx, e.UID, e.Message, end) || failed
-	}
-	allowed := map[uint32]bool{}
-	for _, p := range v.people {
-		allowed[p.UID] = allowed[p.UID] || p.Access == protocol.Login || p.Access == protocol.Admin
-	}
-	present, err := s.cfg.Ender.Present(shim.IDMin, shim.UIDMax)
-	if err != nil {
-		s.cfg.Log("sessions cannot be listed: %v", err)
-	}
-	for _, uid := range present {
-		if !allowed[uid] || !v.doc.LoginEnabled || !v.doc.Identity {
-			s.ended(ctx, uid, "Sallyport: your access to this machine ended.", s.cfg.Ender.End)
-		}
-	}
-	if own := slices.DeleteFunc(slices.Clone(v.held.Endings), func(e ending) bool { return e.All }); !failed && len(own) > 0 {
-		s.forgetEndings(own)
-	}
-}
-
-// endWithdrawn ends everything of ours after a user CA was withdrawn. It needs no
-// snapshot: the snapshot's key may have gone with it.
-func (s *Service) endWithdrawn(ctx context.Context, v view) {
-	for _, e := range v.held.Endings {
-		if !e.All {
-			continue
-		}
-		present, err := s.cfg.Ender.Present(shim.IDMin, shim.UIDMax)
-		if err != nil {
-			s.cfg.Log("sessions cannot be listed: %v", err)
-			continue
-		}
-		failed := false
-		for _, uid := range present {
-			failed = s.ended(ctx, uid, e.Message, s.cfg.Ender.End) || failed
-		}
-		if !failed {
-			s.forgetEndings([]ending{e})
-		}
-	}
-}
-
-func (s *Service) ended(ctx context.Context, uid uint32, message string, end func(context.Context, uint32, string) (int, error)) (failed bool) {
-	n, err := end(ctx, uid, message)
-	if err != nil {
-		s.cfg.Log("sessions of uid %d: %v", uid, err)
-	}
-	if n == 0 {
-		return err != nil
-	}
-	login, objectID := "", ""
-	for name, p := range s.now().people {
-		if p.UID == uid {
-			login, objectID = name, p.ObjectID
-		}
-	}
-	if id, gerr := s.guid(); gerr == nil {
-		s.event("session.end", id, objectID, login, map[string]string{"uid": fmt.Sprint(uid), "processes": fmt.Sprint(n), "message": printable(message)})
-	}
-	return err != nil
-}
-
-// forgetEndings removes what has been ended from the kept state.
-func (s *Service) forgetEndings(done []ending) {
-	s.deliver.Lock()
-	defer s.deliver.Unlock()
-	s.mu.Lock()
-	s.view.held.Endings = slices.DeleteFunc(slices.Clone(s.view.held.Endings), func(e ending) bool { return slices.Contains(done, e) })
-	h := s.view.held
-	s.mu.Unlock()
-	if err := s.save(h); err != nil {
-		s.cfg.Log("kept state: %v", err)
-	}
 }

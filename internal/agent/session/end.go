@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,15 +29,16 @@ type Signaller interface {
 
 // Config is what an Ender stands on.
 type Config struct {
+	Root      string // "/" on a machine: where Left looks
 	Processes Processes
 	Signaller Signaller
 	// Daemons is the folder of pid files, /run: a process that one of them names
 	// is a daemon, whoever started it.
 	Daemons string
-	// Terminals is the folder of terminals, /dev/pts.
-	Terminals string
-	Wait      func(ctx context.Context, d time.Duration)
-	Self      int // own pid
+	// Terminals is the folder of terminals, /dev/pts; ProcFolder is /proc.
+	Terminals, ProcFolder string
+	Wait                  func(ctx context.Context, d time.Duration)
+	Self                  int // own pid
 }
 
 // Ender ends sessions.
@@ -51,100 +51,130 @@ func New(cfg Config) *Ender { return &Ender{cfg: cfg} }
 
 const (
 	grace     = 200 * time.Millisecond
+	looks     = 4 // during the grace: what has gone by itself is not waited for
 	maxRounds = 50
 	quiet     = 2 // scans in a row that find nothing
 )
 
-// End ends everything of a uid: processes with the uid, and those of a login
-// that began as it (loginuid), as which uid ever they run now. It writes the
-// message to the person's terminals, hangs up, waits 200 ms and kills, until two
-// scans find nothing. It returns how many processes it met.
-func (e *Ender) End(ctx context.Context, uid uint32, message string) (int, error) {
-	return e.end(ctx, message, func(p proc.Process) bool { return p.Has(uid) || p.LoginUID == uid })
+// Target is one thing to end, or to tell something.
+type Target struct {
+	UID uint32
+	// Origins narrows the target to what these logins began; nil: everything of
+	// the uid, as which uid ever it runs now.
+	Origins []Origin
+	// Spare are logins of the uid that stay. It means nothing beside Origins.
+	Spare []Origin
+	// Elevated narrows the target to what a login of the uid runs as somebody
+	// else: sudo, su and everything below. The sshd processes that carry a session
+	// stay.
+	Elevated bool
+	Message  string
 }
 
-// EndElevated ends what a login of uid runs as somebody else: sudo, su and
-// everything below. The sshd processes that carry the session stay.
-func (e *Ender) EndElevated(ctx context.Context, uid uint32, message string) (int, error) {
-	return e.end(ctx, message, func(p proc.Process) bool {
-		return p.LoginUID == uid && p.UIDs != [4]uint32{uid, uid, uid, uid} && !(p.SSHD() && p.Privileged())
-	})
-}
-
-// Present lists the uids in a range that have a process or a login here.
-func (e *Ender) Present(low, high uint32) ([]uint32, error) {
-	all, err := e.cfg.Processes.All()
-	if err != nil {
-		return nil, err
+func (t Target) takes(s Scene, p proc.Process) bool {
+	uid := [4]uint32{t.UID, t.UID, t.UID, t.UID}
+	switch {
+	case t.Elevated:
+		return p.LoginUID == t.UID && p.UIDs != uid && !(p.SSHD() && p.Privileged())
+	case t.Origins != nil:
+		return s.began(t.Origins, p)
 	}
-	var uids []uint32
-	for _, p := range all {
-		for _, u := range append(p.UIDs[:], p.LoginUID) {
-			if u >= low && u <= high && !slices.Contains(uids, u) && !e.spared(p) {
-				uids = append(uids, u)
-			}
-		}
-	}
-	slices.Sort(uids)
-	return uids, nil
+	return (p.Has(t.UID) || p.LoginUID == t.UID) && !s.began(t.Spare, p)
 }
 
-func (e *Ender) end(ctx context.Context, message string, mine func(proc.Process) bool) (int, error) {
-	met := map[int]uint64{}
-	empty := 0
+// hears reports whether a process is of those whose terminal or standard error
+// gets the message. Who loses only what runs elevated reads it in the session.
+func (t Target) hears(s Scene, p proc.Process) bool {
+	return t.takes(s, p) || t.Elevated && p.LoginUID == t.UID
+}
+
+// End ends all targets at the same time. It writes each message to the terminals
+// and the standard errors of its target, hangs up, waits at most 200 ms and
+// kills, until two scans find nothing of any. It returns how many processes of
+// each it met.
+func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
+	met := make([]map[int]uint64, len(targets))
+	empty, told := 0, false
 	var last error
 	for round := 0; round < maxRounds && empty < quiet; round++ {
-		found, err := e.scan(mine)
+		scene, err := e.Look()
 		if err != nil {
-			return len(met), err
+			return counts(met), err
 		}
+		found := scene.find(targets)
 		if len(found) == 0 {
 			empty++
 			continue
 		}
 		empty = 0
 		sig := unix.SIGKILL
-		if round == 0 {
-			sig = unix.SIGHUP
-			if e.tell(found, message) {
-				e.cfg.Wait(ctx, grace/4) // for sshd to carry the message
+		if !told {
+			told, sig = true, unix.SIGHUP
+			if e.tell(scene, targets) {
+				e.cfg.Wait(ctx, grace/looks) // for sshd to carry the message
 			}
 		}
-		for _, p := range found {
-			met[p.PID] = p.Start
-			if err := e.signal(p, sig, mine); err != nil {
+		for _, f := range found {
+			if met[f.target] == nil {
+				met[f.target] = map[int]uint64{}
+			}
+			met[f.target][f.PID] = f.Start
+			if err := e.signal(f.Process, sig, func(p proc.Process) bool { return targets[f.target].takes(scene, p) }); err != nil {
 				last = err
 			}
 		}
-		if round == 0 {
-			e.cfg.Wait(ctx, grace)
+		if sig == unix.SIGHUP {
+			e.await(ctx, targets)
 		} else {
 			e.cfg.Wait(ctx, grace/20)
 		}
 	}
 	if empty < quiet {
-		return len(met), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
+		return counts(met), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
 	}
-	return len(met), nil
+	return counts(met), nil
 }
 
-func (e *Ender) scan(mine func(proc.Process) bool) ([]proc.Process, error) {
-	all, err := e.cfg.Processes.All()
-	if err != nil {
-		return nil, err
-	}
-	var found []proc.Process
-	for _, p := range all {
-		if mine(p) && !e.spared(p) {
-			found = append(found, p)
+// await gives what was hung up the time of the grace, less when it has gone.
+func (e *Ender) await(ctx context.Context, targets []Target) {
+	for range looks {
+		e.cfg.Wait(ctx, grace/looks)
+		if scene, err := e.Look(); err == nil && len(scene.find(targets)) == 0 {
+			return
 		}
 	}
-	return found, nil
 }
 
-// spared are processes that no login owns, although a login started them.
+func counts(met []map[int]uint64) []int {
+	n := make([]int, len(met))
+	for i, m := range met {
+		n[i] = len(m)
+	}
+	return n
+}
+
+// Warn writes the messages of the targets and ends nothing.
+func (e *Ender) Warn(targets []Target) error {
+	scene, err := e.Look()
+	if err == nil {
+		e.tell(scene, targets)
+	}
+	return err
+}
+
+// Look returns all processes but those that no login owns, although a login may
+// have started them.
+func (e *Ender) Look() (Scene, error) {
+	all, err := e.cfg.Processes.All()
+	if err != nil {
+		return Scene{}, err
+	}
+	return scene(all, e.spared), nil
+}
+
+// spared are pid 1, ourselves, the sshd that accepts connections, and daemons.
 func (e *Ender) spared(p proc.Process) bool {
-	return p.PID == 1 || p.PID == e.cfg.Self || p.State == 'Z' || p.Listener() || p.Root() && p.Session == p.PID && e.daemon(p.PID)
+	return p.PID == 1 || p.PID == e.cfg.Self || p.State == 'Z' || p.Listener() || p.LoginUID != proc.NoLogin && p.Root() && p.Session == p.PID && e.daemon(p.PID)
 }
 
 // daemon reports whether a pid file names the process.
@@ -170,31 +200,6 @@ func (e *Ender) signal(p proc.Process, sig unix.Signal, mine func(proc.Process) 
 		return nil
 	}
 	return err
-}
-
-// tell writes the message to the terminals of the processes. It never waits for
-// one: a terminal whose reader is stopped loses the message. It reports whether anybody was told.
-func (e *Ender) tell(found []proc.Process, message string) bool {
-	const ptyMajor = 136 // devpts(5): majors 136 to 143
-	told := map[int]bool{}
-	for _, p := range found {
-		major, minor := int(unix.Major(uint64(p.TTY))), int(unix.Minor(uint64(p.TTY)))
-		if p.TTY == 0 || major < ptyMajor || major > ptyMajor+7 || told[p.TTY] {
-			continue
-		}
-		told[p.TTY] = true
-		name := filepath.Join(e.cfg.Terminals, strconv.Itoa((major-ptyMajor)*256+minor))
-		fd, err := unix.Open(name, unix.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
-			_, _ = unix.Write(fd, []byte("\r\n"+message+"\r\n"))
-		}
-		_ = unix.Close(fd)
-	}
-	return len(told) > 0
 }
 
 // Pidfd signals through pidfd_open(2): between the look and the signal the

@@ -96,7 +96,7 @@ func world(t *testing.T) (*kernel, *Ender, string) {
 	if err := os.WriteFile(filepath.Join(run, "nginx", "nginx.pid"), []byte("106\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := New(Config{Processes: k, Signaller: k, Daemons: run, Terminals: t.TempDir(), Wait: func(context.Context, time.Duration) {}, Self: 50})
+	e := New(Config{Root: t.TempDir(), Processes: k, Signaller: k, Daemons: run, Terminals: t.TempDir(), ProcFolder: t.TempDir(), Wait: func(context.Context, time.Duration) {}, Self: 50})
 	return k, e, run
 }
 
@@ -111,15 +111,15 @@ func left(k *kernel) []int {
 func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 	k, e, _ := world(t)
 	k.stubborn[107] = true
-	n, err := e.End(context.Background(), aliceUID, "bye")
+	n, err := e.End(context.Background(), []Target{{UID: aliceUID, Message: "bye"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := []int{1, 50, 60, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
 		t.Fatalf("left %v, want %v", left(k), want)
 	}
-	if n != 7 {
-		t.Fatalf("met %d processes", n)
+	if !slices.Equal(n, []int{7}) {
+		t.Fatalf("met %v processes", n)
 	}
 	if !slices.Equal(k.sent[107], []unix.Signal{unix.SIGHUP, unix.SIGKILL}) {
 		t.Fatalf("signals %v", k.sent[107])
@@ -128,7 +128,7 @@ func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 
 func TestEndElevated_LeavesTheSession(t *testing.T) {
 	k, e, _ := world(t)
-	if _, err := e.EndElevated(context.Background(), aliceUID, "bye"); err != nil {
+	if _, err := e.End(context.Background(), []Target{{UID: aliceUID, Elevated: true, Message: "bye"}}); err != nil {
 		t.Fatal(err)
 	}
 	if want := []int{1, 50, 60, 100, 101, 102, 105, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
@@ -143,7 +143,7 @@ func TestEnd_ProcessesThatAppearMeanwhile(t *testing.T) {
 			k.list = append(k.list, process(1000+round, aliceUID, aliceUID, "fork"))
 		}
 	}
-	if _, err := e.End(context.Background(), aliceUID, ""); err != nil {
+	if _, err := e.End(context.Background(), []Target{{UID: aliceUID}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range k.list {
@@ -156,7 +156,7 @@ func TestEnd_ProcessesThatAppearMeanwhile(t *testing.T) {
 func TestEnd_ForkBombIsReported(t *testing.T) {
 	k, e, _ := world(t)
 	k.spawn = func(k *kernel, round int) { k.list = append(k.list, process(1000+round, aliceUID, aliceUID, "fork")) }
-	if _, err := e.End(context.Background(), aliceUID, ""); err == nil {
+	if _, err := e.End(context.Background(), []Target{{UID: aliceUID}}); err == nil {
 		t.Fatal("no error although processes are left")
 	}
 }
@@ -179,8 +179,8 @@ func TestEnd_UsedAgainProcessIDIsNotSignalled(t *testing.T) {
 
 func TestPresent_ListsWhoIsHere(t *testing.T) {
 	_, e, _ := world(t)
-	got, err := e.Present(aliceUID, bobUID)
-	if err != nil || !slices.Equal(got, []uint32{aliceUID, bobUID}) {
+	s, err := e.Look()
+	if got := s.Present(aliceUID, bobUID); err != nil || !slices.Equal(got, []uint32{aliceUID, bobUID}) {
 		t.Fatalf("%v %v", got, err)
 	}
 }
