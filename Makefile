@@ -66,6 +66,10 @@ test-c: ## the C libraries under ASan, UBSan, TSan and clang's analyser, for amd
 test-e2e: build ## end to end on lab machines (root)
 	@test/run.sh e2e
 
+.PHONY: mutations
+mutations: ## take each guard of test/mutations/list.txt out: its test must fail
+	@test/run.sh mutations
+
 .PHONY: test-fresh
 test-fresh: ## the README's demo in a fresh minimal root filesystem with empty caches (root)
 	@test/run.sh fresh

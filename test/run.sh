@@ -37,16 +37,18 @@ race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/
 clibs() { suite c make --no-print-directory -j2 -C shim test scan; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
 hsm() { suite hsm env CGO_ENABLED=1 go test -race -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
+mutations() { suite mutations go test -v -count=1 -timeout 15m -parallel 2 -tags mutations ./test/mutations; }
 e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./test/operations/... ./internal/lab/...; }
 fresh() { suite fresh test/fresh.sh; }
 
 case "${1:-all}" in
-  all) vet; clibs; unit; hsm; race; e2e; fresh ;;
+  all) vet; clibs; unit; mutations; hsm; race; e2e; fresh ;;
   unit) vet; unit; hsm ;;
   c) clibs ;;
+  mutations) mutations ;;
   e2e) e2e ;;
   fresh) fresh ;;
-  *) echo "usage: test/run.sh all|unit|c|e2e|fresh" >&2; exit 2 ;;
+  *) echo "usage: test/run.sh all|unit|c|mutations|e2e|fresh" >&2; exit 2 ;;
 esac
 
 cat "$logs"/* 2>/dev/null | grep -E '^ *--- SKIP' | sed -E 's/^ *--- SKIP: ([^ ]+).*/\1/' | sort -u >"$logs/.skips"

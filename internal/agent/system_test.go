@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sallyport/internal/agent/root"
@@ -36,5 +37,29 @@ func TestRun_CVE_2026_26148_EnvironmentHasNoSay(t *testing.T) {
 	}
 	if _, err := run(context.Background(), root.Command{Argv: []string{"no-such-program-anywhere"}}); err == nil {
 		t.Error("a program that is not there was run")
+	}
+}
+
+// TestRun_CVE_2023_28436_NoGroupsOfRoot: what runs as somebody else has his uid
+// and his gid, and no group of the root part.
+func TestRun_CVE_2023_28436_NoGroupsOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("only root can become somebody else: run this test as root")
+	}
+	before, err := syscall.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setgroups([]int{0, 27, 4242}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setgroups(before); err != nil {
+			t.Error(err)
+		}
+	}()
+	out, err := run(context.Background(), root.Command{Argv: []string{"sh", "-c", "id -u; id -G; echo $HOME"}, As: &root.Credential{UID: 1879048200, GID: 1879048200, Home: "/home/x"}})
+	if err != nil || string(out) != "1879048200\n1879048200\n/home/x\n" {
+		t.Fatalf("%q %v", out, err)
 	}
 }

@@ -23,9 +23,9 @@ func TestWrite_ReplacesWhole(t *testing.T) {
 	}
 }
 
-// TestWrite_FollowsNoLink (CVE-2025-54882): a link in place of the new file or of
+// TestWrite_CVE_2026_31979_FollowsNoLink (CVE-2025-54882): a link in place of the new file or of
 // the target leads nowhere.
-func TestWrite_FollowsNoLink(t *testing.T) {
+func TestWrite_CVE_2026_31979_FollowsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	victim, path := filepath.Join(dir, "victim"), filepath.Join(dir, "f")
 	if err := os.WriteFile(victim, []byte("safe"), 0o600); err != nil {

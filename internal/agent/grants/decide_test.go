@@ -125,12 +125,71 @@ func TestDecide_ZeroInputIsDenied(t *testing.T) {
 	}
 }
 
-// TestCVE_2024_9313_AuthenticatedIdentityIsTheAccount and its later repetition,
-// CVE-2026-45108: a good certificate of one person opens nobody else's account.
+// TestCVE_2024_9313_AuthenticatedIdentityIsTheAccount: a good certificate of one
+// person opens nobody else's account, whatever names stand in it.
 func TestCVE_2024_9313_AuthenticatedIdentityIsTheAccount(t *testing.T) {
-	in := granted()
-	in.Connection.Certificate.ObjectID, in.Connection.Certificate.Principals = other, []string{"bob@corp.example", other}
-	if d := Decide(in); d.Allow || d.Reason != "other-certificate" {
+	for name, principals := range map[string][]string{
+		"his own names":     {"bob@corp.example", other},
+		"her name, his id":  {"alice@corp.example", other},
+		"her names, of his": {"alice@corp.example", alice},
+	} {
+		in := granted()
+		in.Connection.Certificate.ObjectID, in.Connection.Certificate.Principals = other, principals
+		if d := Decide(in); d.Allow || d.Reason != "other-certificate" {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// TestCVE_2026_45108_SameTenantIsNotTheSamePerson: two people of one tenant and
+// one domain differ by their object ids, also when the one has the name that the
+// other had when the certificate was made.
+func TestCVE_2026_45108_SameTenantIsNotTheSamePerson(t *testing.T) {
+	for name, change := range map[string]func(*Input){
+		"another person": func(in *Input) {
+			in.Connection.Certificate.ObjectID, in.Connection.Certificate.Principals[1] = other, other
+		},
+		"the name was made again": func(in *Input) { in.Person.ObjectID = other },
+		"no object id":            func(in *Input) { in.Connection.Certificate.ObjectID, in.Connection.Certificate.Principals = "", nil },
+	} {
+		in := granted()
+		in.Connection.Certificate.Tenant = "one tenant for all"
+		change(&in)
+		if d := Decide(in); d.Allow || d.Reason != "other-certificate" {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// TestCVE_2025_53013_OfflineChecksEverything: a machine that has not heard from
+// the server since yesterday checks what it checks online, and in the end lets
+// nobody in.
+func TestCVE_2025_53013_OfflineChecksEverything(t *testing.T) {
+	offline := func() Input {
+		in := granted()
+		in.Clock.Age = 23 * time.Hour
+		return in
+	}
+	if d := Decide(offline()); !d.Allow {
 		t.Fatalf("%+v", d)
+	}
+	for reason, change := range map[string]func(*Input){
+		"no-certificate":    func(in *Input) { in.Connection = nil },
+		"other-certificate": func(in *Input) { in.Connection.Certificate.ObjectID = other },
+		"other-machine":     func(in *Input) { in.Connection.Certificate.Machine = other },
+		"expired":           func(in *Input) { in.Connection.Certificate.ValidBefore = in.Now.Add(-time.Second) },
+		"revoked":           func(in *Input) { in.State.Revoked = func(s string) bool { return s == "7" } },
+		"not-before":        func(in *Input) { in.Person.NotBefore = in.Now },
+		"factors":           func(in *Input) { in.Person.Factors = []string{"otp"} },
+		"no-role":           func(in *Input) { in.Person.Access = protocol.None },
+		"stale":             func(in *Input) { in.Clock.Age = 24*time.Hour + 1 },
+		"clock":             func(in *Input) { in.Clock.Wrong = "it went back" },
+		"no-snapshot":       func(in *Input) { in.State = State{} },
+	} {
+		in := offline()
+		change(&in)
+		if d := Decide(in); d.Allow || d.Reason != reason {
+			t.Errorf("%s: %+v", reason, d)
+		}
 	}
 }

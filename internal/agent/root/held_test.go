@@ -107,9 +107,9 @@ func TestSnapshot_BoundToThisMachine(t *testing.T) {
 	}
 }
 
-// TestSnapshot_RecordsThatCouldBeAnythingElse (CVE-2025-5689, CVE-2024-9312): a
+// TestSnapshot_CVE_2025_5689_RecordsThatCouldBeAnythingElse (CVE-2025-5689, CVE-2024-9312): a
 // record outside our range or alphabet is nobody, whoever signed it.
-func TestSnapshot_RecordsThatCouldBeAnythingElse(t *testing.T) {
+func TestSnapshot_CVE_2025_5689_RecordsThatCouldBeAnythingElse(t *testing.T) {
 	for name, change := range map[string]func(*protocol.Principal){
 		"uid 0": func(p *protocol.Principal) { p.UID = 0 }, "role group": func(p *protocol.Principal) { p.UID = shim.GIDAdmins }, "uid below": func(p *protocol.Principal) { p.UID = shim.IDMin - 1 },
 		"root": func(p *protocol.Principal) { p.LoginName = "root" }, "other domain": func(p *protocol.Principal) { p.LoginName = "a@evil.example" },
@@ -218,7 +218,7 @@ func TestClock_SameSnapshotAgainIsNotFresher(t *testing.T) {
 	}
 }
 
-func TestWorker_NSSAndGroups(t *testing.T) {
+func TestWorker_CVE_2020_8903_CVE_2020_8907_CVE_2020_8933_UserRoleBringsOneGroup(t *testing.T) {
 	r := newRig(t)
 	r.mustDeliver(func(d *protocol.SnapshotDocument) {
 		d.Principals = append(d.Principals, protocol.Principal{ObjectID: alice2ID, LoginName: "none@corp.example", Access: protocol.None, UID: aliceUID + 9, Name: "a:b\nc"})

@@ -75,9 +75,9 @@ func TestPAM_RulesOfTheConnectionRecord(t *testing.T) {
 	}
 }
 
-// TestPAM_LastCertificateCounts: a stronger certificate is offered first, a
+// TestPAM_CVE_2024_45337_LastCertificateCounts: a stronger certificate is offered first, a
 // weaker one signs; the weaker one decides.
-func TestPAM_LastCertificateCounts(t *testing.T) {
+func TestPAM_CVE_2024_45337_LastCertificateCounts(t *testing.T) {
 	r := newRig(t)
 	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].Factors = []string{"otp"} })
 	monitor, helper := r.connect(100)
@@ -306,8 +306,8 @@ func TestPAM_HomeOfAnother(t *testing.T) {
 	}
 }
 
-// TestPAM_LocalNameIsRefused: a directory user named like a local one.
-func TestPAM_LocalNameIsRefused(t *testing.T) {
+// TestPAM_CVE_2025_49012_LocalNameIsRefused: a directory user named like a local one.
+func TestPAM_CVE_2025_49012_LocalNameIsRefused(t *testing.T) {
 	r := newRig(t)
 	const name = "local@corp.example"
 	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].LoginName = name })

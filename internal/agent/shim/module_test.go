@@ -1,13 +1,16 @@
 package shim
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -218,7 +221,7 @@ func TestPAMModule_AgentAwayOrHung(t *testing.T) {
 	t.Run("dead", away)
 }
 
-func TestPAMModule_TrustsNoAnswerButTwo(t *testing.T) {
+func TestPAMModule_CVE_2026_41070_TrustsNoAnswerButTwo(t *testing.T) {
 	b := build{dir: privateDir(t), sanitize: true}
 	probe := pamProbe(t, b, "domains=example.com")
 	plain := "says Sallyport: access denied.\naccount PAM_PERM_DENIED"
@@ -373,5 +376,77 @@ func TestPrincipalsCommand_PrintsNothingElse(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// CVE-2024-9313: through su and sudo another person's account opened to whoever
+// had authenticated as himself. Here no call but the agent's answer opens an
+// account of ours, and the agent is asked for the very account.
+func TestPAMModule_CVE_2024_9313_NoOtherProofOpensAnAccount(t *testing.T) {
+	b := build{dir: privateDir(t), sanitize: true}
+	probe := pamProbe(t, b, "domains=example.com")
+	var mu sync.Mutex
+	asked := []string{}
+	startPAM(t, filepath.Join(b.dir, "pam.sock"), self(), func(_ context.Context, _ Peer, r PAMRequest) PAMAnswer {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.User)
+		return PAMAnswer{Allow: r.User == "alice@example.com", Text: "no"}
+	})
+	for user, want := range map[string]string{
+		"alice@example.com": "auth PAM_AUTH_ERR\naccount PAM_SUCCESS",
+		"bob@example.com":   "auth PAM_AUTH_ERR\nsays no\naccount PAM_PERM_DENIED",
+		testID:              "auth PAM_AUTH_ERR\nsays no\naccount PAM_PERM_DENIED",
+	} {
+		mu.Lock()
+		asked = nil
+		mu.Unlock()
+		if got := probe(user, "auth", "account"); got != want {
+			t.Errorf("%s: got %q, want %q", user, got, want)
+		}
+		mu.Lock()
+		if len(asked) != 1 || asked[0] != user {
+			t.Errorf("%s: the agent was asked for %q", user, asked)
+		}
+		mu.Unlock()
+	}
+}
+
+// CVE-2025-5689 and CVE-2023-28436: whatever the file says, nobody becomes root
+// or gets a group that is not ours.
+func TestNSSModule_CVE_2025_5689_CVE_2023_28436_NoIDOutsideOurRange(t *testing.T) {
+	b := build{dir: privateDir(t), sanitize: true}
+	probe := nssProbe(t, b)
+	good, err := encodeNSS(basic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(good, []byte("bob@example.com\x00")) - 28
+	put := func(offset int, value uint32) {
+		t.Helper()
+		bad := bytes.Clone(good)
+		binary.BigEndian.PutUint32(bad[at+offset:], value)
+		if err := os.WriteFile(filepath.Join(b.dir, "nss.db"), bad, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(8, IDMin+2)
+	if got := probe("passwd", "bob@example.com"); !strings.HasPrefix(got, fmt.Sprintf("bob@example.com:*:%d:%d:", IDMin+2, IDMin+2)) {
+		t.Errorf("uid and gid are not his own: %q", got)
+	}
+	if got := probe("groups", "bob@example.com", fmt.Sprint(IDMin+2)); got != fmt.Sprintf("%d,%d,%d", IDMin+2, GIDUsers, GIDAdmins) {
+		t.Errorf("groups %q", got)
+	}
+	for _, uid := range []uint32{0, 1, 27, 1000, IDMin - 1, GIDUsers, GIDAdmins, 1<<32 - 1} {
+		put(8, uid)
+		for _, question := range [][]string{{"passwd", "bob@example.com"}, {"group", "bob@example.com"}, {"uid", fmt.Sprint(uid)}} {
+			if got := probe(question...); got != "none 0" {
+				t.Errorf("uid %d: %v: %q", uid, question, got)
+			}
+		}
+	}
+	put(12, 1<<32-1) // every role, and 29 that do not exist
+	if got := probe("groups", "bob@example.com", fmt.Sprint(IDMin+2)); got != fmt.Sprintf("%d,%d,%d,%d", IDMin+2, GIDUsers, GIDAdmins, GIDIdentity) {
+		t.Errorf("groups %q", got)
 	}
 }

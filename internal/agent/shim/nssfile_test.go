@@ -110,7 +110,7 @@ func TestWriteNSS_RefusesAndKeepsTheOldFile(t *testing.T) {
 		"uid-of-a-role-group":   func(d *Database) { d.Users[0].UID, d.Users[0].GID = GIDAdmins, GIDAdmins },
 		"gid-of-root":           func(d *Database) { d.Users[0].GID = 0 },
 		"gid-of-another":        func(d *Database) { d.Users[0].GID = d.Users[1].GID },
-		"uid-twice":             func(d *Database) { d.Users[0].UID, d.Users[0].GID = d.Users[1].UID, d.Users[1].GID },
+		"uid-twice":             func(d *Database) { d.Users[5].UID, d.Users[5].GID = d.Users[6].UID, d.Users[6].GID },
 		"name-twice":            func(d *Database) { d.Users[0].Name = d.Users[1].Name },
 		"gecos-colon":           func(d *Database) { d.Users[0].Gecos = "a:b" },
 		"gecos-line":            func(d *Database) { d.Users[0].Gecos = "a\nroot" },

@@ -60,7 +60,7 @@ func TestSignIns_WhoseTheyAre(t *testing.T) {
 	}
 }
 
-func TestTenantswitchesOwnersOfTheRootChangeThem(t *testing.T) {
+func TestTenantSettings_OwnersOfTheRootChangeThem(t *testing.T) {
 	s := newServer(t)
 	const settings = "/providers/Sallyport.Access/tenantSettings/default"
 	for body, want := range map[string]int{`{"properties":{"allowPasswordGrant":false}}`: 200, `{"properties":{"allowPassword":false}}`: 400, `{}`: 400, `{"properties":{"allowDeviceCode":"no"}}`: 400} {
