@@ -3,7 +3,7 @@
 # "tests" also what the tests need.
 # Does nothing, quickly, where everything is there.
 set -euo pipefail
-packages=(gcc libc6-dev libpam0g-dev make mmdebstrap iproute2 openssh-client strace util-linux ca-certificates binutils procps)
+packages=(gcc libc6-dev libpam0g-dev make mmdebstrap systemd-container iproute2 openssh-client strace util-linux ca-certificates binutils procps)
 [ "${1:-}" != tests ] || packages+=(git python3-venv softhsm2 postgresql-15 rsyslog clang clang-tools libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user) # what only `make test` needs
 missing=()
 for p in "${packages[@]}"; do

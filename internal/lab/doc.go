@@ -9,5 +9,6 @@
 // It refuses: paths, commands and options from the socket; any change of this
 // computer outside its state directory. Mounts exist only in the machines' own
 // mount namespaces and interfaces only in namespaces that end with this
-// process, so kill -9 cleans up as well as a polite stop does.
+// process, so kill -9 cleans up as well as a polite stop does. Only empty control
+// groups of nspawn machines outlive it, until the lab starts again.
 package lab

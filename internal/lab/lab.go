@@ -50,6 +50,9 @@ type Lab struct {
 	// share one wait too, which costs time only.
 	turns [64]sync.Mutex
 
+	// groups opens the control groups of nspawn machines when the first starts.
+	groups func() (*groups, error)
+
 	mu      sync.Mutex // guards state and running
 	state   *state
 	running map[string]*process
@@ -59,6 +62,7 @@ type Lab struct {
 // last used. The caller closes the lab.
 func Open(ctx context.Context, cfg Config) (*Lab, error) {
 	l := &Lab{cfg: cfg, lower: map[labwire.System][]string{}, launcher: newLauncher(), running: map[string]*process{}}
+	l.groups = sync.OnceValues(func() (*groups, error) { return openGroups(cfg.StateDir) })
 	var err error
 	for system, dirs := range cfg.RootFS {
 		if l.lower[system], err = lowerLayers(dirs); err != nil {
@@ -79,6 +83,11 @@ func Open(ctx context.Context, cfg Config) (*Lab, error) {
 		return nil, errors.Join(err, l.fabric.close(), l.claim.Close(), l.state.close())
 	}
 	l.each(func(r record) {
+		if r.Backend == labwire.BackendNspawn {
+			if _, err := l.groups(); err != nil { // removes what a killed lab left
+				l.cfg.Log.Error("machines under nspawn cannot run", "error", err)
+			}
+		}
 		if !r.Run {
 			return
 		}
@@ -192,6 +201,8 @@ func (l *Lab) Create(_ context.Context, req labwire.CreateRequest) (labwire.Mach
 		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists under the name %s", id, r.Name).WithRemedy("delete it first")
 	case known && (r.System != req.System || r.Backend != req.Backend):
 		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists as %s under %s", id, r.System, r.Backend).WithRemedy("delete it first")
+	case !known && req.Backend == labwire.BackendNspawn && needNspawn() != nil:
+		return labwire.Machine{}, needNspawn()
 	case !known && l.lower[req.System] == nil:
 		return labwire.Machine{}, fault.New(fault.Invalid, "SystemNotOffered", "this lab has no root filesystem of %s; it has %v", req.System, slices.Sorted(maps.Keys(l.lower))).
 			WithRemedy("start the lab with --rootfs %s=LAYER:ROOTFS", req.System)
@@ -199,7 +210,11 @@ func (l *Lab) Create(_ context.Context, req labwire.CreateRequest) (labwire.Mach
 	if known && r.Booted {
 		return l.describe(r), nil
 	}
-	if err := l.makeFiles(id, req.JoinToken); err != nil {
+	err := l.makeFiles(id, req.JoinToken)
+	if err == nil && req.Backend == labwire.BackendNspawn {
+		err = l.state.giveAway(id)
+	}
+	if err != nil {
 		return labwire.Machine{}, fmt.Errorf("make the machine's files: %w", err)
 	}
 	if !known {
@@ -305,6 +320,12 @@ func (l *Lab) halt(ctx context.Context, r record) {
 	}
 	p.stop()
 	l.fabric.detach(ctx, r)
+	if r.Backend != labwire.BackendNspawn {
+		return
+	}
+	if groups, err := l.groups(); err == nil {
+		groups.remove(r.ID)
+	}
 }
 
 // Stop ends a machine's processes and keeps its files.

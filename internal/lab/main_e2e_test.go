@@ -73,8 +73,10 @@ type bench struct {
 	socket string
 	signer ssh.Signer
 	args   []string
-	cmd    *exec.Cmd
-	client *labwire.Client
+	// backend runs the machines; netns where a test does not say otherwise.
+	backend labwire.Backend
+	cmd     *exec.Cmd
+	client  *labwire.Client
 }
 
 // newBench starts a lab whose machines run sshd with a key of the test for
@@ -88,7 +90,7 @@ func newBench(t *testing.T, args ...string) *bench {
 			t.Fatal(err)
 		}
 	}
-	b := &bench{t: t, dir: dir, state: filepath.Join(dir, "state"), socket: filepath.Join(dir, "lab.sock")}
+	b := &bench{t: t, backend: labwire.BackendNetns, dir: dir, state: filepath.Join(dir, "state"), socket: filepath.Join(dir, "lab.sock")}
 	b.client = labwire.New(labwire.Config{Socket: b.socket})
 	b.args = append([]string{"lab", "serve", "--socket", b.socket, "--owner", fmt.Sprint(testOwner), "--state", b.state, "--rootfs", b.layer() + ":" + rootFS(t)}, args...)
 	b.start()
@@ -134,6 +136,15 @@ func (b *bench) layer() string {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			b.t.Fatal(err)
 		}
+	}
+	// What systemd starts instead: sshd with host keys of its own.
+	const unit = "sallyport-lab-hostkeys.service"
+	wants := filepath.Join(layer, "etc/systemd/system/multi-user.target.wants")
+	if out, err := exec.Command("install", "-D", "-m", "0644", "../../packaging/rootfs/"+unit, filepath.Join(layer, "usr/lib/systemd/system", unit)).CombinedOutput(); err != nil {
+		b.t.Fatalf("%v %s", err, out)
+	}
+	if err := errors.Join(os.MkdirAll(wants, 0o755), os.Symlink("/usr/lib/systemd/system/"+unit, filepath.Join(wants, unit))); err != nil {
+		b.t.Fatal(err)
 	}
 	return layer
 }
@@ -188,7 +199,7 @@ func (b *bench) kill() {
 // machine makes and starts a machine.
 func (b *bench) machine(id, name string) labwire.Machine {
 	b.t.Helper()
-	if _, err := b.client.Create(b.t.Context(), labwire.CreateRequest{MachineID: id, Name: name, JoinToken: "token-of-" + name, Backend: labwire.BackendNetns, System: labwire.SystemDebian12}); err != nil {
+	if _, err := b.client.Create(b.t.Context(), labwire.CreateRequest{MachineID: id, Name: name, JoinToken: "token-of-" + name, Backend: b.backend, System: labwire.SystemDebian12}); err != nil {
 		b.t.Fatal(err)
 	}
 	m, err := b.client.Start(b.t.Context(), id)

@@ -171,14 +171,10 @@ func (r Request) validateCreate() error {
 	if !slices.Contains(Systems(), r.System) {
 		return invalid("system", "the lab has no system %s", quote(string(r.System))).WithRemedy("choose one of %v", Systems())
 	}
-	switch r.Backend {
-	case BackendNetns:
-		return nil
-	case BackendNspawn:
-		return invalid("backend", "this build runs lab machines with the netns back end only").WithRemedy("choose the back end netns")
-	default:
-		return invalid("backend", "the lab has no back end %s", quote(string(r.Backend))).WithRemedy("choose the back end netns")
+	if r.Backend != BackendNetns && r.Backend != BackendNspawn {
+		return invalid("backend", "the lab has no back end %s", quote(string(r.Backend))).WithRemedy("choose %s or %s", BackendNetns, BackendNspawn)
 	}
+	return nil
 }
 
 // ValidMachineID reports whether s is a GUID in lower case.

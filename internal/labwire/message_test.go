@@ -20,7 +20,7 @@ func TestDecode_TakesWhatEncodeWrites(t *testing.T) {
 		{Op: OpList},
 		{Op: OpStatus, MachineID: id},
 		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns, System: SystemDebian11},
-		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns, System: SystemDebian13},
+		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn, System: SystemDebian13},
 	} {
 		var line bytes.Buffer
 		if err := Encode(&line, want); err != nil {
@@ -65,7 +65,6 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 		"unknown system":        create(`"name":"a","backend":"netns","system":"debian10"`),
 		"status with system":    `{"op":"status","machineId":"` + id + `","system":"debian12"}` + "\n",
 		"unknown back end":      create(`"name":"a","backend":"qemu","system":"debian12"`),
-		"nspawn":                create(`"name":"a","backend":"nspawn","system":"debian12"`),
 		"too long":              strings.Repeat("x", MaxMessage+1),
 	} {
 		if _, err := decode(text); !fault.Is(err, fault.Invalid) {
@@ -74,13 +73,6 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 	}
 	if _, err := decode(`{"op":"list"}`); !fault.Is(err, fault.Unavailable) || !errors.Is(err, io.EOF) {
 		t.Errorf("cut off: %v", err)
-	}
-}
-
-func TestValidate_NspawnSaysWhatToDo(t *testing.T) {
-	err := Request{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn, System: SystemDebian12}.Validate()
-	if got := fault.As(err).Public(); !strings.Contains(got, "netns back end only") {
-		t.Errorf("got %q", got)
 	}
 }
 

@@ -45,7 +45,22 @@ install -m 0644 "$shims/pam_sallyport.so" "$tree/$lib/$triplet/security/"
 install -m 0755 "$shims/sallyport-principals" "$tree/usr/libexec/"
 install -m 0644 "$here/sallyport-init.conf" "$tree/etc/"
 
-hash=$(cd "$tree" && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-12)
+# The same for systemd as a machine's first process. What Debian would start and
+# no lab machine needs stays off: a login prompt without a terminal, and timers
+# that look for a network.
+units=$tree/usr/lib/systemd/system
+own=$tree/etc/systemd/system
+install -d -m 0755 "$tree/usr/lib" "$tree/usr/lib/systemd" "$units" "$tree/etc/systemd" "$own" "$own/multi-user.target.wants"
+for unit in "$here/../systemd/sallyport-agent-root.service" "$here/../systemd/sallyport-agent.service" \
+	"$here/sallyport-lab-join.service" "$here/sallyport-lab-hostkeys.service"; do
+	install -m 0644 "$unit" "$units/"
+	ln -s "/usr/lib/systemd/system/${unit##*/}" "$own/multi-user.target.wants/"
+done
+for unit in console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service; do
+	ln -s /dev/null "$own/$unit"
+done
+
+hash=$(cd "$tree" && { find . -type f | LC_ALL=C sort | xargs sha256sum; find . -type l -printf '%p %l\n' | LC_ALL=C sort; } | sha256sum | cut -c1-12)
 out=$cache/layer-$hash
 # Two runs may make the same layer; the content is equal, the first one stays.
 [ -d "$out" ] || mv -T "$tree" "$out" 2>/dev/null || [ -d "$out" ] || fail "cannot make $out"

@@ -20,7 +20,18 @@ type Spec struct {
 	Root  string
 	// Program is the lab's copy of its own program.
 	Program string
+	// Nspawn says that systemd-nspawn runs the machine. The lab has then mounted
+	// its files already, at NspawnRoot and NspawnProgram; the paths above are
+	// empty. MachineID becomes its /etc/machine-id.
+	Nspawn    bool
+	MachineID string
 }
+
+// Where the stage of an nspawn machine finds what the lab has mounted for it.
+const (
+	NspawnRoot    = "/run/machine"
+	NspawnProgram = "/run/program"
+)
 
 // The descriptors that the lab hands to the stage. Init closes the second
 // before it starts anything, so no process of a machine holds either.

@@ -15,7 +15,8 @@ import (
 // started it as pid 1 of new mount, pid, uts, ipc, net and cgroup namespaces;
 // it waits for the Spec, builds the machine's root, gives up what a machine
 // must not have, and becomes Init. It returns only on failure, after it has
-// told the lab why.
+// told the lab why. For a machine of systemd-nspawn it stays, and returns when
+// that has ended.
 func Stage() error {
 	runtime.LockOSThread() // capabilities belong to a thread until exec
 	if os.Getpid() != 1 {
@@ -24,21 +25,24 @@ func Stage() error {
 	unix.CloseOnExec(specFD)
 	unix.CloseOnExec(statusFD)
 	status := inherited(statusFD, "status")
-	err := stage()
+	err := stage(status)
+	if err == nil {
+		return nil // the machine ended; its stage was not replaced by an init
+	}
 	_, writeErr := fmt.Fprintf(status, "%v", err)
 	return errors.Join(err, writeErr)
 }
 
-func stage() error {
+func stage(status *os.File) error {
 	spec, err := readSpec(inherited(specFD, "spec"))
 	if err != nil {
 		return err
 	}
 	unix.Umask(0o022)
-	for _, step := range []struct {
-		name string
-		run  func() error
-	}{
+	if spec.Nspawn {
+		return nspawnStage(spec, status)
+	}
+	if err := doSteps([]step{
 		{"leave the computer's keyring and audit identity", leaveSession},
 		{"enter the machine's root", func() error { return enterRoot(spec) }},
 		{"mount the machine's file systems", mountSystem},
@@ -48,10 +52,8 @@ func stage() error {
 		{"take /dev/null as input and output", nullStreams},
 		{"drop capabilities", dropCapabilities},
 		{"install the system-call filter", installFilter},
-	} {
-		if err := step.run(); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
+	}); err != nil {
+		return err
 	}
 	// Whoever started the lab may have left descriptors open in it: a directory
 	// of the computer among them would be a way out.
@@ -65,6 +67,21 @@ func stage() error {
 	// root no way to the program on the computer (CVE-2019-5736).
 	err = unix.Exec(binaryPath, []string{binaryPath, "lab", "init"}, []string{"PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8"})
 	return fmt.Errorf("become the machine's init: %w", err)
+}
+
+// step is one thing that a stage does, and its name for the lab's log.
+type step struct {
+	name string
+	run  func() error
+}
+
+func doSteps(steps []step) error {
+	for _, s := range steps {
+		if err := s.run(); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
 }
 
 // leaveSession detaches from what namespaces do not cover: the session keyring
