@@ -19,6 +19,7 @@ func (a *app) addGroups(root *cobra.Command) {
 			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
 		group("audit", "The audit log.", group("retention", "How long audit records are kept.")),
 		group("ca", "The keys that the deployment signs with."),
+		group("cert", "Certificates of people and services."),
 		group("cloud", "The server."),
 		group("extension", "Extensions of this command line."),
 		group("group", "Resource groups."),
@@ -61,6 +62,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"ad app create": a.appCreate(), "ad app show": a.appShow(), "ad app delete": a.appDelete(),
 		"ad app permission grant": a.permissionGrant(), "ad app permission list-grants": a.permissionGrants(),
 		"ad sp show": a.spShow(), "ad sp delete": a.spDelete(), "ad sp create-for-rbac": a.spCreateForRBAC(), "ad sp credential reset": a.credentialReset(),
+		"cert show": a.certShow(), "cert revoke": a.certRevoke(),
 		"session list": a.machineSessionList(), "session show": a.machineSessionShow(), "session end": a.machineSessionEnd(),
 		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
 	}

@@ -48,6 +48,7 @@ func verbs() []verb {
 	all = append(all, extensionVerbs()...)
 	all = append(all, accessVerbs()...)
 	all = append(all, signInVerbs()...)
+	all = append(all, certListVerb())
 	return append(all, directoryVerbs()...)
 }
 

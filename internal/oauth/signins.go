@@ -12,7 +12,6 @@ import (
 	"sallyport/internal/fault"
 	"sallyport/internal/oauth/token"
 	"sallyport/internal/signin"
-	"sallyport/internal/sshca"
 )
 
 // The kinds of sign-in.
@@ -56,7 +55,6 @@ type SignInTx interface {
 	// on a sign-in session, also those that are being redeemed.
 	EndGrantsOf(userID, session string) error
 	IssuedCertificates(principal string, after time.Time) ([]Issued, error)
-	PutRevocation(sshca.Revocation) error
 }
 
 // Issued is a certificate as its record tells.
@@ -115,83 +113,57 @@ func (s *Service) clientName(appID string) string {
 }
 
 // RevokeSignIn ends one sign-in of a user: a program's, or a browser's with the
-// programs that signed in through it. Certificates that rest on what ended are
-// revoked. Access tokens that were given out end within the hour. A sign-in that
-// has ended may be revoked again, which revokes what is left of it.
+// programs that signed in through it. In the same transaction the certificates
+// that rest on what ended are revoked, those too that have ended and whose
+// sessions are still open: machines end those sessions. Access tokens that were
+// given out end within the hour. A sign-in that has ended may be revoked again,
+// which revokes what is left of it.
 func (s *Service) RevokeSignIn(ctx context.Context, by audit.By, userID, id string) error {
 	id = strings.ToLower(id)
 	e := audit.Event{Type: "signin.revoke", Outcome: audit.Success, Target: userID, Detail: map[string]string{"session": directory.Shown(id)}}
 	if err := s.cfg.Rights.MayRevokeSessions(by, userID); err != nil {
 		return s.cfg.Rights.Refuse(ctx, by, e, err)
 	}
-	browser := false
-	err := s.cfg.Write(ctx, func(tx Tx) error {
-		browser = false
-		sessions, err := tx.SignInSessionsOf(userID)
-		if err != nil {
-			return err
-		}
-		families, err := tx.RefreshFamiliesOf(userID)
-		if err != nil {
-			return err
-		}
-		switch {
-		case slices.ContainsFunc(sessions, func(n signin.Session) bool { return n.ID == id }), slices.ContainsFunc(families, func(f token.Family) bool { return id != "" && f.Session == id }):
-			browser = true
-			if err := tx.EndSignInSession(id); err != nil {
-				return err
-			}
-			if err := tx.EndRefreshFamiliesOf(userID, id, revokedReason); err != nil {
-				return err
-			}
-			if err := tx.EndGrantsOf(userID, id); err != nil {
-				return err
-			}
-		case slices.ContainsFunc(families, func(f token.Family) bool { return f.ID == id }):
-			if err := tx.EndRefreshFamily(id, revokedReason); err != nil {
-				return err
-			}
-		default:
-			return fault.New(fault.NotFound, "SignInNotFound", "there is no sign-in %s of this user", directory.Shown(id)).WithRemedy("List them with: sally account session list")
-		}
-		return tx.Audit(by, e)
-	})
+	certificates, err := s.restingOn(ctx, by, userID)
 	if err != nil {
 		return err
 	}
-	// Nothing rests on what has ended from here on: record makes sure of that.
-	return s.revokeCertificates(ctx, by, userID, "its sign-in was revoked", func(c Issued) bool {
-		return browser && c.Session == id || !browser && c.Family == id
+	return s.cfg.Write(ctx, func(tx Tx) error {
+		browser, err := endSignIn(tx, userID, id)
+		if err != nil {
+			return err
+		}
+		if err := tx.Audit(by, e); err != nil {
+			return err
+		}
+		// Nothing rests on what has ended from here on: record makes sure of that.
+		return certificates.revoke(tx, by, userID, "its sign-in was revoked", func(c Issued) bool {
+			return browser && c.Session == id || !browser && c.Family == id
+		})
 	})
 }
 
-// revokeCertificates revokes the certificates of a principal that match and
-// have not ended. The certificates are looked up before the write, which then
-// takes no longer than they are many.
-func (s *Service) revokeCertificates(ctx context.Context, by audit.By, principal, reason string, match func(Issued) bool) error {
-	var found []Issued
-	err := s.cfg.Read(ctx, func(tx Tx) error {
-		issued, err := tx.IssuedCertificates(principal, by.At.Add(-sshca.MaxLifetime-clockLeeway))
-		for _, c := range issued {
-			if match(c) && c.Ends.After(by.At) {
-				found = append(found, c)
-			}
-		}
-		return err
-	})
-	if err != nil || len(found) == 0 {
-		return err
+// endSignIn ends a browser's sign-in with what came from it, or a program's.
+func endSignIn(tx Tx, userID, id string) (browser bool, err error) {
+	sessions, err := tx.SignInSessionsOf(userID)
+	if err != nil {
+		return false, err
 	}
-	return s.cfg.Write(ctx, func(tx Tx) error {
-		for _, c := range found {
-			if err := tx.PutRevocation(sshca.Revocation{Serial: c.Serial, Principal: principal, Reason: reason, At: by.At, Ends: c.Ends}); err != nil {
-				return err
-			}
-			e := audit.Event{Type: "certificate.revoke", Outcome: audit.Success, Target: principal, Detail: map[string]string{"serial": c.Serial, "reason": reason}}
-			if err := tx.Audit(by, e); err != nil {
-				return err
-			}
+	families, err := tx.RefreshFamiliesOf(userID)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case slices.ContainsFunc(sessions, func(n signin.Session) bool { return n.ID == id }), slices.ContainsFunc(families, func(f token.Family) bool { return id != "" && f.Session == id }):
+		if err := tx.EndSignInSession(id); err != nil {
+			return true, err
 		}
-		return nil
-	})
+		if err := tx.EndRefreshFamiliesOf(userID, id, revokedReason); err != nil {
+			return true, err
+		}
+		return true, tx.EndGrantsOf(userID, id)
+	case slices.ContainsFunc(families, func(f token.Family) bool { return f.ID == id }):
+		return false, tx.EndRefreshFamily(id, revokedReason)
+	}
+	return false, fault.New(fault.NotFound, "SignInNotFound", "there is no sign-in %s of this user", directory.Shown(id)).WithRemedy("List them with: sally account session list")
 }

@@ -13,6 +13,7 @@ type Tx interface {
 	FamilyTx
 	DeviceTx
 	SignInTx
+	CertificateTx
 	SettingsTx
 	// UseClientAssertion remembers an assertion's id until it has expired; fresh
 	// is false when it was there already.

@@ -126,14 +126,19 @@ func armSignIns() []Row {
 	}
 }
 
-// armLive is what is open on machines.
+// armLive is what is open on machines, and what opens them.
 func armLive() []Row {
+	const certificates = "/providers/Sallyport.Access/certificates"
+	const mine = "everybody sees and revokes his own certificates; for those of others the handler asks the directory roles, and the engine at the root management group"
 	const sessions = "/providers/Sallyport.Access/machineSessions"
 	const own = "everybody sees and ends his own sessions; for those of others the handler asks the engine at the machine that each is on"
 	return []Row{
 		armRow("machineSessions.list", "GET", sessions, "", own),
 		armRow("machineSessions.get", "GET", sessions+"/{name}", "", own),
 		armRow("machineSessions.end", "POST", sessions+"/{name}/end", "", own),
+		armRow("certificates.list", "GET", certificates, "", mine),
+		armRow("certificates.get", "GET", certificates+"/{name}", "", mine),
+		armRow("certificates.revoke", "POST", certificates+"/{name}/revoke", "", mine),
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/sshca"
 )
@@ -52,7 +54,7 @@ func (t *Tx) SweepRevocations(before time.Time) error {
 // after a time, from their one record, the audit's.
 func (t *Tx) IssuedCertificates(principal string, after time.Time) ([]oauth.Issued, error) {
 	var list []oauth.Issued
-	err := t.query(`SELECT body FROM audit WHERE at > $1 AND principal = $2 AND type = 'certificate.issue' AND outcome = 'success' ORDER BY at`,
+	err := t.query(`SELECT body FROM audit WHERE at > $1 AND subject = $2 AND type = 'certificate.issue' AND outcome = 'success' ORDER BY at`,
 		[]any{micros(after), principal}, func(scan func(...any) error) error {
 			var body string
 			if err := scan(&body); err != nil {
@@ -72,5 +74,46 @@ func (t *Tx) IssuedCertificates(principal string, after time.Time) ([]oauth.Issu
 			list = append(list, oauth.Issued{Serial: r.Detail["serial"], Family: r.Detail["family"], Session: r.Detail["session"], Ends: ends})
 			return nil
 		})
+	return list, err
+}
+
+// CertificateBySerial finds the record of a certificate that was issued after a
+// time, or that opened a session which is still open.
+func (t *Tx) CertificateBySerial(serial string, after time.Time) (audit.Record, bool, error) {
+	const issued = `SELECT body FROM audit WHERE type = 'certificate.issue' AND outcome = 'success' AND `
+	words := `%"serial":"` + serial + `"%` // a decimal number, which JSON writes as it is
+	records, err := t.auditRows(issued+`at > $1 AND body LIKE $2`, micros(after), words)
+	if err != nil || len(records) > 0 {
+		return first(records), len(records) > 0, err
+	}
+	var body string
+	found, err := t.row(`SELECT body FROM machine_session WHERE body LIKE $1 ORDER BY machine_id LIMIT 1`, []any{words}, &body)
+	if err != nil || !found {
+		return audit.Record{}, false, err
+	}
+	var n protocol.Session
+	if err := fromJSON(body, &n); err != nil {
+		return audit.Record{}, false, err
+	}
+	// What a machine says only leads to the record; the record says whose it is.
+	records, err = t.auditRows(issued+`correlation = $1 AND body LIKE $2`, n.KeyID, words)
+	return first(records), len(records) > 0, err
+}
+
+func first(records []audit.Record) audit.Record {
+	if len(records) == 0 {
+		return audit.Record{}
+	}
+	return records[0]
+}
+
+// OpenedWith returns the certificates that opened a principal's open sessions.
+func (t *Tx) OpenedWith(principal string) (list []oauth.Opened, err error) {
+	sessions, err := t.Sessions(machine.SessionQuery{ObjectID: principal})
+	for _, n := range sessions {
+		if n.Serial != "" {
+			list = append(list, oauth.Opened{Serial: n.Serial, Since: n.Since})
+		}
+	}
 	return list, err
 }

@@ -34,6 +34,7 @@ type Config struct {
 	Tenant        func() directory.Tenant
 	SignIns       SignIns
 	Sessions      MachineSessions
+	Certificates  Certificates
 	People        func(upn string) (objectID string, found bool)
 }
 
@@ -63,6 +64,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountKeys(m)
 	h.mountSignIns(m)
 	h.mountSessions(m)
+	h.mountCertificates(m)
 	h.mountRestore(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
