@@ -19,6 +19,7 @@ import (
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/root"
+	"sallyport/internal/agent/sandbox"
 	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
@@ -110,6 +111,11 @@ func rootCommand() *cobra.Command {
 			if peers.Helper, err = userID("/", helperUser); err != nil {
 				return err
 			}
+			// A second line: a machine that does not let go of a privilege has no worse
+			// agent than one that never had this.
+			if err := sandbox.Root(); err != nil {
+				logger(c.ErrOrStderr(), "root")("privileges are kept: %v", err)
+			}
 			s, err := root.New(rootConfig(pins, logger(c.ErrOrStderr(), "root")))
 			if err != nil {
 				return err
@@ -142,8 +148,12 @@ func wiring(table proc.Table) (*sshd.Wiring, sshd.Daemon) {
 func runCommand(version string) *cobra.Command {
 	return &cobra.Command{Use: "run", Short: "Run the network part: poll, report, renew (started by init)", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if os.Geteuid() == 0 {
-				return fault.New(fault.Forbidden, "NotAsRoot", "the network part does not run as root").WithRemedy("Start it as the user %s.", networkUser)
+			uid, gid, err := userIDs("/", networkUser)
+			if err != nil {
+				return err
+			}
+			if me := os.Geteuid(); me != 0 && me != int(uid) {
+				return fault.New(fault.Forbidden, "NotTheNetworkUser", "the network part runs as the user %s", networkUser).WithRemedy("Start it as that user, or as root: it becomes that user then.")
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
@@ -151,9 +161,13 @@ func runCommand(version string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			key, err := LoadKey("/", uint32(os.Geteuid()))
+			key, err := LoadKey("/", uid)
 			if err != nil {
 				return err
+			}
+			// From here on nothing but this policy is between the network and the machine.
+			if _, err := sandbox.Network(uid, gid); err != nil {
+				return fault.Wrap(err, fault.Precondition, "SandboxFailed", "the network part cannot be confined on this machine: %v", err)
 			}
 			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version, Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
 				Log: logger(c.ErrOrStderr(), "run")}).Run(ctx)

@@ -4,6 +4,7 @@
 //
 // It refuses: trust. It verifies the server's TLS against the manifest that the
 // pinned key signed, but nothing on the machine depends on that: the root part
-// (package root) verifies every document again. It never runs as root, except
-// for the one command that joins.
+// (package root) verifies every document again. It never works as root:
+// before the first byte of the network it gives up whatever it was started with
+// (package sandbox). The command that joins, and those that people type, are root's.
 package agent

@@ -27,23 +27,30 @@ const (
 	helperUser  = "sallyport-ssh"
 )
 
-// userID reads a system user's uid from /etc/passwd itself: this build knows no
-// other source of users, and must not ask its own.
+// userID reads a system user's uid.
 func userID(rootFolder, name string) (uint32, error) {
+	uid, _, err := userIDs(rootFolder, name)
+	return uid, err
+}
+
+// userIDs reads a system user's uid and gid from /etc/passwd itself: this build
+// knows no other source of users, and must not ask its own.
+func userIDs(rootFolder, name string) (uid, gid uint32, err error) {
 	b, err := os.ReadFile(filepath.Join(rootFolder, "/etc/passwd"))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Split(line, ":"); len(f) == 7 && f[0] == name {
 			uid, err := strconv.ParseUint(f[2], 10, 32)
-			if err != nil || uid == 0 {
-				return 0, fmt.Errorf("the user %s has no usable uid", name)
+			gid, err2 := strconv.ParseUint(f[3], 10, 32)
+			if err != nil || err2 != nil || uid == 0 || gid == 0 {
+				return 0, 0, fmt.Errorf("the user %s has no usable uid and gid", name)
 			}
-			return uint32(uid), nil
+			return uint32(uid), uint32(gid), nil
 		}
 	}
-	return 0, fault.New(fault.Precondition, "SystemUserMissing", "the system user %s does not exist", name).
+	return 0, 0, fault.New(fault.Precondition, "SystemUserMissing", "the system user %s does not exist", name).
 		WithRemedy("Run: useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin %s", name)
 }
 
