@@ -90,8 +90,9 @@ func (t Target) hears(s Scene, p proc.Process) bool {
 
 // End ends all targets at the same time. It writes each message to the terminals
 // and the standard errors of its target, hangs up, waits at most 200 ms and
-// kills, until two scans find nothing of any. It returns how many processes of
-// each it met.
+// kills, until two scans find nothing of any. sshd is not hung up, so that it can
+// carry the message and the last words of what ends to the client. It returns how
+// many processes of each it met.
 func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 	met := make([]map[int]uint64, len(targets))
 	empty, told := 0, false
@@ -119,6 +120,9 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 				met[f.target] = map[int]uint64{}
 			}
 			met[f.target][f.PID] = f.Start
+			if sig == unix.SIGHUP && f.SSHD() {
+				continue
+			}
 			if err := e.signal(f.Process, sig, func(p proc.Process) bool { return targets[f.target].takes(scene, p) }); err != nil {
 				last = err
 			}

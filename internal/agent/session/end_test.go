@@ -124,6 +124,10 @@ func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 	if !slices.Equal(k.sent[107], []unix.Signal{unix.SIGHUP, unix.SIGKILL}) {
 		t.Fatalf("signals %v", k.sent[107])
 	}
+	// sshd has the grace to carry the message.
+	if !slices.Equal(k.sent[100], []unix.Signal{unix.SIGKILL}) || !slices.Equal(k.sent[101], []unix.Signal{unix.SIGKILL}) {
+		t.Fatalf("signals to sshd: %v %v", k.sent[100], k.sent[101])
+	}
 }
 
 func TestEndElevated_LeavesTheSession(t *testing.T) {
