@@ -91,7 +91,7 @@ func (w *world) make(ctx context.Context) error {
 	w.machineFailed = w.machine()
 	w.firstLogin = time.Since(begin)
 	if w.machineFailed == nil {
-		w.machineFailed = w.find()
+		w.host, w.machineFailed = w.find(machine)
 	}
 	return nil
 }
@@ -132,17 +132,20 @@ func (w *world) startServer(ctx context.Context) error {
 
 func (w *world) startLab(ctx context.Context) error {
 	scripts := filepath.Join(w.top, "packaging/rootfs")
-	rootfs, err := output(exec.Command(scripts+"/prepare.sh", w.cache))
-	if err != nil {
-		return err
-	}
-	layer, err := output(exec.Command(scripts+"/layer.sh", rootfs, filepath.Join(w.top, "shim/out"), w.cache))
-	if err != nil {
-		return err
-	}
 	socket := w.path("lab.sock")
-	w.lab = daemon(0, w.sally, "lab", "serve", "--socket", socket, "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"),
-		"--rootfs", layer+":"+rootfs, "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port))
+	args := []string{"lab", "serve", "--socket", socket, "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port)}
+	for _, s := range systems() {
+		rootfs, err := output(exec.Command(scripts+"/prepare.sh", w.cache, s.suite))
+		if err != nil {
+			return err
+		}
+		layer, err := output(exec.Command(scripts+"/layer.sh", rootfs, filepath.Join(w.top, "shim/out"), w.cache))
+		if err != nil {
+			return err
+		}
+		args = append(args, "--rootfs", s.name+"="+layer+":"+rootfs)
+	}
+	w.lab = daemon(0, w.sally, args...)
 	if err := errors.Join(logTo(w.lab, w.path("lab.log")), w.lab.Start()); err != nil {
 		return err
 	}
@@ -176,17 +179,23 @@ func (w *world) machine() error {
 	if err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"vm", "create", "--resource-group", group, "--name", machine, "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", w.path("static.pub")},
-		{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", group, "--vm-name", machine},
+	for _, args := range append(w.makeMachine(machine, "UbuntuLTS", "Sallyport_netns"), [][]string{
 		{"role", "assignment", "create", "--role", "Virtual Machine Administrator Login", "--assignee", upn, "--scope", scope},
 		{"ssh", "vm", "-n", machine, "-g", group, "--", "true"},
-	} {
+	}...) {
 		if _, err := w.run(args...); err != nil {
 			return fmt.Errorf("sally %s %s: %w", args[0], args[1], err)
 		}
 	}
 	return nil
+}
+
+// makeMachine is the commands that make a machine with the extension.
+func (w *world) makeMachine(name, image, size string) [][]string {
+	return [][]string{
+		{"vm", "create", "--resource-group", group, "--name", name, "--image", image, "--size", size, "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", w.path("static.pub")},
+		{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", group, "--vm-name", name},
+	}
 }
 
 // command is sally as the administrator.
@@ -213,28 +222,31 @@ type host struct {
 }
 
 // find learns it and writes the file that lets ssh accept this machine only.
-func (w *world) find() error {
-	out, err := w.run("machine", "show", "-g", group, "-n", machine, "--query", "properties", "-o", "json")
+func (w *world) find(name string) (host, error) {
+	var h host
+	out, err := w.run("machine", "show", "-g", group, "-n", name, "--query", "properties", "-o", "json")
 	if err != nil {
-		return err
+		return h, err
 	}
-	if err := json.Unmarshal([]byte(out), &w.host); err != nil {
-		return err
+	if err := json.Unmarshal([]byte(out), &h); err != nil {
+		return h, err
 	}
 	manifest, err := w.manifest()
 	if err != nil {
-		return err
+		return h, err
 	}
 	var lines strings.Builder
 	for _, public := range manifest.For(protocol.HostCA) {
 		key, err := ssh.NewPublicKey(public)
 		if err != nil {
-			return err
+			return h, err
 		}
-		fmt.Fprintf(&lines, "@cert-authority %s %s", w.host.Principal, ssh.MarshalAuthorizedKey(key))
+		fmt.Fprintf(&lines, "@cert-authority %s %s", h.Principal, ssh.MarshalAuthorizedKey(key))
 	}
-	return os.WriteFile(w.path("known_hosts"), []byte(lines.String()), 0o600)
+	return h, os.WriteFile(w.knownHosts(h), []byte(lines.String()), 0o600)
 }
+
+func (w *world) knownHosts(h host) string { return w.path("known_hosts-" + h.Principal) }
 
 // manifest is the server's list of keys, checked by the thumbprint in its
 // address as every client does.
