@@ -116,7 +116,7 @@ func rootCommand() *cobra.Command {
 			if err := sandbox.Root(); err != nil {
 				logger(c.ErrOrStderr(), "root")("privileges are kept: %v", err)
 			}
-			s, err := root.New(rootConfig(pins, logger(c.ErrOrStderr(), "root")))
+			s, err := root.New(RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil))
 			if err != nil {
 				return err
 			}
@@ -131,18 +131,22 @@ func rootCommand() *cobra.Command {
 // middle of it would slow it down.
 const gatherTime = time.Second
 
-// rootConfig connects the root part to this machine.
-func rootConfig(pins pin.Machine, log func(string, ...any)) root.Config {
+// RootConfig connects the root part to this machine. step hears of each step of a
+// change of its configuration (sshd.Config); nil but where a test kills it there.
+func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) error) root.Config {
 	table := proc.Table{Dir: "/proc"}
-	wired, daemon := wiring(table)
+	wired, daemon := wiring(table, step)
 	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
 		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
 }
 
-func wiring(table proc.Table) (*sshd.Wiring, sshd.Daemon) {
+func wiring(table proc.Table, step func(string) error) (*sshd.Wiring, sshd.Daemon) {
 	plain := func(ctx context.Context, argv ...string) ([]byte, error) { return run(ctx, root.Command{Argv: argv}) }
 	daemon := sshd.Daemon{Root: "/", Processes: table, ProcFolder: table.Dir, Run: plain}
-	return sshd.New(sshd.Config{Root: "/", Run: plain, Reload: daemon.Reload, Try: daemon.Try}), daemon
+	start := func(ctx context.Context, conn *os.File, argv ...string) (sshd.Started, error) {
+		return start(ctx, table, conn, argv)
+	}
+	return sshd.New(sshd.Config{Root: "/", Run: plain, Reload: daemon.Reload, Try: daemon.Try, Start: start, Rand: rand.Reader, Step: step}), daemon
 }
 
 func runCommand(version string) *cobra.Command {

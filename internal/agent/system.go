@@ -16,7 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/root"
+	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
 )
 
@@ -94,6 +96,38 @@ func run(ctx context.Context, c root.Command) ([]byte, error) {
 		cmd.Stdin = strings.NewReader(c.Stdin)
 	}
 	return cmd.CombinedOutput()
+}
+
+// start starts a program whose input and output are a connection. What it writes
+// as errors comes back from Wait, which ends it.
+func start(ctx context.Context, table proc.Table, conn *os.File, argv []string) (sshd.Started, error) {
+	path, err := program(argv[0])
+	if err != nil {
+		return sshd.Started{}, err
+	}
+	var log bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + strings.Join(programFolders(), ":"), "LC_ALL=C", "HOME=/root"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = conn, conn, &log
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return sshd.Started{}, err
+	}
+	wait := func() []byte {
+		late := time.AfterFunc(programTime, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		_ = cmd.Wait() // its status says nothing: who was let in knows more
+		return log.Bytes()
+	}
+	// Not waited for yet, so the id is still its own.
+	p, err := table.Read(cmd.Process.Pid)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		wait()
+		return sshd.Started{}, err
+	}
+	return sshd.Started{Process: p, Wait: wait}, nil
 }
 
 func program(name string) (string, error) {

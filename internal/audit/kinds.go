@@ -136,6 +136,8 @@ func reportedKinds() []Kind {
 		{"machine.session.close", "A session ended.", SurfaceMachines, did(), machineTarget, opened},
 		{"machine.session.end", "A machine ended a session, or everything of a person.", SurfaceMachines, did(), machineTarget, said(Key{"session", "id of the session, where it was one"},
 			Key{"cause", "access, elevation, certificate, ended, age, key or machine"}, Key{"processes", "how many were ended"}, Key{"left", "what goes on running although the person began it"}, Key{"uid", "of the person"}, Key{"message", "what the person read"})},
+		{"machine.drift.fail", "Somebody changed a machine so that it no longer protects directory accounts; they are refused there until that is undone.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what was changed, and where"})},
+		{"machine.drift.heal", "What weakened a machine is undone.", SurfaceMachines, did(), machineTarget, said(Key{"reason", "what it was"})},
 		{"machine.auditHead.fail", "A signed head of the audit log contradicts what the machine has seen before.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(Key{"reason", "what is wrong"}, Key{"writer", "of the chain"},
 			Key{"headSequence", "of the head"}, Key{"hash", "of the head"}, Key{"heldSequence", "of the head that the machine holds"}, Key{"heldHash", "its hash"})},
 		{"machine.document.deny", "The network part of the machine's agent brought a document that the root part refused: forged, foreign, or older than one that was seen. One a minute of each kind.", SurfaceMachines, refused(), machineTarget,

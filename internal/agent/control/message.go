@@ -26,6 +26,7 @@ const (
 	OpHomes           Op = "homes"
 	OpAdopt           Op = "adopt-home"
 	OpArchive         Op = "archive-home"
+	OpSelfTest        Op = "self-test"
 )
 
 // Request is one question. Only the fields of its Op are set.
@@ -147,7 +148,7 @@ func ParseRequest(b []byte) (Request, error) {
 func (r Request) check() error {
 	want := Request{Op: r.Op}
 	switch r.Op {
-	case OpStatus, OpHostProof, OpHomes:
+	case OpStatus, OpHostProof, OpHomes, OpSelfTest:
 	case OpManifest:
 		want.Manifest = r.Manifest
 	case OpAccounts:

@@ -48,6 +48,8 @@ func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer
 	case control.OpArchive:
 		to, err := s.archive(r.Name)
 		return control.Answer{Text: to}, err
+	case control.OpSelfTest:
+		return control.Answer{}, s.SelfTest(ctx)
 	}
 	return control.Answer{}, fault.New(fault.Invalid, "ControlRequestInvalid", "the request does not exist")
 }

@@ -71,7 +71,7 @@ func (s *Service) look(ctx context.Context) time.Duration {
 // update brings the register up to date with the process table.
 func (s *Service) update(v view, scene session.Scene) []session.Open {
 	_, elapsed := s.cfg.Boot()
-	open, err := s.register.Update(scene, session.Sight{Low: shim.IDMin, High: shim.UIDMax, Now: s.cfg.Now(), Elapsed: elapsed, NewID: s.guid,
+	open, err := s.register.Update(scene, session.Sight{Low: shim.IDMin, High: visitorUID - 1, Now: s.cfg.Now(), Elapsed: elapsed, NewID: s.guid,
 		Person: func(uid uint32) (string, string, bool) {
 			p := v.person(uid)
 			return p.ObjectID, p.LoginName, p.ObjectID != ""
@@ -119,7 +119,7 @@ type due struct {
 // due lists what is to be ended now: everything of people first, then single
 // sessions of others. Nothing of somebody is listed twice.
 func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []due, next time.Duration) {
-	present := scene.Present(shim.IDMin, shim.UIDMax)
+	present := scene.Present(shim.IDMin, visitorUID-1)
 	whole := map[uint32]bool{}
 	add := func(d due) {
 		if !whole[d.UID] {

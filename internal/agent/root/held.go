@@ -147,7 +147,7 @@ func (v view) with(doc protocol.SnapshotDocument, local map[string]bool) view {
 // usable refuses a record that could be anything but one of ours, whoever
 // signed it: a uid of the system, say (CVE-2025-5689).
 func usable(p protocol.Principal, domains []string) bool {
-	return shim.Ours(p.LoginName, domains) && guid.Valid(p.ObjectID) && p.UID >= shim.IDMin && p.UID <= shim.UIDMax
+	return shim.Ours(p.LoginName, domains) && guid.Valid(p.ObjectID) && p.UID >= shim.IDMin && p.UID < visitorUID
 }
 
 func (s *Service) localNames() map[string]bool {

@@ -114,14 +114,20 @@ func (s *Service) Principals(_ context.Context, peer shim.Peer, r shim.Principal
 }
 
 func (s *Service) principal(peer shim.Peer, r shim.PrincipalsRequest) (string, error) {
+	parent, err := s.sshdOf(peer.PID)
+	if err != nil {
+		return "", err
+	}
+	if visit := s.visiting(r.User); visit != nil {
+		return visit.principal(parent, r)
+	}
+	if err := s.guarded(); err != nil {
+		return "", err
+	}
 	v := s.now()
 	person := v.people[r.User]
 	if person == nil {
 		return "", errors.New("not in the snapshot")
-	}
-	parent, err := s.sshdOf(peer.PID)
-	if err != nil {
-		return "", err
 	}
 	cert, err := s.certificate(v, r, person.ObjectID)
 	if err != nil {
@@ -135,6 +141,22 @@ func (s *Service) principal(peer shim.Peer, r shim.PrincipalsRequest) (string, e
 	_, elapsed := s.cfg.Boot()
 	s.conns.put(parent.PID, record{start: parent.Start, login: r.User, certificate: cert, at: elapsed})
 	return person.ObjectID, nil
+}
+
+// guarded refuses to open the first door where the second is not there: roles are
+// checked by PAM, so nothing is answered while sshd would not ask it, or it not us.
+// Nobody reads a sentence then, which is the lesser evil.
+func (s *Service) guarded() error {
+	s.mu.RLock()
+	r := s.reached
+	s.mu.RUnlock()
+	if !r.wired {
+		return errors.New("the machine is not wired, or a change is under way")
+	}
+	if r.open {
+		return fmt.Errorf("drift: %s", r.drift)
+	}
+	return s.cfg.Wiring.Asks()
 }
 
 // sshdOf returns the sshd that started the helper: the process in which PAM will

@@ -67,6 +67,7 @@ type rig struct {
 
 type fakeWiring struct {
 	wired bool
+	asks  error
 	check error
 	apply error
 	mark  string
@@ -83,6 +84,12 @@ func (f *fakeWiring) Remove(context.Context) error             { f.wired = false
 func (f *fakeWiring) Wired() bool                              { return f.wired }
 func (f *fakeWiring) Check(context.Context, sshd.Wanted) error { return f.check }
 func (f *fakeWiring) Mark() string                             { return f.mark }
+func (f *fakeWiring) Asks() error                              { return f.asks }
+func (f *fakeWiring) Seat(sshd.Desk)                           {}
+func (f *fakeWiring) SelfTest(context.Context, sshd.Wanted) error {
+	return nil
+}
+func (f *fakeWiring) Changes(context.Context) <-chan struct{} { return nil }
 func (r *rig) Read(pid int) (proc.Process, error) {
 	p, ok := r.processes[pid]
 	if !ok {

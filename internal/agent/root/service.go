@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -53,14 +54,23 @@ type Wiring interface {
 	Recover(ctx context.Context) error
 	Apply(ctx context.Context, want sshd.Wanted) error
 	Remove(ctx context.Context) error
+	Tester
 	Watcher
+}
+
+// Tester logs in to show that it can be done; the desk answers for the visitor.
+type Tester interface {
+	Seat(desk sshd.Desk)
+	SelfTest(ctx context.Context, want sshd.Wanted) error
 }
 
 // Watcher tells whether the configuration is in force.
 type Watcher interface {
 	Wired() bool
 	Check(ctx context.Context, want sshd.Wanted) error
+	Asks() error
 	Mark() string
+	Changes(ctx context.Context) <-chan struct{}
 }
 
 // Command is one program to run: no shell, a fixed environment.
@@ -102,6 +112,8 @@ type Service struct {
 	events  *spool.Spool
 	conns   connections
 	witness *witness
+	visitor atomic.Pointer[visit]
+	tests   chan chan error // self-tests for the worker
 
 	refusals refusals
 	register *session.Register
@@ -126,6 +138,7 @@ type reached struct {
 	message     string
 	wired       bool
 	drift       string
+	open        bool     // the drift is such that PAM would not ask
 	manifest    [2]int64 // epoch and version of the manifest that is in force, sshd included
 }
 
@@ -138,7 +151,7 @@ type hostState struct {
 
 // New opens the kept state. What cannot be verified is not used.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{})}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error)}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}
@@ -160,6 +173,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.reached.wired = cfg.Wiring.Wired()
+	cfg.Wiring.Seat(s)
 	s.host = s.readHost()
 	s.poke()
 	return s, nil

@@ -15,7 +15,8 @@ import (
 	"sallyport/internal/machine/protocol"
 )
 
-// watchEvery is how often the configuration files are looked at.
+// watchEvery is how often the configuration files are looked at, should the kernel
+// not tell of a change.
 const watchEvery = 10 * time.Second
 
 // work brings the machine to the state that the view wants, again and again: it
@@ -26,6 +27,7 @@ func (s *Service) work(ctx context.Context) {
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	changes := s.cfg.Wiring.Changes(ctx)
 	done := attempt{}
 	for {
 		select {
@@ -33,8 +35,12 @@ func (s *Service) work(ctx context.Context) {
 			return
 		case <-s.wake:
 			done = s.apply(ctx, done)
+		case <-changes:
+			done = s.watch(ctx, done)
 		case <-tick.C:
-			s.watch(ctx, done)
+			done = s.watch(ctx, done)
+		case answer := <-s.tests:
+			answer <- s.cfg.Wiring.SelfTest(ctx, s.wanted(s.now()))
 		}
 	}
 }
@@ -80,11 +86,13 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	case v.doc.LoginEnabled:
 		r.message = "Sign-in with directory accounts is on."
 	}
-	s.mu.Lock()
-	if last.err != nil && r.wired {
-		r.drift = fault.As(last.err).Text
+	if r.wired {
+		s.noteDrift(last.err)
+	} else {
+		s.noteDrift(nil)
 	}
-	r.manifest = s.reached.manifest
+	s.mu.Lock()
+	r.manifest, r.drift, r.open = s.reached.manifest, s.reached.drift, s.reached.open
 	s.reached = r
 	s.mu.Unlock()
 	s.events.Poke()
@@ -133,7 +141,10 @@ func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 }
 
 func (s *Service) wanted(v view) sshd.Wanted {
-	want := sshd.Wanted{Domains: slices.Clone(v.doc.Domains)}
+	if v.doc == nil {
+		return sshd.Wanted{}
+	}
+	want := sshd.Wanted{Domains: slices.Clone(v.doc.Domains), Revision: v.doc.Revision}
 	for _, ca := range v.userCAs {
 		want.UserCAs = append(want.UserCAs, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(ca))))
 	}
@@ -143,32 +154,25 @@ func (s *Service) wanted(v view) sshd.Wanted {
 	return want
 }
 
-// watch checks the configuration when a file changed. A weakness closes our
-// names until it is gone; nothing of the administrator's is changed back.
-func (s *Service) watch(ctx context.Context, last attempt) {
-	v := s.now()
-	if v.doc == nil || !v.doc.LoginEnabled || !s.cfg.Wiring.Wired() || s.cfg.Wiring.Mark() == last.mark {
-		return
-	}
-	drift := ""
-	if err := s.cfg.Wiring.Check(ctx, s.wanted(v)); err != nil {
-		drift = fault.As(err).Text
-		s.cfg.Log("drift: %v", err)
-	}
-	s.mu.Lock()
-	changed := s.reached.drift != drift
-	s.reached.drift = drift
-	s.mu.Unlock()
-	if changed {
-		s.events.Poke()
-	}
-}
-
 // writeNSS lists everybody of the snapshot, also those without a grant: they
 // must get as far as the sentence that says why. Only administrators are in the
 // group that sudo knows (CVE-2020-8903, CVE-2020-8907: the user role brings no
 // group that is as good as root).
 func (s *Service) writeNSS(v view, last *attempt) error {
+	db := s.database(v)
+	key := fmt.Sprint(db)
+	if key == last.nss && s.exists(nssPath) {
+		return nil
+	}
+	if err := shim.WriteNSS(s.at(nssPath), db); err != nil {
+		return err
+	}
+	last.nss = key
+	return nil
+}
+
+// database is what the name service knows of a view.
+func (s *Service) database(v view) shim.Database {
 	db := shim.Database{Domains: v.doc.Domains, Groups: []shim.Group{{Name: shim.GroupUsers, GID: shim.GIDUsers}, {Name: shim.GroupAdmins, GID: shim.GIDAdmins}, {Name: shim.GroupIdentity, GID: shim.GIDIdentity}}}
 	shell := "/bin/sh"
 	if s.exists("/bin/bash") {
@@ -187,13 +191,5 @@ func (s *Service) writeNSS(v view, last *attempt) error {
 		db.Users = append(db.Users, shim.User{Name: p.LoginName, UID: p.UID, GID: p.UID, Gecos: shim.Gecos(p.Name), Home: homeFolder + "/" + p.LoginName, Shell: shell, Groups: groups})
 	}
 	slices.SortFunc(db.Users, func(a, b shim.User) int { return strings.Compare(a.Name, b.Name) })
-	key := fmt.Sprint(db)
-	if key == last.nss && s.exists(nssPath) {
-		return nil
-	}
-	if err := shim.WriteNSS(s.at(nssPath), db); err != nil {
-		return err
-	}
-	last.nss = key
-	return nil
+	return db
 }

@@ -33,11 +33,28 @@ func (w *Wiring) Recover(ctx context.Context) error {
 	case removing:
 		return w.takeOut(ctx, j)
 	}
-	return nil
+	return w.sweep(j.Files)
 }
 
 // Apply brings the configuration to the wanted state and tests it. It is
-// idempotent. On any error everything is as it was before the call.
+// idempotent. On any error everything is as it was before the call. What was
+// installed for the same wish and was changed by somebody since is not written
+// again: that is drift, and the error says where.
+//
+// The steps, by the numbers that Config.Step hears:
+//
+//	1 keep FILE     the text as it is, in the state folder
+//	2 journal       a change is under way, of these files
+//	3 stage FILE    the new text beside each file
+//	4 switch FILE   one rename each; PAM last, because it takes effect at once
+//	5 ask           sshd -T for every Match
+//	6 reload        sshd reads its configuration
+//	7 self-test     a real login, and that nothing else opens
+//	8 journal       installed
+//	9 sweep         what stands beside the files goes
+//
+// Going back is 11 put back FILE, 12 reload, 13 journal. A removal is 2, 3, 4
+// (or remove), 6, 8, 9 and 14 forget.
 func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 	if err := w.Recover(ctx); err != nil {
 		return err
@@ -54,16 +71,24 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 	if err != nil {
 		return err
 	}
-	if len(changed) == 0 && j.Phase == installed {
+	goal := want.goal(p.helper)
+	if j.Phase == installed && (len(changed) == 0 || j.Goal == goal) {
+		if j.Goal != goal {
+			j.Goal = goal
+			if err := w.save(j); err != nil {
+				return err
+			}
+		}
 		return w.Check(ctx, want)
 	}
-	if err := w.beside(ctx, files, p); err != nil {
+	if err := w.candidates(ctx, files, p); err != nil {
 		return err
 	}
 	next, err := w.begin(j, files)
 	if err != nil {
 		return err
 	}
+	next.Goal = goal
 	if err := w.switchOver(ctx, want, files, next); err != nil {
 		var k killed
 		if errors.As(err, &k) {
@@ -71,26 +96,23 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 		}
 		return errors.Join(err, w.undo(context.WithoutCancel(ctx), next))
 	}
-	next.Phase, next.Prior = installed, ""
-	return w.save(next)
+	return w.sweep(next.Files)
 }
 
-// killed is an error of a test's Step: everything stays as a kill would leave it.
-type killed struct{ error }
-
-func (w *Wiring) step(name string) error {
-	if w.cfg.Step == nil {
-		return nil
-	}
-	if err := w.cfg.Step(name); err != nil {
-		return killed{err}
-	}
-	return nil
+// goal names what a change leads to: the wish, and how this version fulfils it.
+func (want Wanted) goal(helper string) string {
+	account, session := pamBlocks(want.Domains)
+	return digest(fmt.Sprintf("%v\n%q\n%s%s", want, sshdLines(want.Domains, helper, want.HostCertificate), account, session))
 }
 
-// beside tests the new texts before any file is touched: sudo's with visudo(8),
-// sshd's with sshd -t.
-func (w *Wiring) beside(ctx context.Context, files []file, p parts) error {
+// candidates tests the new texts before any file is touched: sudo's with
+// visudo(8), sshd's with sshd -t.
+func (w *Wiring) candidates(ctx context.Context, files []file, p parts) error {
+	// What is refused now is not ours, and is not made ours.
+	if out, err := w.cfg.Run(ctx, p.sshd, "-t"); err != nil {
+		return fault.Wrap(err, fault.Conflict, "ExtensionConfigurationRefused", "sshd refuses its configuration as it is, so nothing was changed: %s", firstLine(out)).
+			WithRemedy("Correct the line that the message names (sshd -t shows it), then set the extension again.")
+	}
 	for _, f := range files {
 		var argv []string
 		path := filepath.Join(w.at(stateFolder), "candidate")
@@ -137,11 +159,15 @@ func (w *Wiring) begin(j journal, files []file) (journal, error) {
 			next.Files = append(next.Files, e)
 		}
 	}
+	if err := w.step("2 journal"); err != nil {
+		return next, err
+	}
 	return next, w.save(next)
 }
 
 // switchOver writes the files in an order in which a person of this machine can
-// always log in: PAM last, because it takes effect at once.
+// always log in: PAM last, because it takes effect at once. A disk that is full is
+// met before anything is in force.
 func (w *Wiring) switchOver(ctx context.Context, want Wanted, files []file, j journal) error {
 	entries := map[string]entry{}
 	for _, e := range j.Files {
@@ -150,30 +176,56 @@ func (w *Wiring) switchOver(ctx context.Context, want Wanted, files []file, j jo
 	// sshd opens TrustedUserCAKeys anew for every login (sshd_config(5)), so that a
 	// rotation of the CA needs no signal, during which sshd would not listen.
 	reread := j.Prior != installed
+	var staged []string
 	for _, f := range files {
 		if now, err := w.text(f.Path); err == nil && now == f.Content {
 			continue
 		}
 		reread = reread || f.Path != userCAPath
-		if err := w.write(entries[f.Path], f.Content); err != nil {
+		if err := w.stage(entries[f.Path], f.Content); err != nil {
+			return err
+		}
+		staged = append(staged, f.Path)
+	}
+	for _, path := range staged {
+		if err := w.switchTo(path); err != nil {
 			return err
 		}
 	}
-	if err := w.Check(ctx, want); err != nil {
+	if err := w.prove(ctx, want, reread); err != nil {
 		return err
 	}
-	if !reread {
-		return nil
+	if err := w.step("8 journal"); err != nil {
+		return err
 	}
-	if err := w.step("reload"); err != nil {
+	j.Phase, j.Prior = installed, ""
+	return w.save(j)
+}
+
+// prove asks whether what was switched does what it must.
+func (w *Wiring) prove(ctx context.Context, want Wanted, reread bool) error {
+	if err := w.step("5 ask"); err != nil {
+		return err
+	}
+	if err := w.Check(ctx, want); err != nil || !reread {
+		return err
+	}
+	if err := w.step("6 reload"); err != nil {
 		return err
 	}
 	if err := w.cfg.Reload(ctx); err != nil {
 		return fmt.Errorf("reload sshd: %w", err)
 	}
-	if err := w.cfg.Try(ctx); err != nil {
-		return fault.Wrap(err, fault.Conflict, "ExtensionSelfTestFailed", "the self-test after the change failed, so it was undone: %v", err).
-			WithRemedy("Run as root on the machine: sally agent doctor")
+	if err := w.step("7 self-test"); err != nil {
+		return err
+	}
+	if err := w.SelfTest(ctx, want); err != nil {
+		f := fault.As(err)
+		text := f.Text
+		if f.Code != codeSelfTest {
+			text = err.Error()
+		}
+		return fault.Wrap(err, fault.Conflict, codeSelfTest, "the self-test after the change failed, so it was undone: %s", text).WithRemedy("%s", "Correct that, then set the extension again.")
 	}
 	return nil
 }
@@ -181,21 +233,7 @@ func (w *Wiring) switchOver(ctx context.Context, want Wanted, files []file, j jo
 // undo puts every file back to what it was before the change.
 func (w *Wiring) undo(ctx context.Context, j journal) error {
 	for i := len(j.Files) - 1; i >= 0; i-- {
-		e := j.Files[i]
-		if e.Before == "" {
-			if err := w.remove(e.Path); err != nil {
-				return err
-			}
-			continue
-		}
-		text, err := w.kept(e.Before)
-		if err != nil {
-			return err
-		}
-		if now, err := w.text(e.Path); err == nil && now == text {
-			continue
-		}
-		if err := w.write(e, text); err != nil {
+		if err := w.putBack(j.Files[i]); err != nil {
 			return err
 		}
 	}
@@ -208,8 +246,14 @@ func (w *Wiring) undo(ctx context.Context, j journal) error {
 			}
 		}
 	}
+	if err := w.step("12 reload"); err != nil {
+		return err
+	}
 	if err := w.cfg.Reload(ctx); err != nil {
 		return fmt.Errorf("reload sshd after the undo: %w", err)
+	}
+	if err := w.step("13 journal"); err != nil {
+		return err
 	}
 	return w.save(back)
 }
@@ -227,6 +271,9 @@ func (w *Wiring) Remove(ctx context.Context) error {
 	if j.Phase == idle && len(j.Files) == 0 {
 		return nil
 	}
+	if err := w.step("2 journal"); err != nil {
+		return err
+	}
 	j.Phase = removing
 	if err := w.save(j); err != nil {
 		return err
@@ -234,17 +281,52 @@ func (w *Wiring) Remove(ctx context.Context) error {
 	return w.takeOut(ctx, j)
 }
 
-// takeOut removes us from every file, PAM first, and forgets what was kept.
+// takeOut removes us from every file, PAM first, and forgets what was kept. When
+// the new texts find no room nothing is changed, and the removal stays begun.
 func (w *Wiring) takeOut(ctx context.Context, j journal) error {
+	var do []func() error
 	for i := len(j.Files) - 1; i >= 0; i-- {
-		if err := w.restore(j.Files[i]); err != nil {
+		e := j.Files[i]
+		text, what, err := w.restored(e)
+		switch {
+		case err != nil:
+			return err
+		case what == drop:
+			do = append(do, func() error { return w.takeAway(e.Path) })
+		case what == rewrite:
+			if err := w.stage(e, text); err != nil {
+				return err
+			}
+			do = append(do, func() error { return w.switchTo(e.Path) })
+		}
+	}
+	for _, f := range do {
+		if err := f(); err != nil {
 			return err
 		}
+	}
+	if err := w.step("6 reload"); err != nil {
+		return err
 	}
 	if err := w.cfg.Reload(ctx); err != nil {
 		return fmt.Errorf("reload sshd after the removal: %w", err)
 	}
+	if err := w.sweep(j.Files); err != nil {
+		return err
+	}
+	if err := w.step("8 journal"); err != nil {
+		return err
+	}
 	if err := w.save(journal{}); err != nil {
+		return err
+	}
+	return w.forget(j)
+}
+
+// forget removes the kept files. One that a kill leaves behind is found by its
+// content the next time.
+func (w *Wiring) forget(j journal) error {
+	if err := w.step("14 forget"); err != nil {
 		return err
 	}
 	for _, e := range j.Files {
@@ -259,27 +341,35 @@ func (w *Wiring) takeOut(ctx context.Context, j journal) error {
 	return nil
 }
 
-// restore takes one file back: byte for byte if it is as we wrote it, else by
-// removing our lines from what somebody made of it.
-func (w *Wiring) restore(e entry) error {
+// restoring is what a removal does with one file.
+type restoring int
+
+const (
+	leave restoring = iota
+	drop
+	rewrite
+)
+
+// restored is what one file must hold without us: byte for byte what it held if it
+// is as we wrote it, else what somebody made of it without our lines.
+func (w *Wiring) restored(e entry) (string, restoring, error) {
 	now, err := w.text(e.Path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if e.Original == "" {
-		return w.remove(e.Path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", leave, nil
+	case err != nil:
+		return "", leave, err
+	case e.Original == "":
+		return "", drop, nil
 	}
 	text := without(e.Path, now)
 	if digest(now) == e.Written {
 		if text, err = w.kept(e.Original); err != nil {
-			return err
+			return "", leave, err
 		}
 	}
 	if text == now {
-		return nil
+		return "", leave, nil
 	}
-	return w.write(e, text)
+	return text, rewrite, nil
 }

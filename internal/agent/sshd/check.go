@@ -2,54 +2,169 @@ package sshd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
+	"syscall"
 
 	"sallyport/internal/fault"
 )
 
 // drifted makes the error that names what is wrong. Its public text ends up in
 // the sentence that refused people read.
-func drifted(format string, args ...any) error {
-	return fault.New(fault.Conflict, "ExtensionDrift", format, args...).WithRemedy("Undo that change, or set the extension again.")
+func drifted(format string, args ...any) *fault.Error {
+	return fault.New(fault.Conflict, codeDrift, format, args...).WithRemedy("Undo that change, or set the extension again.")
 }
+
+// wideOpen is drift in which sshd would let somebody in without asking PAM, and so
+// us: nothing may be answered to sshd then, not even for a sentence.
+func wideOpen(format string, args ...any) *fault.Error {
+	return fault.New(fault.Conflict, codeOpen, format, args...).WithRemedy("Undo that change, or set the extension again.")
+}
+
+// Open reports whether an error of Check means that logins are not asked of us.
+func Open(err error) bool { return err != nil && fault.As(err).Code == codeOpen }
 
 // Check asks whether everything of ours is in force: our lines are in the files,
 // and sshd, asked for probe names under each other Match, says every value of
-// ours (sshd(8), -T and -C). The error is a fault whose text names the fault.
+// ours (sshd(8), -T and -C). The error is a fault whose text names the fault and
+// its place, the most dangerous first.
 func (w *Wiring) Check(ctx context.Context, want Wanted) error {
+	found := w.Examine(ctx, want)
+	if i := slices.IndexFunc(found, func(err error) bool { return Open(err) }); i >= 0 {
+		return found[i]
+	}
+	if len(found) > 0 {
+		return found[0]
+	}
+	return nil
+}
+
+// Examine is Check that goes on behind the first fault: everything that is wrong,
+// each with its place and what to do.
+func (w *Wiring) Examine(ctx context.Context, want Wanted) []error {
+	var found []error
 	files, p, err := w.plan(want)
 	if err != nil {
-		return err
+		return []error{w.asWeakness(err)}
 	}
 	changed, err := w.differs(files)
 	if err != nil {
-		return err
+		return []error{err}
 	}
-	if len(changed) > 0 {
-		return drifted("%s does not hold what protects directory accounts.", changed[0].Path)
+	for _, f := range changed {
+		found = append(found, w.lost(f))
+	}
+	for _, f := range files {
+		if err := w.owned(f.Path); err != nil {
+			found = append(found, err)
+		}
 	}
 	if out, err := w.cfg.Run(ctx, p.sshd, "-t"); err != nil {
-		return fault.Wrap(err, fault.Conflict, "ExtensionDrift", "sshd refuses its configuration: %s.", firstLine(out)).WithRemedy("Correct it: sshd -t shows the line.")
+		return append(found, fault.Wrap(err, fault.Conflict, codeDrift, "sshd refuses its configuration: %s.", firstLine(out)).WithRemedy("Correct it: sshd -t shows the line."))
 	}
 	probes, err := w.probes(want.Domains)
 	if err != nil {
-		return err
+		return append(found, err)
 	}
-	expected := expectations(p.helper)
+	expected, seen := expectations(p.helper), map[string]bool{}
 	for _, probe := range probes {
 		out, err := w.cfg.Run(ctx, p.sshd, "-T", "-C", probe.String())
 		if err != nil {
-			return fault.Wrap(err, fault.Conflict, "ExtensionDrift", "sshd cannot say what it would do: %s.", firstLine(out))
+			return append(found, fault.Wrap(err, fault.Conflict, codeDrift, "sshd cannot say what it would do: %s.", firstLine(out)))
 		}
-		if err := compare(string(out), expected, probe); err != nil {
-			return err
+		for _, err := range w.compare(settings(out), expected, probe) {
+			if text := fault.As(err).Text; !seen[text] {
+				seen[text] = true
+				found = append(found, err)
+			}
 		}
+	}
+	return found
+}
+
+// asWeakness makes a missing part, once installed, what it is: without the PAM
+// module nobody asks us.
+func (w *Wiring) asWeakness(err error) error {
+	if w.Asks() != nil {
+		f := fault.As(err)
+		return fault.Wrap(err, fault.Conflict, codeOpen, "%s.", strings.TrimSuffix(f.Text, ".")).WithRemedy("%s", f.Remedy)
+	}
+	return err
+}
+
+// Asks reports whether sshd, asking PAM, asks us. It is cheap: the agent looks
+// before every answer to sshd, so that no moment lies between somebody's edit and
+// its effect.
+func (w *Wiring) Asks() error {
+	path := filepath.Join(pamFolder, "sshd")
+	text, err := w.text(path)
+	if err != nil || !asked(text) {
+		return wideOpen("%s does not ask Sallyport first.", path)
+	}
+	if w.library("security/pam_unix.so", "security/pam_sallyport.so") == "" {
+		return wideOpen("the library pam_sallyport.so is not installed beside the system's own PAM modules.")
+	}
+	return nil
+}
+
+// lost says what a file lacks.
+func (w *Wiring) lost(f file) error {
+	now, err := w.text(f.Path)
+	if err != nil {
+		return drifted("%s is gone, which protects directory accounts.", f.Path)
+	}
+	if f.Path == filepath.Join(pamFolder, "sshd") && !asked(now) {
+		return wideOpen("%s does not hold what protects directory accounts: %s", place(f.Path, difference(now, f.Content)), lackOf(now, f.Content))
+	}
+	return drifted("%s does not hold what protects directory accounts: %s", place(f.Path, difference(now, f.Content)), lackOf(now, f.Content))
+}
+
+// difference is the number of the first line that is not as it must be.
+func difference(now, wanted string) int {
+	have := strings.Split(now, "\n")
+	for i, line := range strings.Split(wanted, "\n") {
+		if i >= len(have) || have[i] != line {
+			return i + 1
+		}
+	}
+	return len(have)
+}
+
+// lackOf names the first line of ours that is not there.
+func lackOf(now, wanted string) string {
+	have := map[string]bool{}
+	for line := range strings.Lines(now) {
+		have[strings.TrimSpace(line)] = true
+	}
+	for line := range strings.Lines(wanted) {
+		if line = strings.TrimSpace(line); line != "" && !have[line] {
+			return fmt.Sprintf("%q is missing or was changed.", firstLine([]byte(line)))
+		}
+	}
+	return "its lines were moved or added to."
+}
+
+func place(path string, line int) string {
+	if line == 0 {
+		return path
+	}
+	return path + ":" + strconv.Itoa(line)
+}
+
+// owned refuses a file that somebody beside its owner could weaken at any time.
+func (w *Wiring) owned(path string) error {
+	info, err := os.Lstat(w.at(path))
+	if err != nil {
+		return nil // lost says it
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != w.cfg.Owner || info.Mode().Perm()&0o022 != 0 {
+		return drifted("%s can be changed by others than root.", path).WithRemedy("Run: chown root %s && chmod go-w %s", path, path)
 	}
 	return nil
 }
@@ -64,25 +179,57 @@ func expectations(helper string) map[string]string {
 	return m
 }
 
-// compare checks the answer for one probe. sshd prints a keyword that lists
-// things on several lines, and leaves out what is not set.
-func compare(out string, expected map[string]string, probe connection) error {
-	have := map[string][]string{}
-	for line := range strings.Lines(out) {
+// settings reads what `sshd -T` prints. A keyword that lists things stands on
+// several lines, and what is not set is left out.
+func settings(out []byte) map[string]string {
+	have := map[string]string{}
+	for line := range strings.Lines(string(out)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		have[key] = append(have[key], strings.Trim(value, " "))
+		have[key] = strings.TrimSpace(have[key] + " " + strings.Trim(value, " "))
 	}
-	for key, value := range expected {
-		got := strings.Join(have[key], " ")
+	return have
+}
+
+// compare checks the answer for one probe.
+func (w *Wiring) compare(have, expected map[string]string, probe connection) []error {
+	var found []error
+	for _, key := range slices.Sorted(maps.Keys(expected)) {
+		got, value := have[key], expected[key]
 		if got == value || got == "" && value == "none" {
 			continue
 		}
+		from := w.origin(key, got)
 		if key == "usepam" {
-			return drifted("sshd has UsePAM %s, and roles are checked through PAM.", orUnset(got))
+			found = append(found, wideOpen("sshd has UsePAM %s%s, and roles are checked through PAM.", orUnset(got), from))
+			continue
 		}
-		return drifted("sshd has %s %s for %s.", key, orUnset(got), probe)
+		found = append(found, drifted("sshd has %s %s for %s%s.", key, orUnset(got), probe, from).
+			WithRemedy("Remove that line, or move it behind the block of Sallyport into a Match that leaves directory accounts out; then set the extension again."))
 	}
-	return nil
+	if got := have["permituserenvironment"]; !harmlessEnvironment(got) {
+		found = append(found, drifted("sshd has PermitUserEnvironment %s%s, which no Match can take back: a person's own file could evade the command that a certificate forces.", got, w.origin("permituserenvironment", got)).
+			WithRemedy("Set PermitUserEnvironment no, or a list of names without those that programs obey (LD_PRELOAD, BASH_ENV, PATH); then set the extension again."))
+	}
+	return found
+}
+
+// harmlessEnvironment reports whether a value of PermitUserEnvironment lets no
+// variable through by which a program is made to do something else.
+func harmlessEnvironment(value string) bool {
+	if value == "" || value == "no" {
+		return true
+	}
+	if value == "yes" {
+		return false
+	}
+	for pattern := range strings.SplitSeq(value, ",") {
+		for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "PATH", "SHELL", "HOME", "PYTHONPATH", "PERL5LIB"} {
+			if ok, err := filepath.Match(strings.TrimPrefix(pattern, "!"), name); ok || err != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func orUnset(v string) string {
@@ -176,86 +323,3 @@ func literalAddress(pattern string) string {
 
 // maxIncludes bounds how many files a configuration may be made of.
 const maxIncludes = 256
-
-// matches returns the Match lines of the configuration that are not ours, from
-// the main file and from everything that it includes.
-func (w *Wiring) matches() ([]string, error) {
-	files, err := w.sources()
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for _, path := range files {
-		text, err := w.text(path)
-		if err != nil {
-			continue // sshd -t has the last word on what can be read
-		}
-		for line := range strings.Lines(strip(text)) {
-			if f := strings.Fields(line); len(f) > 1 && strings.EqualFold(f[0], "Match") {
-				found = append(found, strings.Join(f, " "))
-			}
-		}
-	}
-	return found, nil
-}
-
-// sources lists the files of sshd's configuration (sshd_config(5), Include).
-func (w *Wiring) sources() ([]string, error) {
-	queue, seen := []string{mainPath}, map[string]bool{}
-	var files []string
-	for len(queue) > 0 && len(files) < maxIncludes {
-		path := queue[0]
-		queue = queue[1:]
-		if seen[path] {
-			continue
-		}
-		seen[path] = true
-		files = append(files, path)
-		text, err := w.text(path)
-		if errors.Is(err, fs.ErrNotExist) && path != mainPath {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(text) {
-			f := strings.Fields(line)
-			if len(f) < 2 || !strings.EqualFold(f[0], "Include") {
-				continue
-			}
-			for _, pattern := range f[1:] {
-				if pattern = strings.Trim(pattern, `"`); !filepath.IsAbs(pattern) {
-					pattern = filepath.Join("/etc/ssh", pattern)
-				}
-				found, _ := filepath.Glob(w.at(pattern))
-				for _, p := range found {
-					queue = append(queue, "/"+strings.TrimPrefix(strings.TrimPrefix(p, w.cfg.Root), "/"))
-				}
-			}
-		}
-	}
-	return files, nil
-}
-
-// Mark is a cheap sign of whether any watched file may have changed: the agent
-// runs Check when it differs from the last one.
-func (w *Wiring) Mark() string {
-	paths, err := w.sources()
-	if err != nil {
-		return "unreadable: " + err.Error()
-	}
-	paths = append(paths, userCAPath, sudoersMain, sudoersPath, nssPath, dropInFolder)
-	for _, s := range pamServices() {
-		paths = append(paths, filepath.Join(pamFolder, s.name))
-	}
-	var b strings.Builder
-	for _, p := range paths {
-		info, err := os.Lstat(w.at(p))
-		if err != nil {
-			fmt.Fprintf(&b, "%s -\n", p)
-			continue
-		}
-		fmt.Fprintf(&b, "%s %d %s %s\n", p, info.Size(), info.Mode(), info.ModTime().Format(time.RFC3339Nano))
-	}
-	return b.String()
-}

@@ -147,14 +147,39 @@ func pamServices() []pamService {
 		{"systemd-user", false}, {"sshd", true}}
 }
 
-// editPAM puts the account line before everything else of the account phase, so
-// that nothing can be sufficient before it, and the session lines at the end. A
-// file that takes its account phase from another service of ours is returned as
-// it is. ok is false when the file has no account phase at all.
+// pamBlocks are our lines in a PAM service. A module that cannot be loaded fails
+// its phase for everybody (pam.conf(5), module_unknown): somebody who removes our
+// library must not lock local people out with it. So ours is passed over then, and
+// the next line, which is reached only in that case, refuses the people of the
+// directory. NSS has gone with it or not: they are in the group, or unknown.
+func pamBlocks(domains []string) (account, session string) {
+	ours := "pam_sallyport.so domains=" + strings.Join(domains, ",")
+	account = block("account  [success=1 ignore=1 module_unknown=ignore default=bad]  "+ours,
+		"account  required                       pam_succeed_if.so quiet user notingroup "+shim.GroupUsers)
+	session = block("session  [success=ok ignore=ignore module_unknown=ignore default=bad]  "+ours,
+		fmt.Sprintf("session  [success=ignore default=1]     pam_succeed_if.so quiet uid >= %d", shim.IDMin),
+		"session  required                       pam_mkhomedir.so umask=0077")
+	return account, session
+}
+
+// asked reports whether our line is the first of a PAM service's account phase, so
+// that nothing can be sufficient before it.
+func asked(text string) bool {
+	for line := range strings.Lines(text) {
+		if kind, _ := pamLine(line); kind != "" {
+			return strings.Contains(line, " pam_sallyport.so domains=")
+		}
+	}
+	return false
+}
+
+// editPAM puts the account lines before everything else of the account phase, and
+// the session lines at the end. A file that takes its account phase from another
+// service of ours is returned as it is. ok is false when the file has no account
+// phase at all.
 func editPAM(text string, s pamService, domains []string) (edited string, ok bool) {
 	text = strip(text)
-	ours := "pam_sallyport.so domains=" + strings.Join(domains, ",")
-	account := block("account  required                       " + ours)
+	account, session := pamBlocks(domains)
 	var b strings.Builder
 	placed := false
 	for line := range strings.Lines(text) {
@@ -175,10 +200,7 @@ func editPAM(text string, s pamService, domains []string) (edited string, ok boo
 	if !s.session {
 		return b.String(), true
 	}
-	return withNewline(b.String()) + block(
-		"session  required                       "+ours,
-		fmt.Sprintf("session  [success=ignore default=1]     pam_succeed_if.so quiet uid >= %d", shim.IDMin),
-		"session  required                       pam_mkhomedir.so umask=0077"), true
+	return withNewline(b.String()) + session, true
 }
 
 // pamLine reports whether a line belongs to the account phase, and the service

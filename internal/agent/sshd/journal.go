@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/machine/protocol"
@@ -30,13 +29,11 @@ const (
 
 // entry is what the journal knows of one file.
 type entry struct {
-	Path     string      `json:"path"`
-	Original string      `json:"original"` // name of the kept file without us; "" when there was none
-	Before   string      `json:"before"`   // name of the kept file before this change; "" when there was none
-	Written  string      `json:"written"`  // digest of what we wrote
-	Mode     fs.FileMode `json:"mode"`
-	UID      int         `json:"uid"`
-	GID      int         `json:"gid"`
+	Path     string `json:"path"`
+	Original string `json:"original"` // name of the kept file without us; "" when there was none
+	Before   string `json:"before"`   // name of the kept file before this change; "" when there was none
+	Written  string `json:"written"`  // digest of what we wrote
+	attributes
 }
 
 // journal is the state of the wiring, durable before every change.
@@ -44,6 +41,9 @@ type journal struct {
 	Phase phase   `json:"phase"`
 	Prior phase   `json:"prior,omitempty"` // while changing: what an undo goes back to
 	Files []entry `json:"files"`
+	// Goal is what was wanted when this was installed. As long as it is the same,
+	// a file that somebody changed is drift and is not written again.
+	Goal string `json:"goal,omitempty"`
 }
 
 func (w *Wiring) journalPath() string { return filepath.Join(w.at(stateFolder), "journal.json") }
@@ -100,19 +100,21 @@ func (w *Wiring) kept(name string) (string, error) {
 
 // record makes the journal's entry for a file that is about to change.
 func (w *Wiring) record(f file, known map[string]entry) (entry, error) {
-	e := entry{Path: f.Path, Mode: f.Mode, Written: digest(f.Content), UID: int(w.cfg.Owner), GID: os.Getegid()}
-	info, err := os.Lstat(w.at(f.Path))
+	if err := w.step("1 keep " + f.Path); err != nil {
+		return entry{}, err
+	}
+	e := entry{Path: f.Path, Written: digest(f.Content), attributes: attributes{Mode: f.Mode, UID: int(w.cfg.Owner), GID: os.Getegid()}}
+	a, err := attributesOf(w.at(f.Path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return e, nil
+	}
+	if errors.Is(err, errNotRegular) {
+		return e, conflict("%s is not a regular file", f.Path).WithRemedy("Make it one, then set the extension again.")
 	}
 	if err != nil {
 		return e, err
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.Mode().IsRegular() {
-		return e, conflict("%s is not a regular file", f.Path).WithRemedy("Make it one, then set the extension again.")
-	}
-	e.Mode, e.UID, e.GID = info.Mode().Perm(), int(st.Uid), int(st.Gid)
+	e.attributes = a
 	text, err := w.text(f.Path)
 	if err != nil {
 		return e, err
@@ -137,25 +139,4 @@ func without(path, text string) string {
 		return stripNSS(text)
 	}
 	return strip(text)
-}
-
-// write replaces one file, with the owner and mode that it had.
-func (w *Wiring) write(e entry, text string) error {
-	if err := w.step("write " + e.Path); err != nil {
-		return err
-	}
-	if err := durable.Write(w.at(e.Path), []byte(text), e.Mode); err != nil {
-		return err
-	}
-	if uint32(e.UID) != w.cfg.Owner || e.GID != os.Getegid() {
-		return os.Lchown(w.at(e.Path), e.UID, e.GID)
-	}
-	return nil
-}
-
-func (w *Wiring) remove(path string) error {
-	if err := w.step("remove " + path); err != nil {
-		return err
-	}
-	return durable.Remove(w.at(path))
 }

@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ const (
 const (
 	codeMissing  = "ExtensionDependencyMissing"
 	codeConflict = "ExtensionConflict"
+	codeSelfTest = "ExtensionSelfTestFailed"
+	codeDrift    = "ExtensionDrift"
+	codeOpen     = "ExtensionDriftOpen" // drift in which a login would not be asked of us at all
 )
 
 // Exit codes of the extension, as instance view and the article show them: 22
@@ -67,10 +71,15 @@ type Config struct {
 	// Reload makes sshd read its configuration again and returns when it accepts
 	// connections.
 	Reload func(ctx context.Context) error
-	// Try logs in, or as near to that as the machine allows, after a change.
+	// Try shows that local people can still log in. nil where there are none.
 	Try func(ctx context.Context) error
-	// Step is called before each change to a file. An error stops at once, as a
-	// kill would: nothing is put back. nil on a machine.
+	// Start starts a program on a connection, for the self-test. nil leaves the
+	// login of the self-test out.
+	Start func(ctx context.Context, conn *os.File, argv ...string) (Started, error)
+	// Rand makes the self-test's keys and name.
+	Rand io.Reader
+	// Step is called before each numbered step. An error stops at once, as a kill
+	// would: nothing is put back. nil on a machine.
 	Step func(name string) error
 }
 
@@ -79,11 +88,15 @@ type Wanted struct {
 	Domains         []string // verified domains, lower case
 	UserCAs         []string // user CA keys, authorized_keys form
 	HostCertificate bool     // there is one at HostCertificatePath
+	// Revision of the machine's desired state: with another one, what somebody
+	// changed is written again ("set the extension again").
+	Revision int64
 }
 
 // Wiring changes one machine's configuration. Calls must not overlap.
 type Wiring struct {
-	cfg Config
+	cfg  Config
+	desk Desk
 }
 
 // New makes a Wiring.
@@ -113,6 +126,13 @@ func (w *Wiring) libraryFolders() []string {
 	return dirs
 }
 
+const helperName = "sallyport-principals"
+
+// helperPaths are where a package may lay the principals command.
+func helperPaths() []string {
+	return []string{"/usr/lib/sallyport/" + helperName, "/usr/libexec/" + helperName}
+}
+
 // parts are the programs and libraries that must be there before anything is
 // wired to them.
 type parts struct {
@@ -127,7 +147,7 @@ func missing(what, remedy string) error {
 }
 
 func (w *Wiring) parts() (parts, error) {
-	p := parts{sshd: w.first("/usr/sbin/sshd", "/usr/local/sbin/sshd"), helper: w.first("/usr/lib/sallyport/sallyport-principals", "/usr/libexec/sallyport-principals"),
+	p := parts{sshd: w.first("/usr/sbin/sshd", "/usr/local/sbin/sshd"), helper: w.first(helperPaths()...),
 		sudo: w.exists(sudoersMain), visudo: w.first("/usr/sbin/visudo", "/usr/bin/visudo")}
 	const install = "Install the package of sally on this machine, then set the extension again."
 	if p.sshd == "" || !w.exists(mainPath) {

@@ -121,7 +121,7 @@ func TestApply_WritesEverythingOnce(t *testing.T) {
 		userCAPath:             {"ssh-ed25519 AAAA\n"},
 		sudoersPath:            {"%#2147483641 ALL=(ALL:ALL) NOPASSWD: ALL\n", "Defaults:%#2147483640 !authenticate\n"},
 		nssPath:                {"passwd:         files sallyport systemd\n", "group:          files [SUCCESS=merge] sallyport systemd # keep\n", "hosts: files dns\n"},
-		pamFolder + "/sshd":    {"@include common-auth\n" + begin + "\naccount  required                       pam_sallyport.so domains=corp.example,b.example\n" + end + "\naccount required pam_nologin.so", "pam_mkhomedir.so umask=0077\n", "uid >= 1879048192"},
+		pamFolder + "/sshd":    {"@include common-auth\n" + begin + "\naccount  [success=1 ignore=1 module_unknown=ignore default=bad]  pam_sallyport.so domains=corp.example,b.example\naccount  required                       pam_succeed_if.so quiet user notingroup sallyport-users\n" + end + "\naccount required pam_nologin.so", "pam_mkhomedir.so umask=0077\n", "uid >= 1879048192"},
 		pamFolder + "/sudo":    {"@include common-auth\n" + begin},
 		"/etc/ssh/sshd_config": {mainConfig},
 	} {
@@ -218,13 +218,15 @@ func TestApply_KilledAtEveryStep(t *testing.T) {
 		}
 		again := New(w.cfg)
 		again.cfg.Step = nil
-		if again.Wired() {
-			t.Fatalf("step %d: counts as wired", stop)
-		}
+		wired := again.Wired()
 		if err := again.Recover(context.Background()); err != nil {
 			t.Fatalf("step %d: %v", stop, err)
 		}
-		if got := picture(t, root); got != before {
+		if wired {
+			if err := again.Check(context.Background(), wanted()); err != nil {
+				t.Fatalf("step %d: counts as wired: %v", stop, err)
+			}
+		} else if got := picture(t, root); got != before {
 			t.Fatalf("step %d: not undone:\n%s", stop, got)
 		}
 		if err := again.Apply(context.Background(), wanted()); err != nil || !again.Wired() || f.reloads == 0 {
@@ -236,6 +238,7 @@ func TestApply_KilledAtEveryStep(t *testing.T) {
 
 func killedRemoval(t *testing.T, root string, w *Wiring, before string, stop int) {
 	t.Helper()
+	whole := picture(t, root)
 	n := 0
 	w.cfg.Step = func(string) error {
 		if n++; n == stop {
@@ -248,8 +251,8 @@ func killedRemoval(t *testing.T, root string, w *Wiring, before string, stop int
 	if err := w.Recover(context.Background()); err != nil {
 		t.Fatalf("removal, step %d: %v", stop, err)
 	}
-	if got := picture(t, root); got != before {
-		t.Fatalf("removal, step %d: not finished:\n%s", stop, got)
+	if got := picture(t, root); got != before && !(w.Wired() && got == whole) {
+		t.Fatalf("removal, step %d: neither finished nor not begun:\n%s", stop, got)
 	}
 }
 
