@@ -10,7 +10,7 @@ import (
 // the commands that have a file of their own.
 func (a *app) addGroups(root *cobra.Command) {
 	root.AddCommand(
-		group("access", "Who gets in where, and why."),
+		group("access", "Who gets in where, and why.", group("revocation", "What was taken away, and which machines know.")),
 		group("account", "Subscriptions and the signed-in account.", group("session", "Where a user is signed in.")),
 		group("tenant", "How people may sign in."),
 		group("ad", "Users, groups, applications and service principals.",

@@ -49,6 +49,7 @@ func verbs() []verb {
 	all = append(all, accessVerbs()...)
 	all = append(all, signInVerbs()...)
 	all = append(all, certListVerb())
+	all = append(all, revocationVerbs()...)
 	return append(all, directoryVerbs()...)
 }
 

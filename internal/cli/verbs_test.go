@@ -55,6 +55,8 @@ func TestVerbs_Calls(t *testing.T) {
 		{"cert show --serial 7", `{}`, "GET /providers/Sallyport.Access/certificates/7" + q},
 		{"cert revoke --key-id " + certID, `{}`, "POST /providers/Sallyport.Access/certificates/" + certID + "/revoke" + q},
 		{"cert revoke --user al@c -y", `{"value":true}`, "POST /v1.0/users/al@c/revokeSignInSessions"},
+		{"access revocation list", `{"value":[]}`, "GET /providers/Sallyport.Access/revocations" + q},
+		{"access revocation show --id server-1-7", `{}`, "GET /providers/Sallyport.Access/revocations/server-1-7" + q},
 		{"tenant show", `{}`, "GET /providers/Sallyport.Access/tenantSettings/default" + q},
 		{"tenant update --allow-password-grant false", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"allowPasswordGrant":false}}`},
 		{"audit retention update --days 90 --yes", `{"days":90}`, `PUT /providers/Sallyport.Access/auditRetention` + q + ` {"days":90}`},

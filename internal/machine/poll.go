@@ -59,6 +59,7 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 			}
 		}
 		derived = position
+		s.through(by.Principal, position)
 		select {
 		case <-moved:
 		case <-wait.Done():

@@ -8,18 +8,20 @@ type Presence struct {
 	MachineID             string
 	SeenAt                time.Time
 	Version, Acknowledged int64
+	Current               int64 // position up to which it holds everything that concerns it
 }
 
-// Presences returns what this server has heard since the last call.
-func (s *Service) Presences() []Presence {
+// Presences returns what this server has heard since the last call, of machines
+// that it has not heard since a time; the zero time is of all.
+func (s *Service) Presences(since time.Time) []Presence {
 	newest := s.newestAccounts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Presence
 	for id, l := range s.live {
-		if l.lastSeen.After(l.told) {
+		if l.lastSeen.After(l.told) && (since.IsZero() || l.lastSeen.Before(since)) {
 			version, acknowledged := l.versions(newest)
-			list = append(list, Presence{id, l.lastSeen, version, acknowledged})
+			list = append(list, Presence{id, l.lastSeen, version, acknowledged, l.current})
 			l.told = l.lastSeen
 		}
 	}

@@ -22,6 +22,7 @@ type Tx interface {
 	MachineTx
 	FeedTx
 	SessionTx
+	RevocationTx
 }
 
 // FeedTx reads the change feed.
@@ -82,6 +83,9 @@ type Config struct {
 	Revoked func() []string
 	// LongestSession is how old a session may become; nil or 0: there is no end.
 	LongestSession func() time.Duration
+	// GroupsOf returns the groups that a group is in, through others too; nil for
+	// none.
+	GroupsOf func(groupID string) []string
 	// Held, where set, says why machines are given nothing new at this time: no
 	// snapshot, no host certificate, no join. What they hold stays theirs.
 	Held func() error
@@ -119,6 +123,7 @@ type live struct {
 	issuedAt     time.Time
 	lastSeen     time.Time
 	acknowledged int64
+	current      int64                // holds everything that concerns it up to this position
 	told         time.Time            // lastSeen as other servers know it
 	elsewhere    Presence             // the latest word to another server
 	accounts     int64                // version of the table of accounts that it holds; -1 for a machine that holds none apart

@@ -51,7 +51,12 @@ func (r *rig) snapshot(capability int) protocol.SnapshotDocument {
 	if err != nil || a.Snapshot == nil {
 		r.t.Fatalf("%+v %v", a, err)
 	}
-	doc, err := protocol.OpenSnapshot(*a.Snapshot, []crypto.PublicKey{r.snapshotKey.Public()})
+	return r.opened(*a.Snapshot)
+}
+
+func (r *rig) opened(e protocol.Envelope) protocol.SnapshotDocument {
+	r.t.Helper()
+	doc, err := protocol.OpenSnapshot(e, []crypto.PublicKey{r.snapshotKey.Public()})
 	if err != nil {
 		r.t.Fatal(err)
 	}

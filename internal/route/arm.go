@@ -128,7 +128,7 @@ func armSignIns() []Row {
 
 // armLive is what is open on machines, and what opens them.
 func armLive() []Row {
-	const certificates = "/providers/Sallyport.Access/certificates"
+	const certificates, revocations = "/providers/Sallyport.Access/certificates", "/providers/Sallyport.Access/revocations"
 	const mine = "everybody sees and revokes his own certificates; for those of others the handler asks the directory roles, and the engine at the root management group"
 	const sessions = "/providers/Sallyport.Access/machineSessions"
 	const own = "everybody sees and ends his own sessions; for those of others the handler asks the engine at the machine that each is on"
@@ -136,6 +136,8 @@ func armLive() []Row {
 		armRow("machineSessions.list", "GET", sessions, "", own),
 		armRow("machineSessions.get", "GET", sessions+"/{name}", "", own),
 		armRow("machineSessions.end", "POST", sessions+"/{name}/end", "", own),
+		armRow("revocations.list", "GET", revocations, "Sallyport.Access/revocations/read", ""),
+		armRow("revocations.get", "GET", revocations+"/{name}", "Sallyport.Access/revocations/read", ""),
 		armRow("certificates.list", "GET", certificates, "", mine),
 		armRow("certificates.get", "GET", certificates+"/{name}", "", mine),
 		armRow("certificates.revoke", "POST", certificates+"/{name}/revoke", "", mine),

@@ -163,6 +163,6 @@ const revokedGrace = sshca.RevokedFor + protocolGrace
 func (d *deployment) sweepAbuse(ctx context.Context) error {
 	now := d.cfg.Now()
 	return d.store.Write(ctx, func(t *store.Tx) error {
-		return errors.Join(t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)), t.SweepRevocations(now.Add(-revokedGrace)), t.SweepEndings(now.Add(-machine.EndingMemory)))
+		return errors.Join(t.SweepAttempts(now.Add(-keepAttempts), now.Add(-keepPlaces)), t.SweepRevocations(now.Add(-revokedGrace)), t.SweepEndings(now.Add(-machine.EndingMemory)), t.SweepRevocationLog(now.Add(-machine.RevocationMemory)))
 	})
 }

@@ -14,9 +14,11 @@ import (
 	"sallyport/internal/directory"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
+	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
+	"sallyport/internal/sshca"
 	"sallyport/internal/store"
 )
 
@@ -140,6 +142,16 @@ func (c *crowd) changes() []func(*store.Tx) error {
 		},
 		func(t *store.Tx) error {
 			return t.PutResource(c.resource(scope.ManagementGroup("mg0"), []string{scope.ManagementGroup("mg1").String(), scope.Root().String()}[c.pick()%2], ""))
+		},
+		func(t *store.Tx) error {
+			_, machineID := c.vm()
+			return t.PutEnding(machine.Ending{Session: protocol.Session{ID: crowdID(10, c.rand.IntN(1000))}, MachineID: machineID, At: t.Now()})
+		},
+		func(t *store.Tx) error {
+			return t.PutSettings(oauth.Settings{LongestSession: []int{0, 5, 60, 600}[c.pick()]})
+		},
+		func(t *store.Tx) error {
+			return t.PutRevocation(sshca.Revocation{Serial: fmt.Sprint(c.rand.IntN(1000)), At: t.Now(), Ends: t.Now().Add(time.Hour)})
 		},
 		func(t *store.Tx) error {
 			return t.PutApplication(directory.Application{ID: crowdID(9, c.pick()), AppID: crowdID(9, c.pick()), DisplayName: "a"})
@@ -271,7 +283,14 @@ func TestConcern_NoChangeIsForgotten(t *testing.T) {
 		for id, held := range parts {
 			behind := held.Accounts
 			concerned := c.d.machines.Concerned(id, since, to, false)
+			until := c.d.machines.HoldsUntil(id, to)
 			news := c.news(c.d.machines, id, held)
+			if news && until >= to {
+				t.Fatalf("machine %s counts as holding everything up to %d and is told something new", id, to)
+			}
+			if news && c.news(c.d.machines, id, held) || c.d.machines.HoldsUntil(id, to) < to {
+				t.Fatalf("machine %s holds everything and does not count so", id)
+			}
 			if news && !concerned && held.Accounts == behind {
 				t.Fatalf("machine %s is told something new and no touch said so", id)
 			}

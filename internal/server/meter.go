@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/machine"
 	meters "sallyport/internal/metrics"
 )
 
@@ -91,6 +92,12 @@ func (d *deployment) measure() {
 		{Name: "sallyport_machines_connected", Help: "Machines that polled this server within 90 seconds."},
 		{Name: "sallyport_machines_snapshot_behind", Help: "Connected machines that have not acknowledged the newest snapshot signed for them."},
 	}, d.fleet)
+	r.Gauges([]meters.Reading{
+		{Name: "sallyport_revocations", Help: "Changes of the last 24 hours that took something away from people on machines, at most 1000."},
+		{Name: "sallyport_revocations_unacknowledged", Help: "Those that some machine has not acknowledged."},
+		{Name: "sallyport_revocation_machines_waiting", Help: "Machines that have not acknowledged some of them."},
+		{Name: "sallyport_revocation_oldest_unacknowledged_seconds", Help: "Age of the oldest one that some machine has not acknowledged."},
+	}, d.revocations)
 	d.measureTLS()
 	for _, g := range []struct{ name, help, source string }{
 		{"go_goroutines", "Goroutines that exist.", "/sched/goroutines:goroutines"},
@@ -119,6 +126,33 @@ func (d *deployment) fleet() []float64 {
 		}
 	}
 	return []float64{joined, connected, behind}
+}
+
+// revocationsMost bounds how many revocations the numbers are about.
+const revocationsMost = 1000
+
+// revocations counts those of the last day: all, not acknowledged by some machine, such
+// machines, and the age of the oldest.
+func (d *deployment) revocations() []float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
+	defer cancel()
+	now := d.cfg.Now()
+	list, err := d.machines.Revocations(ctx, machine.RevocationPlace{}, now.Add(-24*time.Hour), revocationsMost)
+	if err != nil {
+		return []float64{0, 0, 0, 0} // the store is away, which other numbers tell
+	}
+	waiting, behind, oldest := map[string]bool{}, 0, time.Duration(0)
+	for _, p := range list {
+		if len(p.Machines) == 0 {
+			continue
+		}
+		behind++
+		oldest = max(oldest, now.Sub(p.At))
+		for _, id := range p.Machines {
+			waiting[id] = true
+		}
+	}
+	return []float64{float64(len(list)), float64(behind), float64(len(waiting)), oldest.Seconds()}
 }
 
 // runtimeValue reads one value of the Go runtime.

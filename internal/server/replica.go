@@ -197,7 +197,7 @@ func (d *deployment) exchange(ctx context.Context) error {
 		case <-tick.C:
 		}
 		// A database that is away is said once, by confirm.
-		if told := d.machines.Presences(); len(told) > 0 {
+		if told := d.machines.Presences(time.Time{}); len(told) > 0 {
 			if err := d.store.Write(ctx, func(t *store.Tx) error { return t.PutPresences(told) }); err != nil {
 				d.machines.Retell(told)
 				continue
@@ -217,6 +217,52 @@ func (d *deployment) exchange(ctx context.Context) error {
 		d.machines.Heard(list)
 		d.replica.note(d.cfg.Replica, others)
 	}
+}
+
+const (
+	// keepEvery is how often a server that is alone keeps which machines went
+	// away, and keepAfter how long they have been away by then: what they hold is
+	// known after a start too.
+	keepEvery = time.Minute
+	keepAfter = 2 * connectedWithin
+)
+
+// keepPresences keeps, for this server's next run, what machines last held: of
+// those that went away, and of all when it stops.
+func (d *deployment) keepPresences(ctx context.Context) error {
+	if d.store.Shared() {
+		return nil // exchange keeps them
+	}
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		since := time.Time{}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			since = d.cfg.Now().Add(-keepAfter)
+		}
+		told := d.machines.Presences(since)
+		if len(told) == 0 {
+			continue
+		}
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		if err := d.store.Write(limited, func(t *store.Tx) error { return t.PutPresences(told) }); err != nil {
+			d.machines.Retell(told)
+			d.cfg.Log.Warn("what machines hold was not kept", "error", err.Error())
+		}
+		cancel()
+	}
+	return nil
+}
+
+// loadPresences reads what machines last held.
+func (d *deployment) loadPresences(ctx context.Context) error {
+	return d.store.Read(ctx, func(t *store.Tx) error {
+		list, err := t.Presences()
+		d.machines.Heard(list)
+		return err
+	})
 }
 
 // note learns from the servers' rows who lives.

@@ -130,6 +130,14 @@ func notReady(r route.Readiness) error {
 	return fault.New(fault.Unavailable, "NotReady", "the server is not ready: %s", strings.Join(failed(r), "; ")).WithRemedy("Its log says why.")
 }
 
+// since says how long the oldest one has waited.
+func (r RevocationsReport) since() string {
+	if r.Unacknowledged == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", the oldest for %s: sally access revocation list", time.Duration(r.OldestSeconds*float64(time.Second)).Round(time.Second))
+}
+
 // printReport writes a report for people.
 func printReport(out io.Writer, r Report) error {
 	var b strings.Builder
@@ -147,6 +155,7 @@ func printReport(out io.Writer, r Report) error {
 	}
 	line("store", "change %d, indexes %.1f s behind", r.Store.Position, r.Store.LagSeconds)
 	line("machines", "%d joined, %d connected, %d with an older snapshot, %d with an older list of keys", r.Machines.Joined, r.Machines.Connected, r.Machines.Behind, r.Keys.Behind)
+	line("revocations", "%d in 24 hours, %d not acknowledged by %d machines%s", r.Revocations.Day, r.Revocations.Unacknowledged, r.Revocations.Waiting, r.Revocations.since())
 	for _, k := range r.Keys.Value {
 		line("key "+k.Purpose, "%s since %s, %s", k.State, k.Since.UTC().Format(time.DateOnly), k.ID)
 	}

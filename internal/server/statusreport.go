@@ -33,9 +33,11 @@ type Report struct {
 	Tenant   string         `json:"tenant"`
 	Store    StoreReport    `json:"store"`
 	Machines MachinesReport `json:"machines"`
-	Keys     arm.KeyList    `json:"keys"`
-	TLS      TLSReport      `json:"tls"`
-	Backup   *LastBackup    `json:"lastBackup,omitempty"`
+	// Revocations are those of the last day.
+	Revocations RevocationsReport `json:"revocations"`
+	Keys        arm.KeyList       `json:"keys"`
+	TLS         TLSReport         `json:"tls"`
+	Backup      *LastBackup       `json:"lastBackup,omitempty"`
 	// Gate says why the server serves administrators alone; "" when it does not.
 	Gate string `json:"gate,omitempty"`
 	// Refused counts since the start: certificates by Entra error code, and
@@ -56,6 +58,14 @@ type MachinesReport struct {
 	Behind    int `json:"behind"`
 }
 
+// RevocationsReport counts what was taken away within a day as the metrics do.
+type RevocationsReport struct {
+	Day            int     `json:"day"`
+	Unacknowledged int     `json:"unacknowledged"`
+	Waiting        int     `json:"machinesWaiting"`
+	OldestSeconds  float64 `json:"oldestSeconds"`
+}
+
 // TLSReport is the certificate that clients without our manifest are shown.
 type TLSReport struct {
 	Source string    `json:"source"` // own, file, acme
@@ -74,11 +84,12 @@ const lastBackupFile = "last-backup.json"
 
 // report looks at everything once.
 func (d *deployment) report(ctx context.Context) (Report, error) {
-	fleet, now := d.fleet(), d.cfg.Now()
+	fleet, revoked, now := d.fleet(), d.revocations(), d.cfg.Now()
 	r := Report{Build: d.cfg.Build, Started: d.started.UTC(), Now: now.UTC(), URL: d.manifest.URL, Tenant: d.manifest.Tenant,
-		Store:    StoreReport{Position: d.store.Position(), LagSeconds: d.lag.now(now).Seconds()},
-		Machines: MachinesReport{Joined: int(fleet[0]), Connected: int(fleet[1]), Behind: int(fleet[2])},
-		Refused:  map[string]float64{}}
+		Store:       StoreReport{Position: d.store.Position(), LagSeconds: d.lag.now(now).Seconds()},
+		Revocations: RevocationsReport{Day: int(revoked[0]), Unacknowledged: int(revoked[1]), Waiting: int(revoked[2]), OldestSeconds: revoked[3]},
+		Machines:    MachinesReport{Joined: int(fleet[0]), Connected: int(fleet[1]), Behind: int(fleet[2])},
+		Refused:     map[string]float64{}}
 	r.Readiness = route.Readiness{Status: "ready", Checks: d.ready(ctx)}
 	for _, state := range r.Checks {
 		if !operations.Well(state) {

@@ -42,7 +42,7 @@ func TestReport_TellsWhatAnOperatorAsksFirst(t *testing.T) {
 	if err := words.local(t.Context(), &out, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"ready\n", "version 1.2.3, up 1m30s", "0 joined", "key user-ca", "active since 2026-11-22", "epoch 1, version 1", "own, ends 2026-12-22T12:00:00Z", "2026-11-22T11:00:00Z, /b/data.age", "1 AADSTS50079", "closed: restored at 2026-11-22T11:59:00Z", "2 sign-ins"} {
+	for _, want := range []string{"ready\n", "version 1.2.3, up 1m30s", "0 joined", "0 in 24 hours, 0 not acknowledged by 0 machines\n", "key user-ca", "active since 2026-11-22", "epoch 1, version 1", "own, ends 2026-12-22T12:00:00Z", "2026-11-22T11:00:00Z, /b/data.age", "1 AADSTS50079", "closed: restored at 2026-11-22T11:59:00Z", "2 sign-ins"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

@@ -49,6 +49,7 @@ func (t *Tx) Audit(by audit.By, e audit.Event) error {
 	}
 	t.chain = chain{sequence: r.Sequence, hash: r.Hash}
 	t.events = append(t.events, e)
+	t.revokes(r, e)
 	return nil
 }
 

@@ -12,9 +12,9 @@ func (t *Tx) PutPresences(list []machine.Presence) error {
 		return err
 	}
 	for _, p := range list {
-		if _, err := t.exec(`INSERT INTO machine_presence (machine_id, replica, seen_at, version, acknowledged, stamp) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (machine_id, replica) DO UPDATE SET seen_at = excluded.seen_at, version = excluded.version, acknowledged = excluded.acknowledged, stamp = excluded.stamp`,
-			p.MachineID, t.store.cfg.Writer, micros(p.SeenAt), p.Version, p.Acknowledged, stamp+1); err != nil {
+		if _, err := t.exec(`INSERT INTO machine_presence (machine_id, replica, seen_at, version, acknowledged, stamp, current) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (machine_id, replica) DO UPDATE SET seen_at = excluded.seen_at, version = excluded.version, acknowledged = excluded.acknowledged, stamp = excluded.stamp, current = excluded.current`,
+			p.MachineID, t.store.cfg.Writer, micros(p.SeenAt), p.Version, p.Acknowledged, stamp+1, p.Current); err != nil {
 			return err
 		}
 	}
@@ -32,10 +32,10 @@ func (t *Tx) PresencesOfOthers(heard map[string]int64) (list []machine.Presence,
 		if r.Name == t.store.cfg.Writer {
 			continue
 		}
-		if err := t.query(`SELECT machine_id, seen_at, version, acknowledged, stamp FROM machine_presence WHERE replica = $1 AND stamp > $2`, []any{r.Name, heard[r.Name]}, func(scan func(...any) error) error {
+		if err := t.query(`SELECT machine_id, seen_at, version, acknowledged, stamp, current FROM machine_presence WHERE replica = $1 AND stamp > $2`, []any{r.Name, heard[r.Name]}, func(scan func(...any) error) error {
 			var p machine.Presence
 			var seen, stamp int64
-			err := scan(&p.MachineID, &seen, &p.Version, &p.Acknowledged, &stamp)
+			err := scan(&p.MachineID, &seen, &p.Version, &p.Acknowledged, &stamp, &p.Current)
 			p.SeenAt = fromMicros(seen)
 			heard[r.Name] = max(heard[r.Name], stamp)
 			list = append(list, p)
@@ -45,4 +45,18 @@ func (t *Tx) PresencesOfOthers(heard map[string]int64) (list []machine.Presence,
 		}
 	}
 	return list, nil
+}
+
+// Presences returns what any server was last told by each machine, of this
+// server's own last run too.
+func (t *Tx) Presences() (list []machine.Presence, err error) {
+	err = t.query(`SELECT machine_id, seen_at, version, acknowledged, current FROM machine_presence`, nil, func(scan func(...any) error) error {
+		var p machine.Presence
+		var seen int64
+		err := scan(&p.MachineID, &seen, &p.Version, &p.Acknowledged, &p.Current)
+		p.SeenAt = fromMicros(seen)
+		list = append(list, p)
+		return err
+	})
+	return list, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/machine"
 )
 
 // Tx is one transaction. It satisfies the Tx interface of every domain. It is
@@ -24,8 +25,11 @@ type Tx struct {
 	chain    chain
 	position int64
 	events   []audit.Event
-	writing  bool
-	progress func() // of a read: the database has answered; nil otherwise
+	// revocations are those among the events that take something from people on
+	// machines.
+	revocations []machine.Revocation
+	writing     bool
+	progress    func() // of a read: the database has answered; nil otherwise
 }
 
 // Now is the one time of this transaction.

@@ -273,7 +273,10 @@ func (s *Store) runOne(t *Tx, w *write) (err error) {
 			err = fmt.Errorf("release: %w", rel)
 		}
 	}()
-	return w.run(t)
+	if err := w.run(t); err != nil {
+		return err
+	}
+	return t.keepRevocations()
 }
 
 // readLimit is how long a shared database may say nothing in a read before it

@@ -35,6 +35,7 @@ type Config struct {
 	SignIns       SignIns
 	Sessions      MachineSessions
 	Certificates  Certificates
+	Revocations   Revocations
 	People        func(upn string) (objectID string, found bool)
 }
 
@@ -65,6 +66,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountSignIns(m)
 	h.mountSessions(m)
 	h.mountCertificates(m)
+	h.mountRevocations(m)
 	h.mountRestore(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
