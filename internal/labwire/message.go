@@ -240,7 +240,7 @@ func decodeResponse(r *bufio.Reader) (Response, error) {
 func (m Machine) validate() error {
 	bad := !ValidMachineID(m.MachineID) || (m.Name != "" && !ValidName(m.Name)) || m.SSHPort < 0 || m.SSHPort > 65535
 	for _, a := range []string{m.Address, m.Loopback} {
-		if _, err := netip.ParseAddr(a); a != "" && err != nil {
+		if ip, err := netip.ParseAddr(a); a != "" && (err != nil || ip.Zone() != "") {
 			bad = true
 		}
 	}

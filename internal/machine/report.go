@@ -154,7 +154,7 @@ func checkReport(r protocol.Report) error {
 		return errReport("a number or list is out of range")
 	}
 	for _, a := range r.Addresses {
-		if _, err := netip.ParseAddr(a); err != nil || len(a) > maxEventKey {
+		if ip, err := netip.ParseAddr(a); err != nil || ip.Zone() != "" { // a zone may hold any byte
 			return errReport("an address is not an IP address")
 		}
 	}

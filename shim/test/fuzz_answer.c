@@ -40,6 +40,7 @@ enum sp_fault sp_exchange(const char *path, unsigned char *buf, size_t cap, size
 	struct sp_frame request;
 	size_t total;
 
+	errno = EPIPE; /* as a real exchange may leave it */
 	require(path[0] == '/' || path[0] == 'o');
 	require(sp_frame_read(&request, buf, *len) == 0);
 	if (answer_len < SP_FRAME_HEADER)
@@ -118,7 +119,9 @@ static void ask_pam(void)
 
 	arguments[0] = domains[0];
 	shown_len = 0;
+	errno = 77;
 	rc = pam_sm_acct_mgmt(pamh, (int)PAM_SILENT, 1, arguments);
+	require(errno == 77);
 	require(rc == (allowed ? PAM_SUCCESS : PAM_PERM_DENIED));
 	require(allowed == (shown_len == 0));
 	for (i = 0; i < shown_len; i++)

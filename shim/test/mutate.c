@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum { FILES = 128, LARGEST = 65536 };
+enum { FILES = 512, LARGEST = 65536 };
 
 static uint64_t state = 0x5a11790017c0ffeeU;
 
