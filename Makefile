@@ -34,8 +34,8 @@ signer: ## build out/sally-signer, which holds CA keys in a PKCS#11 token
 	CGO_ENABLED=1 go build -tags pkcs11 -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally-signer ./cmd/sally-signer
 
 .PHONY: rootfs
-rootfs: ## prepare the lab's root filesystem in $(CACHE)
-	@packaging/rootfs/prepare.sh $(CACHE)
+rootfs: ## prepare the lab's root filesystems in $(CACHE)
+	@for suite in bullseye bookworm trixie; do packaging/rootfs/prepare.sh $(CACHE) $$suite || exit 1; done
 
 .PHONY: demo
 demo: demo-check deps build ## set up everything and run the main job; leaves the server running

@@ -42,7 +42,11 @@ type CreateRequest struct {
 // name it only replaces the join token, and that only before the first start;
 // under another name it is a Conflict.
 func (c *Client) Create(ctx context.Context, r CreateRequest) (Machine, error) {
-	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend, System: r.System})
+	system := r.System
+	if system == SystemDebian12 {
+		system = "" // so that a lab of the last version understands this server
+	}
+	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend, System: system})
 }
 
 // Start boots a machine and returns when its init runs; sshd follows within

@@ -49,6 +49,10 @@ func TestClient_SendsAndReads(t *testing.T) {
 	if err != nil || got != want || asked.JoinToken != "t" || asked.Op != OpCreate || asked.System != SystemDebian11 {
 		t.Errorf("create: %v %v, asked %v", got, err, asked)
 	}
+	// A lab of before there was a choice knows no member for it.
+	if _, err := c.Create(t.Context(), CreateRequest{MachineID: id, Name: "web-1", Backend: BackendNetns, System: SystemDebian12}); err != nil || asked.System != "" {
+		t.Errorf("create of Debian 12: %v, asked %v", err, asked)
+	}
 	if list, err := c.List(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("list: %v %v", list, err)
 	}

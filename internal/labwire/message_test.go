@@ -19,7 +19,8 @@ func TestDecode_TakesWhatEncodeWrites(t *testing.T) {
 	for _, want := range []Request{
 		{Op: OpList},
 		{Op: OpStatus, MachineID: id},
-		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns, System: SystemDebian11},
+		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns},
+		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns, System: SystemDebian11},
 		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn, System: SystemDebian13},
 	} {
 		var line bytes.Buffer
@@ -61,7 +62,6 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 		"token with space":      create(`"name":"a","joinToken":"a b","backend":"netns","system":"debian12"`),
 		"long token":            create(`"name":"a","joinToken":"` + strings.Repeat("a", 2049) + `","backend":"netns","system":"debian12"`),
 		"no back end":           create(`"name":"a","system":"debian12"`),
-		"no system":             create(`"name":"a","backend":"netns"`),
 		"unknown system":        create(`"name":"a","backend":"netns","system":"debian10"`),
 		"status with system":    `{"op":"status","machineId":"` + id + `","system":"debian12"}` + "\n",
 		"unknown back end":      create(`"name":"a","backend":"qemu","system":"debian12"`),

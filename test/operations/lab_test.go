@@ -21,11 +21,14 @@ const (
 	group         = "operations"
 )
 
-// build is one build of Sallyport: the program and the C libraries.
-type build struct{ sally, shim string }
+// build is one build of Sallyport: the program, the C libraries, and the script
+// that lays down what its machines run.
+type build struct{ sally, shim, layer string }
 
 // thisBuild is what `make build` made of this checkout.
-func thisBuild() build { return build{sally: "../../out/sally", shim: "../../shim/out"} }
+func thisBuild() build {
+	return build{sally: "../../out/sally", shim: "../../shim/out", layer: "../../packaging/rootfs/layer.sh"}
+}
 
 // released is the commit of version 0.1.0.
 const released = "8248e80"
@@ -35,7 +38,7 @@ const released = "8248e80"
 func previousBuild(t *testing.T) build {
 	t.Helper()
 	folder := filepath.Join(cache(), "build-"+released)
-	b := build{sally: folder + "/out/sally", shim: folder + "/shim/out"}
+	b := build{sally: folder + "/out/sally", shim: folder + "/shim/out", layer: folder + "/packaging/rootfs/layer.sh"}
 	if _, err := os.Stat(folder + "/.whole"); err == nil {
 		return b
 	}
@@ -73,7 +76,7 @@ func newLab(t *testing.T, p *process, b build) *lab {
 	}
 	l := &lab{p: p, build: b, cli: sally, config: filepath.Join(p.dir, "admin")}
 	rootfs := output(t, "../../packaging/rootfs/prepare.sh", cache())
-	layer := output(t, "../../packaging/rootfs/layer.sh", rootfs, b.shim, cache())
+	layer := output(t, b.layer, rootfs, b.shim, cache())
 	l.cmd = exec.Command(sally, "lab", "serve", "--socket", labSocket(p), "--owner", fmt.Sprint(serverUID), "--state", filepath.Join(p.dir, "lab"),
 		"--rootfs", layer+":"+rootfs, "--server-addr", fmt.Sprintf("127.0.0.1:%d", p.port))
 	l.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
