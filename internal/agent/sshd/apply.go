@@ -295,7 +295,11 @@ func (w *Wiring) takeOut(ctx context.Context, j journal) error {
 			do = append(do, func() error { return w.takeAway(e.Path) })
 		case what == rewrite:
 			if err := w.stage(e, text); err != nil {
-				return err
+				var k killed
+				if errors.As(err, &k) {
+					return err
+				}
+				return errors.Join(err, w.unstage(j.Files))
 			}
 			do = append(do, func() error { return w.switchTo(e.Path) })
 		}

@@ -138,9 +138,18 @@ func (w *Wiring) stage(e entry, text string) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("%s: %w", e.Path, err)
+		return errors.Join(fmt.Errorf("%s: %w", e.Path, err), durable.Remove(fresh))
 	}
 	return nil
+}
+
+// unstage removes what was staged and not switched.
+func (w *Wiring) unstage(files []entry) error {
+	var all error
+	for _, e := range files {
+		all = errors.Join(all, durable.Remove(beside(w.at(e.Path), freshPrefix)))
+	}
+	return all
 }
 
 // switchTo puts the staged text in force. The file as it was stays beside it under

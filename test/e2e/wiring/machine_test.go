@@ -104,8 +104,9 @@ func bind(from, to string) error {
 
 // box is one machine.
 type box struct {
-	t   *testing.T
-	pid int
+	t     *testing.T
+	suite string
+	pid   int
 }
 
 var suites = []string{"bullseye", "bookworm", "trixie"}
@@ -180,7 +181,7 @@ func newBox(t *testing.T, suite string) *box {
 	if b := make([]byte, 5); !func() bool { n, _ := out.Read(b); return string(b[:n]) == "ready" }() {
 		t.Fatal("the machine did not come up")
 	}
-	m := &box{t: t, pid: cmd.Process.Pid}
+	m := &box{t: t, suite: suite, pid: cmd.Process.Pid}
 	m.must(setUp)
 	return m
 }
