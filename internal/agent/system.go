@@ -75,6 +75,15 @@ func programFolders() []string { return []string{"/usr/sbin", "/usr/bin", "/sbin
 
 const programTime = 30 * time.Second
 
+// prepared has nothing of whoever started the agent: folder and environment are
+// ours.
+func prepared(ctx context.Context, path string, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + strings.Join(programFolders(), ":"), "LC_ALL=C", "HOME=/root"}
+	return cmd
+}
+
 // run runs a program for root: no shell unless named, a fixed environment, a
 // time limit, and both outputs together.
 func run(ctx context.Context, c root.Command) ([]byte, error) {
@@ -84,9 +93,7 @@ func run(ctx context.Context, c root.Command) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, c.Argv[1:]...)
-	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + strings.Join(programFolders(), ":"), "LC_ALL=C", "HOME=/root"}
+	cmd := prepared(ctx, path, c.Argv[1:])
 	cmd.WaitDelay = time.Second
 	if c.As != nil {
 		cmd.Env[2] = "HOME=" + c.As.Home
@@ -106,9 +113,7 @@ func start(ctx context.Context, table proc.Table, conn *os.File, argv []string) 
 		return sshd.Started{}, err
 	}
 	var log bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, argv[1:]...)
-	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + strings.Join(programFolders(), ":"), "LC_ALL=C", "HOME=/root"}
+	cmd := prepared(ctx, path, argv[1:])
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = conn, conn, &log
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
