@@ -25,6 +25,9 @@ type options struct {
 	only    []string
 	rounds  int           // of logins
 	seconds time.Duration // of one round of certificates
+
+	agents, machines, lives int // simulated agents, lab machines and rounds of live
+	crowdSize               int // simulated agents of crowd
 }
 
 // bench is one run.
@@ -52,6 +55,8 @@ func measures() []measure {
 		{"memory", (*bench).memory}, // nobody has asked the server anything for a while
 		{"certificates", (*bench).certificates},
 		{"overload", (*bench).overload},
+		{"live", (*bench).live},
+		{"crowd", (*bench).crowd},
 	}
 }
 
@@ -62,9 +67,13 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/bench", "folder for results.json and results.md")
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
-	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates overload")
+	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates overload live crowd")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
+	flag.IntVar(&o.agents, "agents", 1000, "connected agents of live")
+	flag.IntVar(&o.machines, "machines", 10, "lab machines of live")
+	flag.IntVar(&o.lives, "lives", 20, "rounds of live")
+	flag.IntVar(&o.crowdSize, "crowd", 100_000, "connected agents of crowd")
 	flag.Parse()
 	if only != "" {
 		o.only = strings.Split(only, ",")

@@ -4,8 +4,11 @@
 // groups of 100 subscriptions, and 1,000,000 role assignments.
 //
 //	fill STATE-FOLDER
+//	fill STATE-FOLDER AGENTS RESOURCE-GROUP
 //
 // It runs as the owner of the folder and prints the resource id of one machine.
+// The second form puts nothing but so many joined machines into a resource group
+// that is there, with the keys of package agents.
 package main
 
 import (
@@ -15,14 +18,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"sallyport/internal/directory"
 	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
+	"sallyport/test/bench/agents"
 )
 
 // The sizes.
@@ -39,24 +45,41 @@ const (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: fill STATE-FOLDER")
+	if len(os.Args) != 2 && len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: fill STATE-FOLDER [AGENTS RESOURCE-GROUP]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, "fill:", err)
 		os.Exit(1)
 	}
 }
 
-func run(state string) error {
+func run(state string, fleet []string) error {
 	st, err := store.Open(context.Background(), store.Config{Path: filepath.Join(state, "store.db"), Now: time.Now, Writer: "fill"})
 	if err != nil {
 		return err
 	}
-	f := &filler{store: st}
-	err = f.all()
+	f := &filler{store: st, at: virtualMachine, key: func(i int) (string, error) { return fmt.Sprintf("thumbprint-%d", i), nil }}
+	if len(fleet) == 0 {
+		err = f.all()
+	} else {
+		err = f.fleet(fleet[0], fleet[1])
+	}
 	return errors.Join(err, st.Close())
+}
+
+// fleet puts machines with keys that somebody can show into a resource group.
+func (f *filler) fleet(count, group string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	f.at = func(i int) string {
+		return fmt.Sprintf("%s/providers/Microsoft.Compute/virtualMachines/simulated%d", group, i)
+	}
+	f.key = func(i int) (string, error) { return protocol.Thumbprint(agents.Key(i).Public()) }
+	return errors.Join(f.known(), f.each(n, f.machine))
 }
 
 // filler puts rows in steps of one transaction each.
@@ -65,10 +88,18 @@ type filler struct {
 	tenant directory.Tenant
 	root   string // id of the root management group
 	now    time.Time
+
+	at  func(i int) string          // resource id of a machine
+	key func(i int) (string, error) // thumbprint of its key
 }
 
 func (f *filler) all() error {
-	err := f.store.Read(context.Background(), func(t *store.Tx) error {
+	return errors.Join(f.known(), f.people(), f.places(), f.assignments())
+}
+
+// known reads what the deployment says of itself.
+func (f *filler) known() error {
+	return f.store.Read(context.Background(), func(t *store.Tx) error {
 		var err error
 		f.now = t.Now()
 		if f.tenant, _, err = t.TenantRecord(); err != nil {
@@ -80,7 +111,6 @@ func (f *filler) all() error {
 		}
 		return err
 	})
-	return errors.Join(err, f.people(), f.places(), f.assignments())
 }
 
 // each runs put for 0 to n-1, many in one transaction.
@@ -180,7 +210,11 @@ func (f *filler) resource(at scope.ID, identity *resource.Identity, properties, 
 
 // machine is a virtual machine that has joined, its identity and its extension.
 func (f *filler) machine(t *store.Tx, i int) error {
-	at, err := scope.Parse(virtualMachine(i))
+	at, err := scope.Parse(f.at(i))
+	if err != nil {
+		return err
+	}
+	thumbprint, err := f.key(i)
 	if err != nil {
 		return err
 	}
@@ -207,7 +241,7 @@ func (f *filler) machine(t *store.Tx, i int) error {
 		fmt.Sprintf(`{"machine":%q,"revision":1,"enabled":true}`, id(kindMachine, i)))); err != nil {
 		return err
 	}
-	return t.PutMachine(machine.Machine{ID: id(kindMachine, i), ResourceID: at, Thumbprint: fmt.Sprintf("thumbprint-%d", i), JoinedAt: f.now, Hostname: at.Name(), OS: "Debian GNU/Linux 12",
+	return t.PutMachine(machine.Machine{ID: id(kindMachine, i), ResourceID: at, Thumbprint: thumbprint, JoinedAt: f.now, Hostname: at.Name(), OS: "Debian GNU/Linux 12",
 		OpenSSH: "OpenSSH_9.2p1", Agent: "0.1.0", Report: machine.Reached{Revision: 1, Provisioned: "Succeeded", At: f.now}})
 }
 

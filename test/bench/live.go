@@ -1,0 +1,359 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/test/bench/agents"
+)
+
+const (
+	vmAdministrator = "1c0163c0-47e6-4577-8991-ea5c82e286e4" // Virtual Machine Administrator Login
+	theAssignment   = "7c1b7c2e-52d7-4c2a-9d55-0b6f3f7e1ee0"
+)
+
+// fleetWorld is a server with machines: simulated ones, and some of the lab.
+type fleetWorld struct {
+	*world
+	fleet    *agents.Fleet
+	machines []host
+	scope    string // resource group of all of them
+	objectID string // of the person whose role comes and goes
+	token    string
+	client   *http.Client
+	stop     func()
+}
+
+// live is the time from a request that takes a role away until the sessions of
+// its person on real machines have ended, and until every connected agent has
+// been told.
+func (b *bench) live(ctx context.Context) ([]Row, error) {
+	w, err := b.fleetWorld(ctx, "live", b.agents, b.machines, true)
+	if w != nil {
+		defer w.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ended, told, answered []float64
+	for range b.lives {
+		r, err := w.revoke(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ended, told, answered = append(ended, r.ended...), append(told, r.told...), append(answered, r.answered)
+	}
+	p99 := quantile(ended, 0.99)
+	bar, verdict := "p99 <= 1 s", atMost(p99, 1000)
+	if b.agents < 1000 || b.machines < 10 {
+		bar, verdict = "", "-"
+	}
+	rows := []Row{
+		{Name: "role removed to session ended, next login refused", Measured: fmt.Sprintf("p99 %.0f ms", p99), Bar: bar, Verdict: verdict,
+			Note: fmt.Sprintf("from the request sent to the end of ssh; p50 %.0f, p90 %.0f, max %.0f ms, n=%d: %d rounds on %d lab machines, terminals and commands in turn, with %d connected agents; the answer to the request came after p50 %.0f, max %.0f ms; after each end the next login was refused with its sentence",
+				median(ended), quantile(ended, 0.9), quantile(ended, 1), len(ended), b.lives, b.machines, b.agents, median(answered), quantile(answered, 1))},
+	}
+	if len(told) > 0 {
+		rows = append(rows, Row{Name: "role removed to signed grants at every agent", Measured: fmt.Sprintf("p99 %.0f ms", quantile(told, 0.99)), Verdict: "-",
+			Note: fmt.Sprintf("p50 %.0f, p90 %.0f, max %.0f ms, n=%d; each agent with its own key, TLS connection and HTTP/2 stream, each verifies what it gets; server, agents and machines share the cores", median(told), quantile(told, 0.9), quantile(told, 1), len(told))})
+	}
+	return rows, nil
+}
+
+// crowd is how many agents one server carries.
+func (b *bench) crowd(ctx context.Context) ([]Row, error) {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(b.crowdSize) + 10_000, Max: uint64(b.crowdSize) + 10_000}); err != nil {
+		return nil, fmt.Errorf("descriptors for %d connections: %w", b.crowdSize, err)
+	}
+	begin := time.Now()
+	w, err := b.fleetWorld(ctx, "crowd", b.crowdSize, 0, false)
+	if w != nil {
+		defer w.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	connected := time.Since(begin)
+	held, err := memoryOf(w.server.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	r, err := w.revoke(ctx)
+	if err != nil {
+		return nil, err
+	}
+	after, err := memoryOf(w.server.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		{Name: fmt.Sprintf("server memory with %d connected agents", b.crowdSize), Measured: held.String(), Verdict: "-",
+			Note: fmt.Sprintf("resident, %.1f KiB for each agent; each with its own key, TLS connection and HTTP/2 stream with a waiting poll; filled and connected in %.0f s; %s after the change below; %d connections ended", held.rss*1024/float64(b.crowdSize), connected.Seconds(), after, w.fleet.Broken())},
+		{Name: "a role that all have is removed", Measured: fmt.Sprintf("%.1f s", quantile(r.told, 1)/1000), Verdict: "-",
+			Note: fmt.Sprintf("from the request sent until the last of %d agents has the signed change; p50 %.1f, p99 %.1f s; the answer to the request came after %.0f ms; generator and server share the cores", len(r.told), median(r.told)/1000, quantile(r.told, 0.99)/1000, r.answered)},
+	}, nil
+}
+
+// fleetWorld makes the world and returns when every agent is connected.
+func (b *bench) fleetWorld(ctx context.Context, name string, count, machines int, verify bool) (*fleetWorld, error) {
+	w := &fleetWorld{world: &world{dir: b.path(name), top: b.top, cache: b.cache}, stop: func() {}}
+	if err := errors.Join(os.Mkdir(w.dir, 0o711), w.startServer(ctx), w.people()); err != nil {
+		return w, err
+	}
+	var err error
+	if w.scope, err = w.run("group", "show", "--resource-group", group, "--query", "id", "-o", "tsv"); err != nil {
+		return w, err
+	}
+	if w.objectID, err = w.run("ad", "user", "show", "--id", upn, "--query", "id", "-o", "tsv"); err != nil {
+		return w, err
+	}
+	stop(w.server)
+	if err := b.fillFleet(ctx, w, count); err != nil {
+		return w, err
+	}
+	w.server = daemon(serverUID, w.sally, "server", "run", "--state", w.path("server"), "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock"))
+	if err := errors.Join(logTo(w.server, w.path("server.log")), w.server.Start()); err != nil {
+		return w, err
+	}
+	if err := said(until(ctx, 2*time.Minute, func() error { _, err := w.manifest(); return err }), w.path("server.log")); err != nil {
+		return w, err
+	}
+	if err := w.connect(ctx, count, verify); err != nil {
+		return w, err
+	}
+	if machines > 0 {
+		if err := w.realMachines(ctx, machines); err != nil {
+			return w, err
+		}
+	}
+	w.token, err = w.run("account", "get-access-token", "--query", "accessToken", "-o", "tsv")
+	return w, err
+}
+
+func (b *bench) fillFleet(ctx context.Context, w *fleetWorld, count int) error {
+	program := w.path("fill")
+	if _, err := output(exec.CommandContext(ctx, "go", "build", "-C", b.top, "-o", program, "./test/bench/fill")); err != nil {
+		return err
+	}
+	_, err := output(daemon(serverUID, program, w.path("server"), strconv.Itoa(count), w.scope))
+	return err
+}
+
+// connect starts the fleet and waits for all of it.
+func (w *fleetWorld) connect(ctx context.Context, count int, verify bool) error {
+	manifest, err := w.manifest()
+	if err != nil {
+		return err
+	}
+	conf, err := w.trust()
+	if err != nil {
+		return err
+	}
+	w.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: conf.Clone()}}
+	w.fleet, err = agents.New(agents.Config{Address: fmt.Sprintf("127.0.0.1:%d", w.port), Manifest: manifest, TLS: conf, Agents: count, Watched: w.objectID, Verify: verify, Together: 32, Now: time.Now,
+		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }})
+	if err != nil {
+		return err
+	}
+	running, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { w.fleet.Run(running); close(done) }()
+	w.stop = func() { cancel(); <-done }
+	return until(ctx, time.Duration(count)*20*time.Millisecond+time.Minute, func() error {
+		if n := w.fleet.Ready(); n < count {
+			return fmt.Errorf("%d of %d agents are connected, %d connections ended", n, count, w.fleet.Broken())
+		}
+		return nil
+	})
+}
+
+func (w *fleetWorld) close() {
+	w.stop()
+	w.world.close()
+}
+
+// realMachines makes lab machines with the extension, a few at a time.
+func (w *fleetWorld) realMachines(ctx context.Context, n int) error {
+	if err := w.startLab(ctx); err != nil {
+		return err
+	}
+	if _, err := output(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.path("static"))); err != nil {
+		return err
+	}
+	w.machines = make([]host, n)
+	failed := make([]error, n)
+	slots := make(chan struct{}, 3)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			name := fmt.Sprintf("real%d", i)
+			for _, args := range [][]string{
+				{"vm", "create", "--resource-group", group, "--name", name, "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", w.path("static.pub")},
+				{"vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux", "--resource-group", group, "--vm-name", name},
+			} {
+				if _, failed[i] = w.run(args...); failed[i] != nil {
+					return
+				}
+			}
+			var out string
+			if out, failed[i] = w.run("machine", "show", "-g", group, "-n", name, "--query", "properties", "-o", "json"); failed[i] == nil {
+				failed[i] = json.Unmarshal([]byte(out), &w.machines[i])
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(append(failed, w.certificate())...)
+}
+
+// revocation is what one round measured, in milliseconds after the request was sent.
+type revocation struct {
+	answered    float64
+	ended, told []float64
+}
+
+// revoke gives the role, opens a session on each real machine, takes the role
+// away, and waits until everybody has heard and every session has ended.
+func (w *fleetWorld) revoke(ctx context.Context) (revocation, error) {
+	var r revocation
+	if err := w.assign(ctx, http.MethodPut); err != nil {
+		return r, err
+	}
+	count := w.fleet.Size()
+	patience := time.Minute + time.Duration(count)*5*time.Millisecond
+	if err := until(ctx, patience, func() error {
+		if n := w.fleet.Granted(); n < count {
+			return fmt.Errorf("%d of %d agents have heard of the role", n, count)
+		}
+		return nil
+	}); err != nil {
+		return r, err
+	}
+	sessions, err := w.sessions(ctx)
+	if err != nil {
+		return r, err
+	}
+	since := time.Now()
+	if err := w.assign(ctx, http.MethodDelete); err != nil {
+		return r, err
+	}
+	r.answered = float64(time.Since(since).Microseconds()) / 1000
+	for i, s := range sessions {
+		select {
+		case at := <-s.ended:
+			r.ended = append(r.ended, float64(at.Sub(since).Microseconds())/1000)
+		case <-time.After(time.Minute):
+			return r, fmt.Errorf("the session on machine %d goes on", i)
+		}
+		if err := s.refused(ctx); err != nil {
+			return r, fmt.Errorf("machine %d: %w", i, err)
+		}
+	}
+	err = until(ctx, patience, func() error {
+		if n := w.fleet.Granted(); n > 0 {
+			return fmt.Errorf("%d of %d agents have not heard that the role is gone", n, count)
+		}
+		return nil
+	})
+	for _, d := range w.fleet.Told(since) {
+		r.told = append(r.told, float64(d.Microseconds())/1000)
+	}
+	return r, err
+}
+
+// assign puts or deletes the role assignment at the resource group.
+func (w *fleetWorld) assign(ctx context.Context, method string) error {
+	url := w.url + w.scope + "/providers/Microsoft.Authorization/roleAssignments/" + theAssignment + "?api-version=2022-04-01"
+	body := fmt.Sprintf(`{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/%s","principalId":%q,"principalType":"User"}}`, vmAdministrator, w.objectID)
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+w.token)
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := w.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err == nil && answer.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s of the role assignment: %s: %.300s", method, answer.Status, text)
+	}
+	return err
+}
+
+// shell is one session on a real machine.
+type shell struct {
+	args  []string
+	ended chan time.Time
+}
+
+// sessions opens one on each machine and returns when all have said a word.
+func (w *fleetWorld) sessions(ctx context.Context) ([]*shell, error) {
+	list := make([]*shell, len(w.machines))
+	failed := make([]error, len(w.machines))
+	var all sync.WaitGroup
+	for i, h := range w.machines {
+		all.Go(func() {
+			args := []string{"-F", "none", "-p", strconv.Itoa(h.Port), "-l", upn, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "ConnectTimeout=20", "-o", "StrictHostKeyChecking=no",
+				"-o", "UserKnownHostsFile=/dev/null", "-o", "CertificateFile=" + w.path("certificate/ours.pub"), "-i", w.path("ours")}
+			if i%2 == 0 {
+				args = append(args, "-tt")
+			}
+			list[i] = &shell{args: append(args, h.Address), ended: make(chan time.Time, 1)}
+			// The machine may not have heard of the role yet.
+			failed[i] = until(ctx, 30*time.Second, func() error { return list[i].begin(ctx) })
+		})
+	}
+	all.Wait()
+	return list, errors.Join(failed...)
+}
+
+// begin starts the session and waits for its first word.
+func (s *shell) begin(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "ssh", append(s.args, "echo began; exec sleep 600")...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if _, err := cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	word := make([]byte, 5)
+	if _, err := io.ReadFull(out, word); err != nil {
+		return fmt.Errorf("no session: %w", errors.Join(err, cmd.Wait()))
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+		s.ended <- time.Now()
+	}()
+	return nil
+}
+
+// refused asks once more, and must read why not.
+func (s *shell) refused(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "ssh", append(s.args, "true")...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Azure role not assigned") {
+		return fmt.Errorf("the next login was not refused with its sentence (%v): %s", err, out)
+	}
+	return nil
+}
