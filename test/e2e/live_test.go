@@ -71,8 +71,8 @@ func (m *vm) client(t *testing.T, kind, login string, options []string, command 
 }
 
 // everyKind opens a session of each kind with one certificate and returns when
-// the machine has told the server of all of them.
-func everyKind(t *testing.T, m *vm, p *person, key identity, elevated bool) []*running {
+// the machine has told the server of all of them, and of those that were there.
+func everyKind(t *testing.T, m *vm, p *person, key identity, elevated bool, there ...string) []*running {
 	t.Helper()
 	dir := filepath.Dir(key.key)
 	with := func(more ...string) []string { return append(key.options(), more...) }
@@ -101,6 +101,9 @@ func everyKind(t *testing.T, m *vm, p *person, key identity, elevated bool) []*r
 	want := map[string]int{"pty": 2, "exec": 1, "sftp": 1, "forward": 1, "background": 1}
 	if elevated {
 		want["pty"]++
+	}
+	for _, kind := range there {
+		want[kind]++
 	}
 	if err := until(limitEnd, func() error { return lists(t, m, p, want, elevated) }); err != nil {
 		t.Fatal(err)
@@ -322,6 +325,57 @@ func TestLive_OneSessionEndsAlone(t *testing.T) {
 			t.Errorf("the other session ended, too: %s", stays.text())
 		}
 	})
+}
+
+// TestLive_RevokedCertificateEndsItsSessions: those that it opened, with what they
+// left behind, and not those of another certificate of the same person.
+func TestLive_RevokedCertificateEndsItsSessions(t *testing.T) {
+	m := machine(t, "net-"+debian12)
+	p := newUser(t, "live-cert")
+	grant(t, roleUser, p.name, m.id)
+	allowedSoon(t, p, m)
+	thief, own := certificate(t, p), certificate(t, p)
+	stays := m.client(t, "exec", p.name, own.options(), "echo began; sleep 341")
+	uid := strings.TrimSpace(m.ssh(p.name, own.options(), "id -u").out)
+	list := everyKind(t, m, p, thief, false, "exec")
+	serial := ""
+	if err := until(limitEnd, func() error {
+		all, err := sessionsOf(t, m, p)
+		for _, l := range all {
+			if l.Properties.Kind == "sftp" {
+				serial = l.Properties.Certificate.Serial
+			}
+		}
+		if err == nil && serial == "" {
+			err = fmt.Errorf("listed are %+v", all)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.must(t, "cert", "revoke", "--serial", serial, "--yes")
+	for _, r := range list {
+		select {
+		case <-r.gone:
+		case <-time.After(limitEnd):
+			t.Fatalf("the %s session goes on: %s", r.kind, r.text())
+		}
+		if r.kind != "forward" && r.kind != "master" && r.kind != "sftp" {
+			says(t, r.text(), "the certificate that opened this session was revoked")
+		}
+	}
+	if err := until(limitEnd, func() error {
+		if left := m.remains(t, uid); strings.Count(left, "sleep") != strings.Count(left, "sleep 341") || stays.over() {
+			return fmt.Errorf("what runs: %s\n%s", left, stays.text())
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, m.ssh(p.name, thief.options(), "true"), "the certificate with serial "+serial+" was revoked")
+	if r := m.ssh(p.name, own.options(), "true"); r.code != 0 {
+		t.Errorf("the other certificate: %s", r)
+	}
 }
 
 // TestLive_AdministratorBecomesUser: what runs as root ends, what a background

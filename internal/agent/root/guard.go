@@ -193,6 +193,13 @@ func (s *Service) about(d due, v view, open []session.Open) due {
 			d.since = o.Since
 		}
 	}
+	// What a person gave others to run may be of a login that has ended.
+	if stay, ok := s.register.Stay(d.UID); ok && d.Origins == nil {
+		d.admin = d.admin || stay.Admin
+		if stay.Since.Before(d.since) {
+			d.since = stay.Since
+		}
+	}
 	if d.correlation == "" {
 		d.correlation, _ = s.guid()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -58,14 +59,22 @@ type Register struct {
 
 	mu     sync.Mutex
 	logins []Login
+	stays  map[uint32]Stay
 	seen   map[string]time.Duration // audit sessions that no login is known of, and since when
 }
 
 // kept is the register's file. Processes do not outlive a boot, so it is of one,
 // and a write is not synced: what a loss of power takes away has ended with it.
 type kept struct {
-	Boot   string  `json:"boot"`
-	Logins []Login `json:"logins"`
+	Boot   string          `json:"boot"`
+	Logins []Login         `json:"logins"`
+	Stays  map[uint32]Stay `json:"stays"`
+}
+
+// Stay is what is known of all logins of a person in this boot, ended ones too.
+type Stay struct {
+	Since time.Time `json:"since"` // of the first
+	Admin bool      `json:"admin,omitempty"`
 }
 
 const (
@@ -82,7 +91,7 @@ const (
 // OpenRegister reads the register of this boot. One that cannot be read, or is of
 // another boot, is empty: what runs is found again.
 func OpenRegister(path string, owner uint32, boot string) (*Register, error) {
-	r := &Register{path: path, boot: boot, seen: map[string]time.Duration{}}
+	r := &Register{path: path, boot: boot, stays: map[uint32]Stay{}, seen: map[string]time.Duration{}}
 	b, err := durable.Read(path, owner, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -96,6 +105,7 @@ func OpenRegister(path string, owner uint32, boot string) (*Register, error) {
 	}
 	if k.Boot == boot {
 		r.logins = k.Logins
+		maps.Copy(r.stays, k.Stays)
 	}
 	return r, nil
 }
@@ -108,7 +118,29 @@ func (r *Register) Add(l Login) error {
 	r.logins = slices.DeleteFunc(r.logins, func(old Login) bool { return old.PID == l.PID || l.Audit != "" && old.Audit == l.Audit })
 	r.logins = append(r.logins, l)
 	r.logins = r.logins[max(0, len(r.logins)-maxLogins):]
+	r.stay(l)
 	return r.save()
+}
+
+// stay notes a login of a person.
+func (r *Register) stay(l Login) {
+	s, known := r.stays[l.UID]
+	if !known && len(r.stays) >= maxLogins {
+		return // then only the logins that are open tell
+	}
+	if !known || l.Since.Before(s.Since) {
+		s.Since = l.Since
+	}
+	s.Admin = s.Admin || l.Admin
+	r.stays[l.UID] = s
+}
+
+// Stay returns what is known of a person in this boot.
+func (r *Register) Stay(uid uint32) (Stay, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.stays[uid]
+	return s, ok
 }
 
 // Remove forgets a login that was not let in after all.
@@ -132,7 +164,7 @@ func (r *Register) Find(p proc.Process) Login {
 }
 
 func (r *Register) save() error {
-	b, err := json.Marshal(kept{Boot: r.boot, Logins: r.logins})
+	b, err := json.Marshal(kept{Boot: r.boot, Logins: r.logins, Stays: r.stays})
 	if err != nil {
 		return err
 	}
@@ -177,6 +209,7 @@ func (r *Register) Update(s Scene, at Sight) ([]Open, error) {
 	}
 	adopted, err := r.adopt(s, at)
 	for _, l := range adopted {
+		r.stay(l)
 		open, changed = append(open, s.describe(l)), true
 	}
 	if !changed {

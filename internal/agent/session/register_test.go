@@ -226,3 +226,24 @@ func TestEnd_AllTargetsAtOnce(t *testing.T) {
 		t.Fatalf("%v, %d left, waited %s, met %v", err, len(k.list), waited, n)
 	}
 }
+
+// What a person may have left with others is looked for since his first login,
+// also when that has ended.
+func TestRegister_StayOutlastsLogins(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	r := register(t, path, "boot")
+	first, second := noted(100, "0", "one"), noted(200, "1", "two")
+	first.Since, first.Admin, second.Since = time.Unix(1000, 0), true, time.Unix(2000, 0)
+	if err := errors.Join(r.Add(first), r.Add(second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Update(scene(login(200, "1", "pts/1"), nobodySpared), sight(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for _, boot := range []string{"boot", "another"} {
+		got, ok := register(t, path, boot).Stay(aliceUID)
+		if ok != (boot == "boot") || ok && (!got.Since.Equal(time.Unix(1000, 0)) || !got.Admin) {
+			t.Errorf("%s: %+v %t", boot, got, ok)
+		}
+	}
+}

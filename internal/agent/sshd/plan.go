@@ -83,7 +83,7 @@ func (w *Wiring) pam(domains []string) ([]file, error) {
 	var files []file
 	for _, s := range pamServices() {
 		path := filepath.Join(pamFolder, s.name)
-		text, err := w.text(path)
+		text, ours, err := w.pamText(s.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			if s.name == "sshd" {
 				return nil, missing("this machine has no PAM configuration for sshd", "Install openssh-server completely, then set the extension again.")
@@ -97,9 +97,31 @@ func (w *Wiring) pam(domains []string) ([]file, error) {
 		if !ok {
 			return nil, conflict("%s has no account phase to stand in", path).WithRemedy("Restore the distribution's file, then set the extension again.")
 		}
-		files = append(files, file{Path: path, Mode: 0o644, Content: edited})
+		if ours {
+			edited = copied() + edited
+		}
+		files = append(files, file{Path: path, Mode: 0o644, Content: edited, Ours: ours})
 	}
 	return files, nil
+}
+
+// copied begins a PAM file that exists only in the vendor's folder, where nothing
+// may be changed: PAM reads ours in its place (pam.conf(5)).
+func copied() string {
+	return block("# a copy of the file of this name in " + vendorPAM + ", which it hides")
+}
+
+const vendorPAM = "/usr/lib/pam.d"
+
+// pamText reads a service's configuration; ours says that the file in /etc is, or
+// will be, a copy of the vendor's.
+func (w *Wiring) pamText(service string) (text string, ours bool, err error) {
+	text, err = w.text(filepath.Join(pamFolder, service))
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = w.text(filepath.Join(vendorPAM, service))
+		return text, err == nil, err
+	}
+	return strings.TrimPrefix(text, copied()), strings.HasPrefix(text, copied()), err
 }
 
 // conflicts finds what would make our names somebody else's.
