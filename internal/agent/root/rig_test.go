@@ -43,8 +43,9 @@ const (
 
 // rig is a root part in a folder of its own, with everything around it faked.
 type rig struct {
-	t    *testing.T
-	root string
+	dismissed []uint32 // uids, in order
+	t         *testing.T
+	root      string
 	*Service
 
 	manifestKey, userCA, hostCA, snapshotKey, host ed25519.PrivateKey
@@ -133,6 +134,14 @@ func (r *rig) Warn(targets []session.Target) error {
 	for _, t := range targets {
 		r.warnings = append(r.warnings, t.Message)
 	}
+	return nil
+}
+
+func (r *rig) Dismiss(_ context.Context, uid uint32) error {
+	if r.visitor.Load() == nil {
+		r.t.Error("what the visitor left behind is ended when its account has gone")
+	}
+	r.dismissed = append(r.dismissed, uid)
 	return nil
 }
 

@@ -44,6 +44,7 @@ type Processes interface {
 type Ender interface {
 	Look() (session.Scene, error)
 	End(ctx context.Context, targets []session.Target) ([]int, error)
+	Dismiss(ctx context.Context, uid uint32) error
 	Warn(targets []session.Target) error
 	Left(w session.Who) []string
 }

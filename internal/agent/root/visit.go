@@ -41,6 +41,12 @@ func (s *Service) Receive(v sshd.Visitor) (leave func() sshd.Asked, err error) {
 	}
 	s.visitor.Store(p)
 	return func() sshd.Asked {
+		// The service manager that logind started for the visitor goes while its
+		// account is there. Later it could load no unit, not even the one to exit by,
+		// and the machine's next shutdown would wait for it for a minute and a half.
+		if err := s.cfg.Ender.Dismiss(context.Background(), visitorUID); err != nil {
+			s.cfg.Log("self-test: %v", err)
+		}
 		s.visitor.Store(nil)
 		if err := shim.WriteNSS(s.at(nssPath), s.database(s.now())); err != nil {
 			s.cfg.Log("name service file: %v", err)

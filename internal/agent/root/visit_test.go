@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"testing"
 
 	"sallyport/internal/agent/shim"
@@ -57,6 +58,9 @@ func TestVisit_IsNoWayIn(t *testing.T) {
 	}
 	if asked := leave(); !asked.Principals || !asked.Account || asked.Session {
 		t.Errorf("asked %+v", asked)
+	}
+	if !slices.Equal(r.dismissed, []uint32{visitorUID}) {
+		t.Errorf("what ran as the visitor is left: %v", r.dismissed)
 	}
 	if ask(helper, request) != "" || account(daemon, "sshd") {
 		t.Error("let in after the visit")
