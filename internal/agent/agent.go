@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/imds"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
@@ -31,6 +33,10 @@ type Config struct {
 	Wait      func(ctx context.Context, d time.Duration)
 	Rand      io.Reader // for jitter
 	Log       func(format string, args ...any)
+	// Callers, where set, is where the root part hands over who asks for the
+	// machine's identity.
+	Callers    func(ctx context.Context, f func(caller.Taken)) error
+	Interfaces func() []imds.Interface
 }
 
 // Agent is the network part.
@@ -63,7 +69,7 @@ const (
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates} {
+	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity} {
 		all.Go(func() { loop(ctx, &pause{agent: a}) })
 	}
 	all.Wait()

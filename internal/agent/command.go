@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
@@ -29,7 +30,7 @@ import (
 func Command(version string) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand())
+	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand())
 	return c
 }
 
@@ -136,7 +137,7 @@ const gatherTime = time.Second
 func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) error) root.Config {
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table, step)
-	return root.Config{Root: "/", Pins: pins, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
+	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Table{Path: "/proc/net/tcp"}, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
 		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
 }
 
@@ -174,6 +175,9 @@ func runCommand(version string) *cobra.Command {
 				return fault.Wrap(err, fault.Precondition, "SandboxFailed", "the network part cannot be confined on this machine: %v", err)
 			}
 			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version, Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
+				Callers: func(ctx context.Context, f func(caller.Taken)) error {
+					return caller.Take(ctx, caller.SocketPath, 0, f)
+				}, Interfaces: interfaces,
 				Log: logger(c.ErrOrStderr(), "run")}).Run(ctx)
 			return nil
 		}}
@@ -246,6 +250,9 @@ func printStatus(w io.Writer, st *control.Status) {
 	}
 	if st.AuditAlarm != "" {
 		line("audit", "WRONG since %s; see docs/operations.md, Audit", st.AuditAlarm)
+	}
+	if st.Endpoint != "" {
+		line("identity", "%s", st.Endpoint)
 	}
 	if st.Drift != "" {
 		line("drift", "%s", st.Drift)

@@ -76,7 +76,7 @@ func (a *app) clientConfig() (client.Config, error) {
 		return client.Config{}, err
 	}
 	return client.Config{
-		Folder: f, Now: a.cfg.Now, Rand: a.cfg.Rand, Wait: a.cfg.Wait, Agent: "sally/" + a.cfg.Version, Notice: a.warn,
+		Folder: f, Now: a.cfg.Now, Rand: a.cfg.Rand, Wait: a.cfg.Wait, Agent: "sally/" + a.cfg.Version, Notice: a.warn, Metadata: a.cfg.Metadata,
 		Log: func(format string, args ...any) {
 			if a.debug {
 				a.say("DEBUG: "+format, args...)

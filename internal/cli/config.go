@@ -40,6 +40,19 @@ type Config struct {
 	// Executable is the path of this program, written into ssh configurations.
 	Executable string
 	Version    string
+	// MachineRoot is where this computer's pins as a machine lie, "" for "/", and
+	// MachineOwner whose they must be; Metadata is its metadata service, "" for
+	// the usual address.
+	MachineRoot  string
+	MachineOwner uint32
+	Metadata     string
+}
+
+func (c Config) machineRoot() string {
+	if c.MachineRoot == "" {
+		return "/"
+	}
+	return c.MachineRoot
 }
 
 // System returns the Config of the real computer.

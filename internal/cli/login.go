@@ -36,12 +36,13 @@ func (a *app) loginCommand() *cobra.Command {
 		{name: "username", short: "u", usage: "User name, or application id of a service principal"},
 		{name: "password", short: "p", usage: "Password, client secret, or PEM file with key and certificate; asked for where it is missing, @FILE or @- keeps it out of the argument list"},
 		{name: "service-principal", kind: 'b', usage: "Sign in as a service principal"},
+		{name: "identity", short: "i", kind: 'b', usage: "Sign in as the managed identity of the machine that this runs on"},
 		{name: "tenant", short: "t", usage: "Tenant id or domain"},
 		{name: "use-device-code", kind: 'b', usage: "Show a code to type in any browser"},
 		{name: "allow-no-subscriptions", kind: 'b', usage: "Say nothing where the account has no subscription"},
 		{name: "scope", usage: "Scope to sign in for, as an error message named it"},
 	}, a.login)
-	cmd.Example = "  sally login\n  sally login --use-device-code\n  sally login -u alice@example.com\n  sally login --service-principal -u APPID -p @secret --tenant TENANT"
+	cmd.Example = "  sally login\n  sally login --use-device-code\n  sally login -u alice@example.com\n  sally login --service-principal -u APPID -p @secret --tenant TENANT\n  sally login --identity"
 	return cmd
 }
 
@@ -60,7 +61,10 @@ func (a *app) login(ctx context.Context, in values) error {
 	if in.on("use-device-code") && (in.given("username") || in.given("password")) {
 		return usageError{"usage error: --use-device-code goes without --username and --password"}
 	}
-	server, err := a.connect(ctx, in.text("server"))
+	if in.on("identity") && (in.on("service-principal") || in.on("use-device-code") || in.given("password") || in.given("username")) {
+		return usageError{"usage error: --identity goes without --username, --password, --service-principal and --use-device-code"}
+	}
+	server, err := a.loginServer(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -72,9 +76,12 @@ func (a *app) login(ctx context.Context, in values) error {
 		return err
 	}
 	var session *client.Session
-	if in.on("service-principal") {
+	switch {
+	case in.on("identity"):
+		session, err = a.loginIdentity(ctx, l)
+	case in.on("service-principal"):
 		session, err = a.loginPrincipal(ctx, l)
-	} else {
+	default:
 		session, err = a.loginPerson(ctx, l)
 	}
 	if err != nil {

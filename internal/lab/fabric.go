@@ -19,6 +19,9 @@ import (
 const (
 	bridge        = "lab0"
 	bridgeAddress = "10.77.0.1"
+	// metadataAddress is on every machine's own loopback, where its agent may answer
+	// as instance metadata service; a machine has no right to take addresses.
+	metadataAddress = "169.254.169.254/32"
 )
 
 // fabric is the lab's network namespace. Only a descriptor holds it, so it has
@@ -64,7 +67,7 @@ func (f *fabric) attach(ctx context.Context, r record, pid int) error {
 	}
 	defer func() { _ = ns.Close() }()
 	machine := &fabric{ns: ns}
-	return machine.ip(ctx, "link set lo up", "addr add "+r.address()+"/24 dev eth0", "link set eth0 up")
+	return machine.ip(ctx, "link set lo up", "addr add "+metadataAddress+" dev lo scope host", "addr add "+r.address()+"/24 dev eth0", "link set eth0 up")
 }
 
 // detach removes a machine's interface at once; by itself it would go only

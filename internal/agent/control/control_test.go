@@ -20,7 +20,7 @@ func TestParseRequest_Accepts(t *testing.T) {
 		`{"op":"status"}`, `{"op":"homes"}`, `{"op":"host-proof"}`,
 		`{"op":"take-events","acknowledge":["a"],"generation":-1,"waitMillis":60000}`,
 		`{"op":"deliver-snapshot","snapshot":{"payloadType":"x","payload":"","keyId":"","sig":""}}`,
-		`{"op":"deliver-host-certificate","certificate":"ssh-ed25519-cert-v01@openssh.com AAAA"}`, `{"op":"adopt-home","name":"a@b.example"}`,
+		`{"op":"deliver-host-certificate","certificate":"ssh-ed25519-cert-v01@openssh.com AAAA"}`, `{"op":"adopt-home","name":"a@b.example"}`, `{"op":"identity-members"}`, `{"op":"allow-identity","name":"www-data"}`,
 	} {
 		if _, err := ParseRequest([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
@@ -31,7 +31,7 @@ func TestParseRequest_Accepts(t *testing.T) {
 func TestParseRequest_Refuses(t *testing.T) {
 	for _, text := range []string{
 		``, `null`, `{}`, `[]`, `{"op":"exec"}`, `{"op":"status","name":"x"}`, `{"op":"status"}{"op":"status"}`, `{"op":"status","path":"/etc/shadow"}`,
-		`{"op":"deliver-snapshot"}`, `{"op":"deliver-manifest","snapshot":{}}`, `{"op":"adopt-home"}`, `{"op":"take-events","waitMillis":60001}`, `{"op":"take-events","waitMillis":-1}`,
+		`{"op":"deliver-snapshot"}`, `{"op":"deliver-manifest","snapshot":{}}`, `{"op":"adopt-home"}`, `{"op":"allow-identity"}`, `{"op":"identity-members","name":"x"}`, `{"op":"take-events","waitMillis":60001}`, `{"op":"take-events","waitMillis":-1}`,
 		`{"op":"archive-home","name":"` + strings.Repeat("x", 256) + `"}`, `{"op":"` + strings.Repeat("x", 5000) + `"}`,
 	} {
 		if r, err := ParseRequest([]byte(text)); err == nil {

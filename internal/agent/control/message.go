@@ -14,7 +14,7 @@ import (
 // Op names a request.
 type Op string
 
-// The requests. Those below Homes are root's alone.
+// The requests. Those that decide something are root's alone.
 const (
 	OpStatus          Op = "status"
 	OpManifest        Op = "deliver-manifest"
@@ -27,6 +27,9 @@ const (
 	OpAdopt           Op = "adopt-home"
 	OpArchive         Op = "archive-home"
 	OpSelfTest        Op = "self-test"
+	OpMembers         Op = "identity-members"
+	OpAllow           Op = "allow-identity"
+	OpDeny            Op = "deny-identity"
 )
 
 // Request is one question. Only the fields of its Op are set.
@@ -52,6 +55,7 @@ type Answer struct {
 	Proof  *protocol.Envelope      `json:"proof,omitempty"`
 	Homes  []Home                  `json:"homes,omitempty"`
 	Text   string                  `json:"text,omitempty"`
+	Names  []string                `json:"names,omitempty"`
 }
 
 // Failure is a fault on its way through the socket.
@@ -110,6 +114,7 @@ type Status struct {
 	// protocol.MaxSessions; MoreSessions is how many are left out.
 	Sessions     []protocol.Session `json:"sessions,omitempty"`
 	MoreSessions int                `json:"moreSessions,omitempty"`
+	Endpoint     string             `json:"endpoint,omitempty"` // the identity service: where it answers, or why not
 }
 
 // Home is a home folder whose name belongs to somebody.
@@ -148,7 +153,7 @@ func ParseRequest(b []byte) (Request, error) {
 func (r Request) check() error {
 	want := Request{Op: r.Op}
 	switch r.Op {
-	case OpStatus, OpHostProof, OpHomes, OpSelfTest:
+	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers:
 	case OpManifest:
 		want.Manifest = r.Manifest
 	case OpAccounts:
@@ -159,7 +164,7 @@ func (r Request) check() error {
 		want.Acknowledge, want.Generation, want.WaitMillis, want.Limit = r.Acknowledge, r.Generation, r.WaitMillis, r.Limit
 	case OpHostCertificate:
 		want.Certificate = r.Certificate
-	case OpAdopt, OpArchive:
+	case OpAdopt, OpArchive, OpAllow, OpDeny:
 		want.Name = r.Name
 	default:
 		return malformed("the request %q does not exist", string(r.Op[:min(len(r.Op), 40)]))
@@ -168,12 +173,17 @@ func (r Request) check() error {
 	case r.Manifest != want.Manifest, r.Accounts != want.Accounts, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
 		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit:
 		return malformed("the request %s has fields of another", r.Op)
-	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", (r.Op == OpAdopt || r.Op == OpArchive) && r.Name == "":
+	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", rootsAlone(r.Op) && r.Op != OpSelfTest && r.Name == "":
 		return malformed("the request %s lacks its field", r.Op)
 	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait, r.Limit < 0, r.Limit > maxListed:
 		return malformed("a field of the request %s is too long", r.Op)
 	}
 	return nil
+}
+
+// rootsAlone reports whether uid 0 alone may ask this: it decides something.
+func rootsAlone(op Op) bool {
+	return op == OpAdopt || op == OpArchive || op == OpSelfTest || op == OpAllow || op == OpDeny
 }
 
 // write sends one message.

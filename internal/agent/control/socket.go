@@ -102,8 +102,8 @@ func (c ServerConfig) admit(uid uint32) error {
 
 // permit says what one who is answered may ask.
 func permit(uid uint32, op Op) error {
-	if uid != 0 && (op == OpAdopt || op == OpArchive || op == OpSelfTest) {
-		return fault.New(fault.Forbidden, "RootOnly", "only root decides about homes and has the login tested")
+	if uid != 0 && rootsAlone(op) {
+		return fault.New(fault.Forbidden, "RootOnly", "only root decides about homes and the identity and has the login tested")
 	}
 	return nil
 }

@@ -43,6 +43,11 @@ func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer
 		return control.Answer{}, s.HostCertificate(r.Certificate)
 	case control.OpHomes:
 		return control.Answer{Homes: s.homes()}, nil
+	case control.OpMembers:
+		list, err := s.members()
+		return control.Answer{Names: list}, err
+	case control.OpAllow, control.OpDeny:
+		return control.Answer{}, s.changeMember(r.Name, r.Op == control.OpAllow)
 	case control.OpAdopt:
 		return control.Answer{Text: r.Name + " owns the home now"}, s.adopt(r.Name)
 	case control.OpArchive:
@@ -170,6 +175,7 @@ func (s *Service) Status() *control.Status {
 	for _, o := range open[st.MoreSessions:] {
 		st.Sessions = append(st.Sessions, o.Session())
 	}
+	st.Endpoint = s.ident.told()
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.
 		st.Version, st.IssuedAt = 0, time.Time{}

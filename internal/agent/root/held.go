@@ -283,6 +283,7 @@ func (s *Service) replace(v view) {
 	s.mu.Unlock()
 	s.lookNow()
 	s.poke()
+	s.ident.poke()
 }
 
 // endings compares two snapshots: who was an administrator and is none, and

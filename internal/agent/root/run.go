@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/agent/shim"
@@ -59,6 +60,16 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 		return control.Serve(ctx, l, control.ServerConfig{Network: peers.Network, Handler: s, Refused: func(err error) { s.cfg.Log("control: %v", err) }})
 	})
 	all.Go(func() { s.guard(ctx) })
+	if s.cfg.Identity != nil {
+		handing, err := shim.ListenPackets(s.at(caller.SocketPath), 0o600, int(peers.Network))
+		if err != nil {
+			return err
+		}
+		serve(handing, func(l *net.UnixListener) error {
+			return s.ident.hand.Serve(ctx, l, func(uid uint32) bool { return uid == peers.Network })
+		})
+		all.Go(func() { s.serveIdentity(ctx) })
+	}
 	all.Go(func() { s.work(ctx) })
 	all.Wait()
 	if err := s.events.Close(); err != nil {

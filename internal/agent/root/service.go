@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto"
 	"io"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -74,6 +76,18 @@ type Watcher interface {
 	Changes(ctx context.Context) <-chan struct{}
 }
 
+// Endpoint is the address of the identity service. *linklocal.Endpoint satisfies
+// it.
+type Endpoint interface {
+	Open(ctx context.Context) (*net.TCPListener, error)
+	Close(ctx context.Context) error
+}
+
+// Callers knows who owns the other end of a connection. caller.Table satisfies it.
+type Callers interface {
+	Owner(local, remote netip.AddrPort) (uint32, error)
+}
+
 // Command is one program to run: no shell, a fixed environment.
 type Command struct {
 	Argv  []string
@@ -104,6 +118,9 @@ type Config struct {
 	// Gather is how long events are collected before the network part gets them;
 	// zero hands them over at once.
 	Gather time.Duration
+	// Identity is where the identity service is asked; nil for nowhere.
+	Identity Endpoint
+	Callers  Callers
 }
 
 // Service is the root part. It is safe for concurrent use.
@@ -115,6 +132,7 @@ type Service struct {
 	witness *witness
 	visitor atomic.Pointer[visit]
 	tests   chan chan error // self-tests for the worker
+	ident   *identity
 
 	refusals refusals
 	register *session.Register
@@ -152,7 +170,7 @@ type hostState struct {
 
 // New opens the kept state. What cannot be verified is not used.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error)}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity()}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}

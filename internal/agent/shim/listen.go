@@ -21,6 +21,16 @@ import (
 // path that holds anything but a socket is an error. Closing the listener leaves
 // the file, so that a successor's socket is never removed.
 func Listen(path string, mode os.FileMode, uid int) (*net.UnixListener, error) {
+	return listenAs("unix", path, mode, uid)
+}
+
+// ListenPackets is Listen with a socket that keeps messages whole
+// (SOCK_SEQPACKET, unix(7)).
+func ListenPackets(path string, mode os.FileMode, uid int) (*net.UnixListener, error) {
+	return listenAs("unixpacket", path, mode, uid)
+}
+
+func listenAs(network, path string, mode os.FileMode, uid int) (*net.UnixListener, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
 	}
@@ -34,7 +44,7 @@ func Listen(path string, mode os.FileMode, uid int) (*net.UnixListener, error) {
 		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
 		return errors.Join(err, failed)
 	}}
-	plain, err := config.Listen(context.Background(), "unix", fresh)
+	plain, err := config.Listen(context.Background(), network, fresh)
 	if err != nil {
 		return nil, socketFault(err, path)
 	}

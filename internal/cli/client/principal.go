@@ -20,11 +20,13 @@ import (
 
 const assertionLife = 10 * time.Minute
 
-// Secret proves a service principal: a client secret, or a PEM file with a
-// private key and its certificate.
+// Secret proves a service principal: a client secret, a PEM file with a private
+// key and its certificate, or the machine that this runs on.
 type Secret struct {
 	Text string `json:"secret,omitempty"`
 	File string `json:"file,omitempty"`
+	// Managed says that the machine proves it: nothing is kept here.
+	Managed bool `json:"managed,omitempty"`
 }
 
 // ClientCredentials signs a service principal in (RFC 6749 4.4, RFC 7523).

@@ -17,7 +17,8 @@ type Profile struct {
 // ServerRecord is a server that this person trusts.
 type ServerRecord struct {
 	URL       string                  `json:"url"`
-	Pin       string                  `json:"pin"` // thumbprint of the manifest key
+	Pin       string                  `json:"pin"`               // thumbprint of the manifest key
+	Address   string                  `json:"address,omitempty"` // HOST:PORT to dial instead of the URL's
 	Manifest  protocol.SignedManifest `json:"manifest"`
 	Endpoints map[string]Endpoints    `json:"endpoints,omitempty"` // by tenant
 }
@@ -42,7 +43,12 @@ type Account struct {
 type Person struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
+	// AssignedIdentityInfo is "MSI" for the managed identity of this machine.
+	AssignedIdentityInfo string `json:"assignedIdentityInfo,omitempty"`
 }
+
+// SystemAssigned is the name that az gives to a machine's own identity.
+const SystemAssigned = "systemAssignedIdentity"
 
 // Types of Person.
 const (

@@ -44,6 +44,9 @@ type Config struct {
 	Notice func(text string)
 	// Agent is the User-Agent.
 	Agent string
+	// Metadata is the instance metadata service of this machine; "" for the usual
+	// address.
+	Metadata string
 	// SystemRoots stands in for the system's roots; nil means those.
 	SystemRoots *x509.CertPool
 }
@@ -64,6 +67,12 @@ type Server struct {
 // never seen before, the server needs a certificate that this computer trusts,
 // and what it shows is pinned from then on.
 func Connect(ctx context.Context, cfg Config, address string) (*Server, error) {
+	return ConnectAt(ctx, cfg, address, "")
+}
+
+// ConnectAt is Connect to a server whose name does not lead to it: dial is the
+// HOST:PORT that does, "" for the URL's own. It is kept for later commands.
+func ConnectAt(ctx context.Context, cfg Config, address, dial string) (*Server, error) {
 	serverURL, pin, err := ParseAddress(address)
 	if err != nil {
 		return nil, err
@@ -76,7 +85,7 @@ func Connect(ctx context.Context, cfg Config, address string) (*Server, error) {
 	if pin == "" {
 		pin = known.Pin
 	}
-	signed, err := fetchManifest(ctx, cfg, serverURL, pin == "")
+	signed, err := fetchManifest(ctx, cfg, serverURL, dial, pin == "")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +99,7 @@ func Connect(ctx context.Context, cfg Config, address string) (*Server, error) {
 		known = ServerRecord{}
 	}
 	s := &Server{cfg: cfg}
-	if err := s.accept(ServerRecord{URL: serverURL, Pin: pin, Manifest: signed}, known); err != nil {
+	if err := s.accept(ServerRecord{URL: serverURL, Pin: pin, Address: dial, Manifest: signed}, known); err != nil {
 		return nil, err
 	}
 	return s, s.remember(ctx)
@@ -149,33 +158,39 @@ func (s *Server) accept(r, held ServerRecord) error {
 		}
 	}
 	s.record, s.manifest = r, m
-	s.http = newHTTP(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: alpn, Time: s.cfg.Now})
+	s.http = newHTTP(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: alpn, Time: s.cfg.Now}, r.Address)
 	return nil
 }
 
 // newHTTP makes a client that follows no redirect: a token must not travel to
 // wherever an answer points.
-func newHTTP(t *tls.Config) *http.Client {
+func newHTTP(t *tls.Config, dial string) *http.Client {
+	dialer := &net.Dialer{Timeout: dialTime}
 	return &http.Client{
 		Timeout:       requestTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: t, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTime,
-			DialContext: (&net.Dialer{Timeout: dialTime}).DialContext, MaxIdleConnsPerHost: 8, IdleConnTimeout: requestTime,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dial != "" {
+					address = dial
+				}
+				return dialer.DialContext(ctx, network, address)
+			}, MaxIdleConnsPerHost: 8, IdleConnTimeout: requestTime,
 		},
 	}
 }
 
 // fetchManifest sends one request without any secret. Unless verify is set the
 // chain is not checked here: the caller checks the manifest's own signature.
-func fetchManifest(ctx context.Context, cfg Config, serverURL string, verify bool) (protocol.SignedManifest, error) {
+func fetchManifest(ctx context.Context, cfg Config, serverURL, dial string, verify bool) (protocol.SignedManifest, error) {
 	var m protocol.SignedManifest
 	t := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.SystemRoots, Time: cfg.Now, InsecureSkipVerify: !verify} //nolint:gosec // see above
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, serverURL+manifestPath, nil)
 	if err != nil {
 		return m, err
 	}
-	client := newHTTP(t)
+	client := newHTTP(t, dial)
 	defer client.CloseIdleConnections()
 	res, err := client.Do(req)
 	if err != nil {
@@ -273,12 +288,12 @@ func (s *Server) Manifest() protocol.Manifest {
 // Renew fetches the manifest again: the server may have rotated a key since.
 func (s *Server) Renew(ctx context.Context) error {
 	held := s.Record()
-	signed, err := fetchManifest(ctx, s.cfg, held.URL, false)
+	signed, err := fetchManifest(ctx, s.cfg, held.URL, held.Address, false)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	err = s.accept(ServerRecord{URL: held.URL, Pin: held.Pin, Manifest: signed}, held)
+	err = s.accept(ServerRecord{URL: held.URL, Pin: held.Pin, Address: held.Address, Manifest: signed}, held)
 	s.mu.Unlock()
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func (s *Session) Keep(ctx context.Context, g Grant, secret Secret, scope string
 			e = &c.Entries[len(c.Entries)-1]
 		}
 		e.Refresh, e.Secret, e.Access = g.Refresh, secret, nil
-		if g.TokenType != tokenTypeSSHCert && scope != sshScope {
+		if g.TokenType != tokenTypeSSHCert && scope != sshScope && !secret.Managed {
 			e.put(s.tokenOf(g, scope))
 		}
 		return true, nil
@@ -136,7 +136,11 @@ func (s *Session) Access(ctx context.Context, scope, stale string) (Token, error
 	if err := s.server.cfg.Folder.load(tokensFile, &c); err != nil {
 		return Token{}, err
 	}
-	if e := c.find(s.account); e != nil {
+	if e := c.find(s.account); e != nil && e.Secret.Managed {
+		// The machine keeps its tokens, and says anew each time who may have them.
+		g, err := s.server.Managed(ctx, scope, nil)
+		return s.tokenOf(g, scope), err
+	} else if e != nil {
 		if t, ok := e.fresh(scope, now); ok && t.Text != stale {
 			return t, nil
 		}
@@ -165,6 +169,9 @@ func (s *Session) Access(ctx context.Context, scope, stale string) (Token, error
 // redeem proves the identity again, silently. It keeps a rotated refresh token
 // in e; the caller saves e.
 func (s *Session) redeem(ctx context.Context, e *tokenEntry, scope string, extra url.Values) (Grant, error) {
+	if e.Secret.Managed {
+		return s.server.Managed(ctx, scope, extra)
+	}
 	if e.Type == TypeServicePrincipal {
 		return s.server.ClientCredentials(ctx, e.Tenant, e.Name, e.Secret, scope, extra)
 	}
