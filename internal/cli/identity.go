@@ -2,9 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
-	"sallyport/internal/agent/pin"
 	"sallyport/internal/cli/client"
 	"sallyport/internal/fault"
 )
@@ -15,16 +19,16 @@ func (a *app) loginServer(ctx context.Context, in values) (*client.Server, error
 	if !in.on("identity") || in.given("server") {
 		return a.connect(ctx, in.text("server"))
 	}
-	m, err := pin.Load(a.cfg.machineRoot(), a.cfg.MachineOwner)
+	m, err := a.joined()
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Precondition, "NotAMachine", "this computer has joined no server, so it has no managed identity: %s", fault.As(err).Text).
+		return nil, fault.Wrap(err, fault.Precondition, "NotAMachine", "this computer has joined no server, so it has no managed identity: %v", err).
 			WithRemedy("Run this on a machine, or sign in as somebody: sally login")
 	}
 	cfg, err := a.clientConfig()
 	if err != nil {
 		return nil, err
 	}
-	return client.ConnectAt(ctx, cfg, m.URL+"#"+m.ManifestPin, m.Address)
+	return client.ConnectAt(ctx, cfg, m.URL+"#"+m.Pin, m.Address)
 }
 
 // loginIdentity signs the machine's managed identity in. The machine decides who
@@ -44,4 +48,41 @@ func (a *app) loginIdentity(ctx context.Context, l signIn) (*client.Session, err
 	}
 	s := l.server.As(baseAccount(l.server, client.Person{Name: client.SystemAssigned, Type: client.TypeServicePrincipal, AssignedIdentityInfo: "MSI"}, objectID))
 	return s, s.Keep(ctx, g, client.Secret{Managed: true}, scope)
+}
+
+// pins is what the agent has pinned when the machine joined
+// (docs/machine-protocol.md).
+type pins struct {
+	URL     string `json:"url"`
+	Address string `json:"address"`
+	Pin     string `json:"manifestPin"`
+}
+
+// pinsPath is the file, which everybody may read and root alone has written.
+const pinsPath = "/etc/sallyport/machine.json"
+
+// joined reads whom this machine trusts. A file that anybody but its owner could
+// have written would be somebody's way to lead this command elsewhere.
+func (a *app) joined() (pins, error) {
+	var p pins
+	f, err := os.OpenFile(filepath.Join(a.cfg.machineRoot(), pinsPath), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return p, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return p, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid != a.cfg.MachineOwner || info.Mode().Perm()&0o022 != 0 || !info.Mode().IsRegular() {
+		return p, errors.New(pinsPath + " is not root's alone to write")
+	}
+	if err := json.NewDecoder(f).Decode(&p); err != nil {
+		return p, err
+	}
+	if p.URL == "" || p.Pin == "" {
+		return p, errors.New(pinsPath + " names no server")
+	}
+	return p, nil
 }

@@ -137,8 +137,7 @@ func (w *Wiring) conflicts() error {
 	if err != nil {
 		return err
 	}
-	// GroupIdentity may be local too: that is how programs of the machine get it.
-	for _, g := range []string{shim.GroupUsers, shim.GroupAdmins} {
+	for _, g := range []string{shim.GroupUsers, shim.GroupAdmins, shim.GroupIdentity} {
 		if names[g] {
 			return conflict("the machine has a local user or group named %s", g).WithRemedy("Rename it, then set the extension again.")
 		}
