@@ -1,0 +1,194 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// box is a lab machine seen from its computer: its namespaces entered as root,
+// its processes, and its sshd's system calls. Nothing in it depends on a login,
+// so that it works in every state that a machine can be in.
+type box struct {
+	*vm
+	pid int    // of the machine's first process, as this computer counts
+	ns  string // its mount namespace
+}
+
+// enter finds the machine's first process: the one whose mount namespace has the
+// machine's overlay as its root, and which is number 1 in its own.
+func (m *vm) enter(t *testing.T) *box {
+	t.Helper()
+	upper := "/machines/" + m.machineID + "/upper"
+	var found *box
+	if err := until(20*time.Second, func() error {
+		for _, pid := range processes() {
+			mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+			if err != nil || !strings.Contains(string(mounts), upper) || innerPID(pid) != 1 {
+				continue
+			}
+			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+			if err != nil {
+				continue
+			}
+			found = &box{vm: m, pid: pid, ns: ns}
+			return nil
+		}
+		return fmt.Errorf("the first process of %s is not found", m.name)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func processes() []int {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	pids := make([]int, 0, len(dirs))
+	for _, d := range dirs {
+		if pid, err := strconv.Atoi(filepath.Base(d)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// innerPID is a process's number in its innermost pid namespace; 0 if it is gone.
+func innerPID(pid int) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "NSpid:" {
+			n, _ := strconv.Atoi(f[len(f)-1])
+			return n
+		}
+	}
+	return 0
+}
+
+// running lists the machine's processes whose command line contains all words.
+func (b *box) running(words ...string) []int {
+	var list []int
+	for _, pid := range processes() {
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid_for_children", pid)); err != nil || ns != b.pidNS() {
+			continue
+		}
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil {
+			continue
+		}
+		text := strings.ReplaceAll(string(line), "\x00", " ")
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
+func (b *box) pidNS() string {
+	ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", b.pid))
+	return ns
+}
+
+// signal sends one signal to every process of the machine that running finds.
+func (b *box) signal(sig syscall.Signal, words ...string) {
+	for _, pid := range b.running(words...) {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+// argv is a command for the machine's root, in all of its namespaces and with a
+// plain environment.
+func (b *box) argv(command ...string) []string {
+	return append([]string{"nsenter", "-t", strconv.Itoa(b.pid), "-m", "-u", "-i", "-n", "-p", "--",
+		"/usr/bin/env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb"}, command...)
+}
+
+// sh runs a script as root in the machine; a failure ends the test.
+func (b *box) sh(t *testing.T, script string) string {
+	t.Helper()
+	r := b.try(script)
+	if r.code != 0 {
+		t.Fatalf("in %s: %s: %s", b.name, script, r)
+	}
+	return strings.TrimSpace(r.out)
+}
+
+func (b *box) try(script string) result {
+	argv := b.argv("/bin/sh", "-ec", script)
+	return captureFor(exec.Command(argv[0], argv[1:]...), time.Minute)
+}
+
+// put writes a file into the machine.
+func (b *box) put(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	argv := b.argv("/bin/sh", "-ec", fmt.Sprintf("mkdir -p %s; cat >%s; chmod %o %s", filepath.Dir(path), path, mode, path))
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(content)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("write %s into %s: %v %s", path, b.name, err, out)
+	}
+}
+
+// listener is sshd's own process, the one that accepts.
+func (b *box) listener(t *testing.T) int {
+	t.Helper()
+	for _, pid := range b.running("sshd") {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasSuffix(exe, "/usr/sbin/sshd") && (strings.Contains(string(line), "-D") || strings.Contains(string(line), "[listener]")) {
+			return pid
+		}
+	}
+	t.Fatalf("no sshd listens in %s", b.name)
+	return 0
+}
+
+// traced is what strace is asked for: every way to reach a socket, to open a
+// file and to become another program, and the family tree.
+const traced = "trace=connect,sendto,sendmsg,open,openat,openat2,execve,clone,clone3,fork,vfork"
+
+// attach follows a running process and all that it starts, into file, until stop
+// is called.
+func attach(t *testing.T, pid int, file string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("strace", "-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", file, "-p", strconv.Itoa(pid))
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := until(10*time.Second, func() error {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil || !strings.Contains(string(status), fmt.Sprintf("TracerPid:\t%d\n", cmd.Process.Pid)) {
+			return fmt.Errorf("strace has not attached to %d: %v", pid, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		done := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(done) }()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			_ = cmd.Process.Kill()
+			<-done
+		}
+	}
+}

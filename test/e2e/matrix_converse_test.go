@@ -1,0 +1,71 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// screen is what a program has shown so far; watch is told of all of it at each
+// change.
+type screen struct {
+	mu    sync.Mutex
+	text  strings.Builder
+	watch func(all string)
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(b)
+	s.watch(s.text.String())
+	return len(b), nil
+}
+
+// converse runs a program, answers its first prompt for a password, and gives a
+// shell that prompts the proof to run.
+func converse(cmd *exec.Cmd) result {
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return result{err: err.Error(), code: 126}
+	}
+	answered, proved := false, false
+	out := &screen{watch: func(all string) {
+		last := all[strings.LastIndexByte(strings.TrimRight(all, "\n"), '\n')+1:]
+		switch {
+		case !answered && strings.Contains(all, "assword: "):
+			answered = true
+			_, _ = io.WriteString(stdin, aWord+"\n")
+		case !proved && (strings.HasSuffix(last, "$ ") || strings.HasSuffix(last, "# ")):
+			proved = true
+			_, _ = io.WriteString(stdin, proof+"; exit\n")
+		}
+	}}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, time.Second
+	if err := cmd.Start(); err != nil {
+		return result{err: err.Error(), code: 127}
+	}
+	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	err = cmd.Wait()
+	timer.Stop()
+	_ = stdin.Close()
+	code := 0
+	if err != nil {
+		code = 1
+	}
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	return result{out: out.text.String(), code: code}
+}
+
+func TestConverse(t *testing.T) {
+	r := converse(exec.Command("sh", "-c", `printf 'Password: '; read x; echo "got $x"; printf '\033[mme$ '; read y; sh -c "$y"`))
+	if r.code != 0 || !strings.Contains(r.out, "got "+aWord) || !strings.Contains(r.out, saw) {
+		t.Fatal(r)
+	}
+}

@@ -1,0 +1,255 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The limits of a cell. Two of the reasons for a slow login are this computer's
+// own, so a cell that took too long is repeated alone before it counts.
+const (
+	othersLimit = 5 * time.Second
+	oursLimit   = 6 * time.Second
+)
+
+// What ours meet in a cell: they are in, or read this.
+const (
+	in     = ""                                              // they are in
+	either = "either: the agent is there in one moment and not in the next"
+	away   = "the login service on this machine is not available" // PAM's own words: nobody answered
+	sshd   = "machine's login service does not answer"         // sally ssh's, where sshd itself refuses
+	old    = "this machine has not heard from the server for 25h"
+	nobody = "nobody: " // cron: no job runs, and nobody is there to read why
+	noName = "name: "   // the program itself finds no such account
+)
+
+// wantOurs is written by hand: what ours meet in each state, by each way.
+var wantOurs = map[string]map[string]string{ //nolint:gochecknoglobals // a table
+	"agent up":        {"ssh": in, "sudo": in, "su": in, "login": in, "cron": in},
+	"agent stopped":   {"ssh": sshd, "sudo": away, "su": away, "login": away, "cron": nobody},
+	"agent dead":      {"ssh": sshd, "sudo": away, "su": away, "login": away, "cron": nobody},
+	"agent in a loop": {"ssh": either, "sudo": either, "su": either, "login": either, "cron": either},
+	"disk full":       {"ssh": in, "sudo": in, "su": in, "login": in, "cron": in},
+	"nss corrupt":     {"ssh": sshd, "sudo": noName, "su": noName, "login": noName, "cron": nobody},
+	"nss truncated":   {"ssh": sshd, "sudo": noName, "su": noName, "login": noName, "cron": nobody},
+	"nss missing":     {"ssh": sshd, "sudo": noName, "su": noName, "login": noName, "cron": nobody},
+	"server away":     {"ssh": in, "sudo": in, "su": in, "login": in, "cron": in},
+	"server garbage":  {"ssh": in, "sudo": in, "su": in, "login": in, "cron": in},
+	"snapshot stale":  {"ssh": old, "sudo": old, "su": old, "login": old, "cron": nobody},
+}
+
+// whatNoNameSays is what sudo, su and login say of an account that the name
+// service does not know. It is their text, not ours; the way out is doctor's.
+var whatNoNameSays = map[string][]string{ //nolint:gochecknoglobals // a table
+	"sudo": {"you do not exist in the passwd database", "unknown uid"}, "su": {"does not exist"}, "login": {"incorrect", "Cannot", "login:"},
+}
+
+// mayRead is the one file of ours that a login of somebody else opens, and why:
+// the name x@other.example has the shape of ours, and which domains are ours
+// stands in the name service's file. It is read, never waited for.
+var mayRead = map[string]string{foreignName: "/var/lib/sallyport/nss.db"} //nolint:gochecknoglobals // a table
+
+func ways() map[string]way {
+	return map[string]way{"ssh": sshWay, "sudo": sudoWay, "su": suWay, "login": loginWay}
+}
+
+// TestMatrix_NeverLockedOut walks through everything that can be wrong with
+// Sallyport on a machine. In each state everybody comes in by every way at once.
+// The people that are not ours notice nothing: they are in, quickly, and strace
+// shows that nothing of theirs reached for the agent, the server, or our files.
+// Ours are in, or read the sentence of the table.
+//
+// No cell is left out. Where a person has nothing to show for a way, the way is
+// the one that such a person has: root and the holder of a key log in on a
+// terminal as a getty with --autologin does it, and cron asks nobody for a key.
+func TestMatrix_NeverLockedOut(t *testing.T) {
+	m := settle(t, "debian12")
+	for _, s := range matrixStates() {
+		if !t.Run(s.name, func(t *testing.T) {
+			undo := s.make(t, m)
+			defer undo()
+			began := time.Now()
+			m.everybody(t, s.name)
+			t.Logf("all cells took %s", time.Since(began).Round(10*time.Millisecond))
+		}) && os.Getenv("SALLY_MATRIX_STOP") != "" {
+			return
+		}
+	}
+}
+
+// cell is one person coming in by one way.
+type cell struct {
+	name, way string
+	result    result
+	took      time.Duration
+}
+
+// everybody runs all cells of a state at once and judges them.
+func (m *matrixVM) everybody(t *testing.T, state string) {
+	t.Helper()
+	people := []string{rootByKey, localByKey, localByWord, foreignName, m.ours.name}
+	file := m.traceFile(state, "all", "ssh")
+	listener := m.listener(t)
+	stop := attach(t, listener, file)
+	cron := m.startCron(t, state)
+	var mu sync.Mutex
+	var cells []cell
+	var all sync.WaitGroup
+	for _, name := range people {
+		for w, run := range ways() {
+			all.Go(func() {
+				began := time.Now()
+				r := run(m, state, name)
+				mu.Lock()
+				defer mu.Unlock()
+				cells = append(cells, cell{name, w, r, time.Since(began)})
+			})
+		}
+	}
+	all.Wait()
+	cells = append(cells, cron.finish(t, people)...)
+	stop()
+	for _, c := range cells {
+		m.judge(t, state, c)
+	}
+	m.unnoticed(t, state, file, listener)
+}
+
+// judge compares a cell with the table.
+func (m *matrixVM) judge(t *testing.T, state string, c cell) {
+	t.Helper()
+	limit, want := othersLimit, in
+	if c.name == m.ours.name {
+		limit, want = oursLimit, wantOurs[state][c.way]
+	}
+	if run := ways()[c.way]; c.took > limit && run != nil {
+		began := time.Now()
+		c.result = run(m, state, c.name)
+		t.Logf("%s by %s took %s with everybody else", c.name, c.way, c.took)
+		c.took = time.Since(began)
+	}
+	if c.took > limit {
+		t.Errorf("%s by %s took %s: %s", c.name, c.way, c.took, c.result)
+	}
+	text := c.result.out + c.result.err
+	isIn := strings.Contains(text, saw)
+	switch want {
+	case in:
+		if !isIn {
+			t.Errorf("%s by %s is not in: %s", c.name, c.way, c.result)
+		}
+		return
+	case either:
+		if !isIn && c.way != "cron" && !strings.Contains(text, away) && !strings.Contains(text, sshd) {
+			t.Errorf("%s by %s is not in and has read no sentence: %s", c.name, c.way, c.result)
+		}
+		return
+	case nobody:
+	case noName:
+		if !slices.ContainsFunc(whatNoNameSays[c.way], func(w string) bool { return strings.Contains(text, w) }) {
+			t.Errorf("%s by %s: %s", c.name, c.way, c.result)
+		}
+	default:
+		says(t, text, want, "sally agent status")
+	}
+	if isIn {
+		t.Errorf("%s by %s is in: %s", c.name, c.way, c.result)
+	}
+}
+
+// unnoticed looks at the system calls of everybody who is not ours.
+func (m *matrixVM) unnoticed(t *testing.T, state, sshFile string, listener int) {
+	t.Helper()
+	ssh := readTrace(t, sshFile)
+	top := strconv.Itoa(listener)
+	cron := readTrace(t, m.traceFile(state, "all", "cron"))
+	for _, name := range []string{rootByKey, localByKey, localByWord, foreignName} {
+		for way, calls := range map[string][]string{
+			"ssh":   ssh.tree(ssh.who("cell="+name+"/ssh"), top),
+			"cron":  cron.tree(cron.who("cell="+name+"/cron"), cron.daemon()),
+			"sudo":  readTrace(t, m.traceFile(state, name, "sudo")).all(),
+			"su":    readTrace(t, m.traceFile(state, name, "su")).all(),
+			"login": readTrace(t, m.traceFile(state, name, "login")).all(),
+		} {
+			if len(calls) < 20 {
+				t.Errorf("%s by %s: strace saw only %d calls", name, way, len(calls))
+			}
+			if bad := contacts(calls, mayRead[name]); len(bad) > 0 {
+				t.Errorf("%s by %s noticed Sallyport:\n%s", name, way, strings.Join(bad, "\n"))
+			}
+		}
+	}
+	if state != "agent up" {
+		return
+	}
+	// The instrument sees what it is to see: ours did ask.
+	for way, calls := range map[string][]string{"ssh": ssh.all(), "sudo": readTrace(t, m.traceFile(state, m.ours.name, "sudo")).all(), "cron": cron.all()} {
+		if !slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "connect(") && strings.Contains(c, "/run/sallyport/pam.sock") }) {
+			t.Errorf("strace does not show that ours asked the agent by %s", way)
+		}
+	}
+}
+
+// cronRun is a cron that was started in a state; its first act is to run
+// everybody's job.
+type cronRun struct {
+	m     *matrixVM
+	cmd   *exec.Cmd
+	began time.Time
+}
+
+func (m *matrixVM) startCron(t *testing.T, state string) *cronRun {
+	t.Helper()
+	m.sh(t, "rm -rf /run/matrix /run/crond.reboot && mkdir -m 1777 /run/matrix")
+	argv := append([]string{"-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", m.traceFile(state, "all", "cron")}, m.argv("cron", "-f")...)
+	c := &cronRun{m: m, cmd: exec.Command("strace", argv...), began: time.Now()}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// finish waits for the jobs of all who are not ours and, as long, for cron to
+// be done with everybody's.
+func (c *cronRun) finish(t *testing.T, people []string) []cell {
+	t.Helper()
+	took := map[string]time.Duration{}
+	_ = until(othersLimit*2, func() error {
+		list := c.m.try("cd /run/matrix && ls").out
+		for _, name := range people {
+			if took[name] == 0 && slices.Contains(strings.Fields(list), name) {
+				took[name] = time.Since(c.began)
+			}
+		}
+		if len(took) < len(people)-1 || took[c.m.ours.name] == 0 && len(c.m.running("CRON")) > 0 {
+			return fmt.Errorf("%v", took)
+		}
+		return nil
+	})
+	for _, pid := range c.m.running("cron", "-f") {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	_ = c.cmd.Wait()
+	var cells []cell
+	for _, name := range people {
+		r := result{err: "the job did not run"}
+		if took[name] > 0 {
+			r = result{out: saw}
+		}
+		cells = append(cells, cell{name, "cron", r, took[name]})
+	}
+	return cells
+}
+
+// daemon is cron itself in its trace: the last program that was begun as cron.
+func (tr trace) daemon() string { return tr.who(`"cron", "-f"`) }
