@@ -16,7 +16,7 @@
 set -eu
 
 packages=openssh-server,openssh-client,sudo,libpam-modules,libpam-runtime,login,passwd,procps,iproute2,netcat-openbsd,pamtester,strace,ca-certificates,rsync
-packages=$packages,systemd,systemd-sysv,dbus,libpam-systemd,cron,at
+packages=$packages,systemd,systemd-sysv,dbus,libpam-systemd,cron,at,libnss-extrausers,faketime
 mirror=${SALLY_MIRROR:-} # empty: mmdebstrap's own choice
 
 fail() { echo "prepare.sh: $*" >&2; exit 1; }

@@ -108,6 +108,26 @@ func (b *box) signal(sig syscall.Signal, words ...string) {
 	}
 }
 
+// kill ends every process of the machine that running finds, and returns when
+// none of them is left: a process that was killed still answers for a moment.
+func (b *box) kill(t *testing.T, words ...string) {
+	t.Helper()
+	pids := b.running(words...)
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := until(20*time.Second, func() error {
+		for _, pid := range pids {
+			if slices.Contains(b.running(words...), pid) {
+				return fmt.Errorf("process %d does not end", pid)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // argv is a command for the machine's root, in all of its namespaces and with a
 // plain environment.
 func (b *box) argv(command ...string) []string {

@@ -69,13 +69,18 @@ func settle(t *testing.T, system string) *matrixVM {
 	allowedSoon(t, m.ours, m.vm)
 	m.uid = m.sh(t, "id -u "+m.ours.name)
 	m.crontabs(t)
+	m.sh(t, "if [ -d /run/systemd/system ]; then systemctl stop cron; fi") // the cells start it themselves
 	return m
 }
+
+// backends runs one system without systemd and the others with it, whose agent
+// is restarted by another hand.
+var backends = map[string]string{debian11: nspawn, debian12: netns, debian13: nspawn} //nolint:gochecknoglobals // a table
 
 // matrixBare makes the machine; the extension comes later.
 func matrixBare(t *testing.T, system string) *vm {
 	t.Helper()
-	return bareMachine(t, "matrix-"+system)
+	return bareMachineOn(t, "matrix-"+system, platform{system, backends[system]})
 }
 
 // crontabs gives everybody a job that runs when cron starts.

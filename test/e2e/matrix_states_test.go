@@ -79,10 +79,19 @@ func (m *matrixVM) instead(t *testing.T, script string) func() {
 	m.sh(t, `[ -e /usr/local/matrix/sally ] || { : >/usr/local/matrix/sally; mount --bind /usr/bin/sally /usr/local/matrix/sally; }`)
 	m.put(t, "/usr/local/matrix/instead", script, 0o755)
 	m.sh(t, "mount --bind /usr/local/matrix/instead /usr/bin/sally")
-	m.signal(syscall.SIGKILL, "sally agent r")
+	m.kill(t, "sally agent r")
 	return func() {
-		m.sh(t, "umount /usr/bin/sally")
-		m.signal(syscall.SIGKILL, "sally agent r")
+		m.sh(t, "umount -l /usr/bin/sally")
+		// One that begins just now may still be the other.
+		if err := until(20*time.Second, func() error {
+			m.kill(t, "sally agent r")
+			if left := m.running("/bin/sh /usr/bin/sally agent"); len(left) > 0 {
+				return fmt.Errorf("processes %d are left", left)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 		m.working(t)
 	}
 }
@@ -90,7 +99,7 @@ func (m *matrixVM) instead(t *testing.T, script string) func() {
 // dead: the sockets are there, and nobody behind them.
 func dead(t *testing.T, m *matrixVM) func() {
 	undo := m.instead(t, "#!/bin/sh\nwhile :; do sleep 1000; done\n")
-	return func() { undo(); m.signal(syscall.SIGKILL, "sleep 1000") }
+	return func() { undo(); m.kill(t, "sleep 1000") }
 }
 
 // looping: the agent starts, opens its sockets, and is gone in the middle of the
@@ -108,7 +117,7 @@ func diskFull(t *testing.T, m *matrixVM) func() {
 		! (echo x >/var/lib/sallyport/x) 2>/dev/null`)
 	return func() {
 		m.sh(t, "umount -l /var")
-		m.signal(syscall.SIGKILL, "sally agent r")
+		m.kill(t, "sally agent r")
 		m.working(t)
 	}
 }
@@ -117,14 +126,14 @@ func diskFull(t *testing.T, m *matrixVM) func() {
 func nssFile(script string) func(*testing.T, *matrixVM) func() {
 	return func(t *testing.T, m *matrixVM) func() {
 		m.sh(t, script+"\nmount --bind /usr/local/matrix/nss.db /var/lib/sallyport/nss.db")
-		return func() { m.sh(t, "umount /var/lib/sallyport/nss.db"); m.working(t) }
+		return func() { m.sh(t, "umount -l /var/lib/sallyport/nss.db"); m.working(t) }
 	}
 }
 
 // nssMissing: an empty folder stands over the agent's.
 func nssMissing(t *testing.T, m *matrixVM) func() {
 	m.sh(t, "mount -t tmpfs -o size=4k,mode=755,ro none /var/lib/sallyport")
-	return func() { m.sh(t, "umount /var/lib/sallyport"); m.working(t) }
+	return func() { m.sh(t, "umount -l /var/lib/sallyport"); m.working(t) }
 }
 
 // elsewhere sends the agent to another address for its server.
@@ -141,11 +150,11 @@ func (m *matrixVM) elsewhere(t *testing.T, address string) func() {
 		t.Fatal(err)
 	}
 	m.put(t, "/etc/sallyport/machine.json", string(after), 0o644)
-	m.signal(syscall.SIGKILL, "sally agent r")
+	m.kill(t, "sally agent r")
 	m.working(t)
 	return func() {
 		m.put(t, "/etc/sallyport/machine.json", before+"\n", 0o644)
-		m.signal(syscall.SIGKILL, "sally agent r")
+		m.kill(t, "sally agent r")
 		m.working(t)
 	}
 }
@@ -225,7 +234,7 @@ func leaf(t *testing.T, rootDER []byte) tls.Certificate {
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, root, key.Public(), signer(t, "tls"))
+	der, err := x509.CreateCertificate(rand.Reader, template, root, key.Public(), signer(t, "tls-ca"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +282,7 @@ func stale(t *testing.T, m *matrixVM) func() {
 		stop := m.instead(t, "#!/bin/sh\nwhile :; do sleep 1000; done\n")
 		m.put(t, "/var/lib/sallyport/root/held.json", text, 0o600)
 		stop()
-		m.signal(syscall.SIGKILL, "sleep 1000")
+		m.kill(t, "sleep 1000")
 	}
 	rewrite(aged(t, before, 25*time.Hour))
 	return func() { rewrite(before); back() }
