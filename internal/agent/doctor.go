@@ -70,6 +70,7 @@ func findings(ctx context.Context) []finding {
 		}
 		list = append(list, finding{"the socket " + path, err})
 	}
+	list = append(list, finding{"the name service file can be read", plain(root.CheckNSS("/"))})
 	answer, err := ask(ctx, control.Request{Op: control.OpStatus})
 	list = append(list, finding{"the root part answers", plain(err)})
 	if err != nil {

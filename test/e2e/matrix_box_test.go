@@ -21,34 +21,40 @@ import (
 // so that it works in every state that a machine can be in.
 type box struct {
 	*vm
-	pid int    // of the machine's first process, as this computer counts
-	ns  string // its mount namespace
+	pid  int      // of the machine's first process, as this computer counts
+	ns   string   // its pid namespace
+	user []string // nsenter's word for a user namespace of the machine's own
 }
 
-// enter finds the machine's first process: the one whose mount namespace has the
-// machine's overlay as its root, and which is number 1 in its own.
+// enter finds the machine's first process: number 1 of its own pid namespace, in
+// whose root is the machine's identity.
 func (m *vm) enter(t *testing.T) *box {
 	t.Helper()
-	upper := "/machines/" + m.machineID + "/upper"
-	var found *box
+	b := &box{vm: m}
 	if err := until(20*time.Second, func() error {
 		for _, pid := range processes() {
-			mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-			if err != nil || !strings.Contains(string(mounts), upper) || innerPID(pid) != 1 {
+			if innerPID(pid) != 1 {
 				continue
 			}
-			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-			if err != nil {
-				continue
+			if who, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/sallyport/machine.json", pid)); err == nil && strings.Contains(string(who), m.machineID) {
+				b.pid, b.ns = pid, namespace(pid, "pid")
+				return nil
 			}
-			found = &box{vm: m, pid: pid, ns: ns}
-			return nil
 		}
 		return fmt.Errorf("the first process of %s is not found", m.name)
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return found
+	if namespace(b.pid, "user") != namespace(os.Getpid(), "user") {
+		b.user = []string{"-U"}
+	}
+	return b
+}
+
+// namespace names a namespace of a process; "" if it is gone.
+func namespace(pid int, kind string) string {
+	name, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	return name
 }
 
 func processes() []int {
@@ -81,7 +87,7 @@ func innerPID(pid int) int {
 func (b *box) running(words ...string) []int {
 	var list []int
 	for _, pid := range processes() {
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid_for_children", pid)); err != nil || ns != b.pidNS() {
+		if namespace(pid, "pid") != b.ns {
 			continue
 		}
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -94,11 +100,6 @@ func (b *box) running(words ...string) []int {
 		}
 	}
 	return list
-}
-
-func (b *box) pidNS() string {
-	ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", b.pid))
-	return ns
 }
 
 // signal sends one signal to every process of the machine that running finds.
@@ -128,11 +129,16 @@ func (b *box) kill(t *testing.T, words ...string) {
 	}
 }
 
+// cgroupOfSSH joins the control group that the machine's sshd runs in, where the
+// machine has a systemd: logind makes no session for a process of elsewhere.
+const cgroupOfSSH = `for f in /proc/$1/root/sys/fs/cgroup/system.slice/ssh.service/cgroup.procs /proc/$1/root/sys/fs/cgroup/*/system.slice/ssh.service/cgroup.procs; do
+	[ ! -e "$f" ] || echo $$ >"$f"; done; shift; exec "$@"`
+
 // argv is a command for the machine's root, in all of its namespaces and with a
 // plain environment.
 func (b *box) argv(command ...string) []string {
-	return append([]string{"nsenter", "-t", strconv.Itoa(b.pid), "-m", "-u", "-i", "-n", "-p", "--",
-		"/usr/bin/env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb"}, command...)
+	enter := append([]string{"/bin/sh", "-c", cgroupOfSSH, "enter", strconv.Itoa(b.pid), "nsenter", "-t", strconv.Itoa(b.pid), "-m", "-u", "-i", "-n", "-p"}, b.user...)
+	return append(append(enter, "--", "/usr/bin/env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb"), command...)
 }
 
 // sh runs a script as root in the machine; a failure ends the test.

@@ -112,7 +112,7 @@ func looping(t *testing.T, m *matrixVM) func() {
 // diskFull: not a byte is left below /var.
 func diskFull(t *testing.T, m *matrixVM) func() {
 	m.sh(t, `mkdir -p /run/var && mount -t tmpfs -o size=64m,mode=755 matrix /run/var
-		cp -a /var/. /run/var/ && mount --move /run/var /var
+		cp -a /var/. /run/var/ && mount --bind /run/var /var && umount /run/var
 		dd if=/dev/zero of=/var/fill bs=4k 2>/dev/null || :
 		! (echo x >/var/lib/sallyport/x) 2>/dev/null`)
 	return func() {

@@ -27,6 +27,8 @@ func (s *Service) work(ctx context.Context) {
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	look := time.NewTicker(healEvery)
+	defer look.Stop()
 	changes := s.cfg.Wiring.Changes(ctx)
 	done := attempt{}
 	for {
@@ -39,6 +41,8 @@ func (s *Service) work(ctx context.Context) {
 			done = s.watch(ctx, done)
 		case <-tick.C:
 			done = s.watch(ctx, done)
+		case <-look.C:
+			s.heal(&done)
 		case answer := <-s.tests:
 			answer <- s.cfg.Wiring.SelfTest(ctx, s.wanted(s.now()))
 		}
@@ -50,7 +54,7 @@ type attempt struct {
 	key  string
 	mark string
 	err  error
-	nss  string
+	nss  nssWritten
 }
 
 // apply brings files and configuration up to date. Who may not be here any more
@@ -71,13 +75,16 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	}
 	last = s.wire(ctx, v, last)
 	s.applied(v, last.err != nil && s.cfg.Wiring.Wired())
-	if last.err == nil {
-		last.err = nssErr
+	// A name service file that could not be written is no drift: with a full disk,
+	// those who are in the old one log in, and heal writes the new one.
+	failed := last.err
+	if failed == nil {
+		failed = nssErr
 	}
 	r := reached{revision: v.doc.Revision, provisioned: "Succeeded", wired: s.cfg.Wiring.Wired()}
 	switch {
-	case last.err != nil:
-		r.provisioned, r.exitCode, r.message = "Failed", sshd.ExitCode(last.err), fault.As(last.err).Public()
+	case failed != nil:
+		r.provisioned, r.exitCode, r.message = "Failed", sshd.ExitCode(failed), fault.As(failed).Public()
 		if v.doc.LoginEnabled && !v.doc.Identity && !r.wired {
 			r.exitCode = sshd.ExitNoIdentity
 		}
@@ -161,13 +168,13 @@ func (s *Service) wanted(v view) sshd.Wanted {
 func (s *Service) writeNSS(v view, last *attempt) error {
 	db := s.database(v)
 	key := fmt.Sprint(db)
-	if key == last.nss && s.exists(nssPath) {
+	if key == last.nss.content && last.nss.mark == s.nssMark() {
 		return nil
 	}
 	if err := shim.WriteNSS(s.at(nssPath), db); err != nil {
 		return err
 	}
-	last.nss = key
+	last.nss = nssWritten{content: key, mark: s.nssMark()}
 	return nil
 }
 
