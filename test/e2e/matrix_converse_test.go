@@ -16,6 +16,7 @@ import (
 type screen struct {
 	mu    sync.Mutex
 	text  strings.Builder
+	last  time.Time // when something was shown last
 	watch func(all string)
 }
 
@@ -23,16 +24,24 @@ func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.text.Write(b)
+	s.last = time.Now()
 	s.watch(s.text.String())
 	return len(b), nil
 }
 
+// seen is what a person saw, and when the last of it was there. A login(1) that
+// refuses holds the terminal for some seconds more.
+type seen struct {
+	result
+	at time.Time
+}
+
 // converse runs a program, answers its first prompt for a password, and gives a
 // shell that prompts the proof to run.
-func converse(cmd *exec.Cmd) result {
+func converse(cmd *exec.Cmd) seen {
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return result{err: err.Error(), code: 126}
+		return seen{result{err: err.Error(), code: 126}, time.Now()}
 	}
 	answered, proved := false, false
 	out := &screen{watch: func(all string) {
@@ -48,7 +57,7 @@ func converse(cmd *exec.Cmd) result {
 	}}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, time.Second
 	if err := cmd.Start(); err != nil {
-		return result{err: err.Error(), code: 127}
+		return seen{result{err: err.Error(), code: 127}, time.Now()}
 	}
 	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
@@ -60,12 +69,12 @@ func converse(cmd *exec.Cmd) result {
 	}
 	out.mu.Lock()
 	defer out.mu.Unlock()
-	return result{out: out.text.String(), code: code}
+	return seen{result{out: out.text.String(), code: code}, out.last}
 }
 
 func TestConverse(t *testing.T) {
 	r := converse(exec.Command("sh", "-c", `printf 'Password: '; read x; echo "got $x"; printf '\033[mme$ '; read y; sh -c "$y"`))
 	if r.code != 0 || !strings.Contains(r.out, "got "+aWord) || !strings.Contains(r.out, saw) {
-		t.Fatal(r)
+		t.Fatal(r.result)
 	}
 }

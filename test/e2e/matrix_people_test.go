@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The people of the matrix. All but ours are there before Sallyport comes, as on
@@ -95,7 +96,7 @@ func (m *matrixVM) crontabs(t *testing.T) {
 }
 
 // way runs one cell: person name comes in by way. It returns what the person saw.
-type way func(m *matrixVM, state, name string) result
+type way func(m *matrixVM, state, name string) seen
 
 // saw is what a cell's command prints when somebody is in. It is computed there,
 // so that an echo of what was typed is not taken for it.
@@ -104,7 +105,12 @@ const saw = "in=42"
 const proof = "echo in=$((6*7))"
 
 // sshWay is the person's own way: a key, a password, or sally ssh.
-func sshWay(m *matrixVM, state, name string) result {
+func sshWay(m *matrixVM, _, name string) seen {
+	r := m.bySSH(name)
+	return seen{r, time.Now()}
+}
+
+func (m *matrixVM) bySSH(name string) result {
 	marked := fmt.Sprintf(": cell=%s/ssh; %s", name, proof)
 	if name == m.ours.name {
 		return m.ours.sshIP(m.vm, marked)
@@ -120,7 +126,7 @@ func sshWay(m *matrixVM, state, name string) result {
 
 // local runs a program of the machine under strace, answering its first prompt
 // for a password.
-func (m *matrixVM) local(state, name, way string, command ...string) result {
+func (m *matrixVM) local(state, name, way string, command ...string) seen {
 	argv := append([]string{"strace", "-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", m.traceFile(state, name, way)}, m.argv(command...)...)
 	return converse(exec.Command(argv[0], argv[1:]...))
 }
@@ -136,13 +142,13 @@ func (m *matrixVM) as(name string) []string {
 }
 
 // sudoWay: the person becomes root from a process of their own.
-func sudoWay(m *matrixVM, state, name string) result {
+func sudoWay(m *matrixVM, state, name string) seen {
 	return m.local(state, name, "sudo", append(m.as(name), "sudo", "-S", "-p", "Password: ", "/bin/sh", "-c", proof)...)
 }
 
 // suWay: somebody becomes the person. Whoever has a password is asked for it by
 // a local user's su; the others are become by root's.
-func suWay(m *matrixVM, state, name string) result {
+func suWay(m *matrixVM, state, name string) seen {
 	caller := rootByKey
 	if name == localByWord || name == foreignName {
 		caller = localByKey
@@ -152,7 +158,7 @@ func suWay(m *matrixVM, state, name string) result {
 
 // loginWay: the person logs in on a terminal. Who has no password is logged in
 // as a getty with --autologin does it.
-func loginWay(m *matrixVM, state, name string) result {
+func loginWay(m *matrixVM, state, name string) seen {
 	login := "login -f '" + name + "'"
 	if name == localByWord || name == foreignName {
 		login = "login '" + name + "'"

@@ -17,18 +17,20 @@ import (
 )
 
 // The limits of a cell. Two of the reasons for a slow login are this computer's
-// own, so a cell that took too long is repeated alone before it counts.
+// own, so a cell that took too long is repeated alone before it counts: who waits for
+// us waits again.
 const (
 	othersLimit = 5 * time.Second
 	oursLimit   = 6 * time.Second
+	repeats     = 3
 )
 
 // What ours meet in a cell: they are in, or read this.
 const (
-	in     = ""                                              // they are in
+	in     = "" // they are in
 	either = "either: the agent is there in one moment and not in the next"
 	away   = "the login service on this machine is not available" // PAM's own words: nobody answered
-	sshd   = "machine's login service does not answer"         // sally ssh's, where sshd itself refuses
+	sshd   = "machine's login service does not answer"            // sally ssh's, where sshd itself refuses
 	old    = "this machine has not heard from the server for 25h"
 	nobody = "nobody: " // cron: no job runs, and nobody is there to read why
 	noName = "name: "   // the program itself finds no such account
@@ -131,7 +133,7 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 		var mu sync.Mutex
 		for w, run := range ways() {
 			all.Go(func() {
-				these := atOnce(w, people, func(name string) result { return run(m, state, name) })
+				these := atOnce(w, people, func(name string) seen { return run(m, state, name) })
 				mu.Lock()
 				defer mu.Unlock()
 				cells = append(cells, these...)
@@ -140,7 +142,7 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 		all.Wait()
 	} else {
 		for w, run := range ways() {
-			cells = append(cells, atOnce(w, people, func(name string) result { return run(m, state, name) })...)
+			cells = append(cells, atOnce(w, people, func(name string) seen { return run(m, state, name) })...)
 		}
 	}
 	stop()
@@ -155,14 +157,14 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 }
 
 // atOnce lets everybody come in at the same time.
-func atOnce(way string, people []string, run func(name string) result) []cell {
+func atOnce(way string, people []string, run func(name string) seen) []cell {
 	cells := make([]cell, len(people))
 	var all sync.WaitGroup
 	for i, name := range people {
 		all.Go(func() {
 			began := time.Now()
 			r := run(name)
-			cells[i] = cell{name, way, r, time.Since(began)}
+			cells[i] = cell{name, way, r.result, r.at.Sub(began)}
 		})
 	}
 	all.Wait()
@@ -176,11 +178,15 @@ func (m *matrixVM) judge(t *testing.T, state string, c cell) {
 	if c.name == m.ours.name {
 		limit, want = oursLimit, wantOurs[state][c.way]
 	}
-	if run := ways()[c.way]; c.took > limit && run != nil {
+	run := ways()[c.way]
+	for range repeats {
+		if c.took <= limit || run == nil {
+			break
+		}
+		t.Logf("%s by %s took %s", c.name, c.way, c.took)
 		began := time.Now()
-		c.result = run(m, state, c.name)
-		t.Logf("%s by %s took %s with everybody else", c.name, c.way, c.took)
-		c.took = time.Since(began)
+		r := run(m, state, c.name)
+		c.result, c.took = r.result, r.at.Sub(began)
 	}
 	if c.took > limit {
 		t.Errorf("%s by %s took %s: %s", c.name, c.way, c.took, c.result)
@@ -238,7 +244,9 @@ func (m *matrixVM) unnoticed(t *testing.T, state, sshFile string, listener int) 
 	}
 	// The instrument sees what it is to see: ours did ask.
 	for way, calls := range map[string][]string{"ssh": ssh.all(), "sudo": readTrace(t, m.traceFile(state, m.ours.name, "sudo")).all(), "cron": cron.all()} {
-		if !slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "connect(") && strings.Contains(c, "/run/sallyport/pam.sock") }) {
+		if !slices.ContainsFunc(calls, func(c string) bool {
+			return strings.HasPrefix(c, "connect(") && strings.Contains(c, "/run/sallyport/pam.sock")
+		}) {
 			t.Errorf("strace does not show that ours asked the agent by %s", way)
 		}
 	}

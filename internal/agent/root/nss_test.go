@@ -1,6 +1,7 @@
 package root
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -73,7 +74,7 @@ func TestApply_AnUnwrittenNameServiceFileIsNoDrift(t *testing.T) {
 	r := newRig(t)
 	r.mustDeliver(nil)
 	path := r.at(nssPath)
-	if err := os.MkdirAll(path+"/x", 0o700); err != nil {
+	if err := errors.Join(os.RemoveAll(path), os.MkdirAll(path+"/x", 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	r.wiring.wired = true
