@@ -74,9 +74,9 @@ func settle(t *testing.T, system string) *matrixVM {
 	return m
 }
 
-// backends runs one system without systemd and the others with it, whose agent
-// is restarted by another hand.
-var backends = map[string]string{debian11: nspawn, debian12: netns, debian13: nspawn} //nolint:gochecknoglobals // a table
+// backends: on one system the agent is a unit of systemd, on the others another
+// init's.
+var backends = map[string]string{debian11: nspawn, debian12: netns, debian13: netns} //nolint:gochecknoglobals // a table
 
 // matrixBare makes the machine; the extension comes later.
 func matrixBare(t *testing.T, system string) *vm {
