@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/internal/fault"
 	"sallyport/internal/labwire"
 )
 
@@ -197,4 +198,13 @@ func (b *bench) machineProcesses() int {
 		}
 	}
 	return count
+}
+
+// TestLab_SystemNotOffered: a lab says which systems it has.
+func TestLab_SystemNotOffered(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Create(t.Context(), labwire.CreateRequest{MachineID: machineA, Name: "web-1", Backend: labwire.BackendNetns, System: labwire.SystemDebian13})
+	if f := fault.As(err); !fault.Is(err, fault.Invalid) || !strings.Contains(f.Public(), "debian13") || !strings.Contains(f.Public(), "[debian12]") {
+		t.Errorf("got %v", err)
+	}
 }

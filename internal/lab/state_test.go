@@ -163,3 +163,19 @@ func TestCommand_KnowsItsWords(t *testing.T) {
 		}
 	}
 }
+
+// A machine that a lab of before there was a choice has stored is what machines
+// then were.
+func TestState_MachineWithoutASystem(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lab")
+	if err := openTest(t, dir).close(); err != nil {
+		t.Fatal(err)
+	}
+	old := `{"octet":3,"machines":[{"id":"` + idOf(1) + `","name":"web-1","host":7,"lower":["/a"],"run":true,"booted":true}]}`
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := openTest(t, dir).records[idOf(1)]; r.System != labwire.SystemDebian12 || r.Backend != labwire.BackendNetns {
+		t.Errorf("read as %s under %s", r.System, r.Backend)
+	}
+}

@@ -50,6 +50,9 @@ const deniedNames = "~bpf perf_event_open open_by_handle_at io_uring_setup io_ur
 // mounted the machine's files; what happens here can do no more than that root.
 // It returns when the machine has ended.
 func nspawnStage(spec Spec, status *os.File) error {
+	// From here on: a signal to a first process that has not asked for it is lost.
+	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer cancel()
 	if err := doSteps([]step{
 		{"leave the computer's keyring and audit identity", leaveSession},
 		{"mount what systemd-nspawn looks at", mountForNspawn},
@@ -63,7 +66,7 @@ func nspawnStage(spec Spec, status *os.File) error {
 		return errors.Join(err, status.Close())
 	}
 	for {
-		again, err := runNspawn(spec, ready)
+		again, err := runNspawn(ctx, spec, ready)
 		if !again || err != nil {
 			return err
 		}
@@ -129,7 +132,7 @@ func arguments(spec Spec) []string {
 
 // runNspawn runs the machine until it ends; again says that it asked for a
 // restart.
-func runNspawn(spec Spec, ready func() error) (again bool, err error) {
+func runNspawn(ctx context.Context, spec Spec, ready func() error) (again bool, err error) {
 	if err := os.Remove(notifySocket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
@@ -161,7 +164,7 @@ func runNspawn(spec Spec, ready func() error) (again bool, err error) {
 	if err := ready(); err != nil {
 		return false, err
 	}
-	return awaitEnd(cmd, ended)
+	return awaitEnd(ctx, cmd, ended)
 }
 
 // awaitStart waits for systemd-nspawn's word that the machine's first process
@@ -190,10 +193,8 @@ func awaitStart(notify *net.UnixConn, ended chan error, said *bytes.Buffer) erro
 }
 
 // awaitEnd passes the lab's SIGTERM on, which systemd-nspawn makes an orderly
-// end of the machine, and reaps what is left behind.
-func awaitEnd(cmd *exec.Cmd, ended chan error) (again bool, err error) {
-	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer cancel()
+// end of the machine.
+func awaitEnd(ctx context.Context, cmd *exec.Cmd, ended chan error) (again bool, err error) {
 	select {
 	case <-ctx.Done():
 		_ = cmd.Process.Signal(unix.SIGTERM)
