@@ -69,8 +69,8 @@ func TestGuards_AreStillThere(t *testing.T) {
 		if m.Package != mutations.Shim && !slices.Contains(known[m.Test], m.Package) {
 			t.Errorf("%s: there is no test %s in %s", m.Name, m.Test, m.Package)
 		}
-		if m.Package == mutations.Shim && !strings.Contains(text(t, "shim/Makefile"), "$(T)/"+m.Test+":") {
-			t.Errorf("%s: shim/Makefile builds no test program %s", m.Name, m.Test)
+		if makefile := text(t, "shim/Makefile"); m.Package == mutations.Shim && !strings.Contains(makefile, "$(T)/"+m.Test+":") && !strings.Contains(makefile, "\n"+m.Test+":") {
+			t.Errorf("%s: shim/Makefile has no %s", m.Name, m.Test)
 		}
 	}
 }

@@ -33,9 +33,11 @@ imports() { # file, then what it may take
 	file=$1
 	shift
 	allowed=" $* "
-	for s in $("$nm" -D --undefined-only "$out/$file" | awk '{print $NF}' | sed 's/@.*//'); do
+	dynamic=-D
+	case "$file" in *.o) dynamic= ;; esac
+	for s in $("$nm" $dynamic --undefined-only "$out/$file" | awk '{print $NF}' | sed 's/@.*//'); do
 		case "$s" in
-		__gmon_start__ | _ITM_* | __cxa_finalize | __stack_chk_fail | __stack_chk_guard | __mem*_chk) continue ;;
+		__gmon_start__ | _ITM_* | __cxa_finalize | __stack_chk_fail | __stack_chk_guard | __mem*_chk | _GLOBAL_OFFSET_TABLE_) continue ;;
 		esac
 		case "$allowed" in
 		*" $s "*) ;;
@@ -66,6 +68,8 @@ imports libnss_sallyport.so.2 __errno_location open pread close syscall realloc 
 	memcmp memcpy memset strchr strcmp strlen strnlen
 imports pam_sallyport.so __errno_location socket connect getsockopt send recv poll close clock_gettime pthread_setcancelstate \
 	memcmp memcpy memset strchr strcmp strcspn strlen strncmp strnlen pam_get_item pam_get_user pam_prompt pam_syslog
+imports test/sallyport-principals.o __errno_location socket connect getsockopt send recv poll close write clock_gettime pthread_setcancelstate \
+	memcmp memcpy memset strchr strlen strnlen
 oldest libnss_sallyport.so.2
 oldest pam_sallyport.so
 needs libnss_sallyport.so.2 libc.so.6
