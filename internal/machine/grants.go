@@ -56,16 +56,22 @@ func Derive(in Inputs) protocol.SnapshotDocument {
 // DeriveGrants says the same without the accounts, which machines hold in a
 // table of their own: who has a role here.
 func DeriveGrants(in Inputs) protocol.SnapshotDocument {
-	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
 	doc := frame(in)
+	doc.Grants = grantsOf(in)
+	return doc
+}
+
+// grantsOf is who has a role, by object id.
+func grantsOf(in Inputs) (list []protocol.Grant) {
+	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)
 	ids := slices.Concat(slices.Collect(maps.Keys(admins)), slices.Collect(maps.Keys(logins)), slices.Collect(maps.Keys(owners)))
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
 		g := protocol.Grant{ObjectID: id}
 		g.Access, g.Reason = decide(true, admins[id], logins[id], owners[id])
-		doc.Grants = append(doc.Grants, g)
+		list = append(list, g)
 	}
-	return doc
+	return list
 }
 
 // frame is what a document says of the machine itself.
@@ -134,12 +140,22 @@ func (s *Service) inputs(m Machine, d Desired) Inputs {
 	return in
 }
 
+// roles lists who has one here: administrators, users, and those with a
+// control-plane role.
+func (s *Service) roles(at scope.ID) (admins, logins, owners []string) {
+	return s.holders(at, rbac.ActionLoginAsAdmin, true), s.holders(at, rbac.ActionLogin, true), s.holders(at, actionOwner, false)
+}
+
 // grants is inputs without the accounts.
 func (s *Service) grants(m Machine, d Desired) Inputs {
+	in := s.inputsOf(m, d)
+	in.Admins, in.Logins, in.Owners = s.roles(d.ResourceID)
+	return in
+}
+
+// inputsOf is inputs without people.
+func (s *Service) inputsOf(m Machine, d Desired) Inputs {
 	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d, UserStale: s.cfg.UserStale, AdminStale: s.cfg.AdminStale}
-	in.Admins = s.holders(d.ResourceID, rbac.ActionLoginAsAdmin, true)
-	in.Logins = s.holders(d.ResourceID, rbac.ActionLogin, true)
-	in.Owners = s.holders(d.ResourceID, actionOwner, false)
 	if s.cfg.Revoked != nil {
 		in.Revoked = s.cfg.Revoked()
 	}

@@ -38,8 +38,8 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
 	defer cancel()
 	// Each poll derives once, whatever is known of the changes: what a touch
-	// forgot is found within one wait.
-	derived := int64(-1)
+	// forgot is found within one wait. One that follows its answer at once does not.
+	derived := s.justDerived(by.Principal, r)
 	for {
 		// The position is read before the indexes: a document may be newer than
 		// its version says, never older.
@@ -67,6 +67,25 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 			return protocol.PollAnswer{Now: s.cfg.Now().UTC()}, ctx.Err()
 		}
 	}
+}
+
+// rederive is after how long a machine is derived anew although no touch says so.
+const rederive = 30 * time.Second
+
+// justDerived is the position that a machine's document was derived at a moment
+// ago, when it holds that document; -1 when it has to be derived.
+func (s *Service) justDerived(machineID string, r protocol.PollRequest) int64 {
+	_, m := s.cfg.Keys.Manifest()
+	now := s.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.of(machineID)
+	switch {
+	case apart(r) && r.AccountsEpoch != m.Epoch, l.derived <= 0 || l.issuedAt.IsZero() || now.Sub(l.derivedAt) >= rederive || now.Before(l.derivedAt),
+		r.Epoch != m.Epoch || r.Version != l.version || !r.IssuedAt.Equal(l.issuedAt), now.Sub(l.issuedAt) >= s.cfg.Resign:
+		return -1
+	}
+	return l.derived
 }
 
 // reach waits until this server knows as much as the machine does from another.
@@ -192,34 +211,39 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 	}
 	if !apart(r) {
 		var err error
-		answer.Snapshot, err = s.snapshot(Derive(s.inputs(m, d)), manifest.Epoch, position, r, 0)
+		answer.Snapshot, err = s.snapshot(Derive(s.inputs(m, d)), [sha256.Size]byte{}, manifest.Epoch, position, r, 0)
 		return answer, err
 	}
 	var err error
 	if answer.Accounts, err = s.accountsFor(ctx, manifest, accounts, r); err != nil {
 		return answer, err
 	}
-	in := s.grants(m, d)
+	in := s.inputsOf(m, d)
 	if r.Capability >= 3 {
 		in.Ended = s.cfg.Machines.Ended(machineID, s.cfg.Now())
 		if s.cfg.LongestSession != nil {
 			in.SessionMax = s.cfg.LongestSession()
 		}
 	}
-	doc := DeriveGrants(in)
+	grants, err := s.grantsAt(d.ResourceID, position)
+	if err != nil {
+		return answer, err
+	}
+	doc := frame(in)
+	doc.Grants = grants.grants
 	// A snapshot demands the accounts of its time, so that whoever carries both
 	// cannot withhold one of them.
-	answer.Snapshot, err = s.snapshot(doc, manifest.Epoch, position, r, accounts)
+	answer.Snapshot, err = s.snapshot(doc, grants.digest, manifest.Epoch, position, r, accounts)
 	return answer, err
 }
 
 // snapshot signs the document when the machine needs it: it holds another
 // version, or the held one was signed too long ago.
-func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64, r protocol.PollRequest, accounts int64) (*protocol.Envelope, error) {
+func (s *Service) snapshot(doc protocol.SnapshotDocument, grants [sha256.Size]byte, epoch, position int64, r protocol.PollRequest, accounts int64) (*protocol.Envelope, error) {
 	doc.Epoch = epoch
-	content, err := json.Marshal(doc)
+	digest, err := digestOf(doc, grants)
 	if err != nil {
-		return nil, fmt.Errorf("snapshot: %w", err)
+		return nil, err
 	}
 	at := s.cfg.Now().UTC()
 	head, signed := s.cfg.Keys.AuditHead()
@@ -232,7 +256,8 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, epoch, position int64,
 	if ahead := r.IssuedAt.Sub(at); r.Epoch == epoch && r.IssuedAt.After(l.issuedAt) && ahead < maxSkew {
 		l.issuedAt = r.IssuedAt
 	}
-	if digest := sha256.Sum256(content); digest != l.digest || l.issuedAt.IsZero() {
+	l.derived, l.derivedAt = position, at
+	if digest != l.digest || l.issuedAt.IsZero() {
 		l.digest, l.version = digest, position
 	} else if held := r.Epoch == epoch && r.Version == l.version && r.IssuedAt.Equal(l.issuedAt); held && at.Sub(l.issuedAt) < s.cfg.Resign {
 		s.mu.Unlock()

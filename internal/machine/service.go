@@ -113,6 +113,7 @@ type Service struct {
 	touches touches
 
 	accounts accountTable
+	shared   shared
 }
 
 // live is what this server knows of a machine's polls. It is rebuilt by the
@@ -123,7 +124,9 @@ type live struct {
 	issuedAt     time.Time
 	lastSeen     time.Time
 	acknowledged int64
-	current      int64                // holds everything that concerns it up to this position
+	current      int64 // holds everything that concerns it up to this position
+	derived      int64 // position that its document was last derived at, and when that was
+	derivedAt    time.Time
 	told         time.Time            // lastSeen as other servers know it
 	elsewhere    Presence             // the latest word to another server
 	accounts     int64                // version of the table of accounts that it holds; -1 for a machine that holds none apart

@@ -87,6 +87,7 @@ func (r *rig) WhoCan(_ scope.ID, action string, _ bool) []rbac.Holder {
 	defer r.mu.Unlock()
 	return r.holders[action]
 }
+func (r *rig) Governing(s scope.ID) scope.ID { return s }
 func (r *rig) Encloses(top, s scope.ID) bool {
 	return top == s || strings.HasPrefix(s.Key(), top.Key()+"/")
 }

@@ -84,6 +84,9 @@ type Accounts interface {
 // Roles is who may do what. *rbac.Index satisfies it.
 type Roles interface {
 	WhoCan(s scope.ID, action string, data bool) []rbac.Holder
+	// Governing returns the nearest scope, at s or above it, for which WhoCan
+	// answers the same as for s.
+	Governing(s scope.ID) scope.ID
 	// Encloses reports whether a scope is the other, or above it.
 	Encloses(top, s scope.ID) bool
 	// HeldBy reports whether one of the principals holds any role that reaches a

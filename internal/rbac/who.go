@@ -45,6 +45,22 @@ func (x *Index) WhoCan(s scope.ID, action string, data bool) []Holder {
 	return out
 }
 
+// Governing returns the nearest scope, at s or above it, where anything is
+// assigned: WhoCan answers for s what it answers for that one. Scopes that share
+// it share their answers.
+func (x *Index) Governing(s scope.ID) scope.ID {
+	var buf [maxChain]scope.ID
+	chain := x.chain(s, buf[:0])
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, at := range chain {
+		if p := x.scopes[x.hash(at.Key())]; p != nil && len(p.grants) > 0 {
+			return at
+		}
+	}
+	return s
+}
+
 // HeldBy reports whether one of the principals holds any role at a scope or at
 // what encloses it. It looks at hashes alone, so it may say yes by mistake.
 func (x *Index) HeldBy(s scope.ID, principals []string) bool {

@@ -18,7 +18,7 @@ import (
 
 // rig is a deployment in a temporary folder with every service connected and no
 // listener. It goes around the refusal of root, under which tests may run.
-func rig(t *testing.T, now func() time.Time) *deployment {
+func rig(t testing.TB, now func() time.Time) *deployment {
 	t.Helper()
 	dir, ctx := t.TempDir(), context.Background()
 	fine := func(err error) {

@@ -47,6 +47,7 @@ func measures() []measure {
 	return []measure{
 		{"names", (*bench).names},
 		{"rbac", (*bench).rbac},
+		{"push", (*bench).push},
 		{"scale", (*bench).scale},
 		{"first", (*bench).first}, // makes the world; before what puts load on it
 		{"login", (*bench).login},
@@ -67,7 +68,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/bench", "folder for results.json and results.md")
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
-	flag.StringVar(&only, "only", "", "comma-separated: names rbac scale first login decision cli memory certificates overload live crowd")
+	flag.StringVar(&only, "only", "", "comma-separated: names rbac push scale first login decision cli memory certificates overload live crowd")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
 	flag.IntVar(&o.agents, "agents", 1000, "connected agents of live")
