@@ -2,6 +2,7 @@ package root
 
 import (
 	"context"
+	"time"
 
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
@@ -24,6 +25,33 @@ func (s *Service) watch(ctx context.Context, last attempt) attempt {
 	}
 	s.noteDrift(last.err)
 	return last
+}
+
+// firstLook is how long a decision waits for the first look at the configuration
+// after a start; the PAM module waits a second longer.
+const firstLook = 2 * time.Second
+
+const starting = "Sallyport: the agent of this machine has just started and still looks at the configuration; connect again in a moment."
+
+// settled waits until the configuration has been looked at since the start: what
+// was changed while no agent ran must not be missed. Without a snapshot nobody is
+// let in anyway.
+func (s *Service) settled(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	defer cancel()
+	for {
+		s.mu.RLock()
+		done, held, worked := s.reached.checked, s.view.doc != nil, s.worked
+		s.mu.RUnlock()
+		if done || !held {
+			return true
+		}
+		select {
+		case <-worked:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // noteDrift keeps what a check of the installed configuration found: from here on

@@ -34,13 +34,18 @@ const away = "Sallyport: the login service on this machine cannot decide now; as
 
 // PAM answers the PAM module. An account question is decided, and decided again
 // when sshd opens the session; the end of a session is only written down.
-func (s *Service) PAM(_ context.Context, peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
+func (s *Service) PAM(ctx context.Context, peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
 	if visit := s.visiting(r.User); visit != nil {
 		p, err := s.cfg.Processes.Read(peer.PID)
 		if err != nil {
 			return shim.PAMAnswer{Text: away}
 		}
 		return visit.pam(p, r)
+	}
+	if r.Phase == shim.PhaseAccount && !s.settled(ctx) {
+		in, d := grants.Input{Way: wayOf(r.Service), Login: r.User}, grants.Decision{Reason: "starting", Text: starting}
+		s.note(in, d, r)
+		return shim.PAMAnswer{Text: d.Text}
 	}
 	var in grants.Input
 	var d grants.Decision

@@ -158,6 +158,7 @@ type reached struct {
 	wired       bool
 	drift       string
 	open        bool     // the drift is such that PAM would not ask
+	checked     bool     // the configuration was looked at since the start
 	manifest    [2]int64 // epoch and version of the manifest that is in force, sshd included
 }
 

@@ -130,3 +130,25 @@ func TestDrift_IsTold(t *testing.T) {
 		t.Errorf("events: %v", n)
 	}
 }
+
+// TestPAM_WaitsForTheFirstLook: what was changed while no agent ran is not missed.
+func TestPAM_WaitsForTheFirstLook(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.restart()
+	r.reached.checked = false
+	r.wiring.check, r.wiring.apply, r.wiring.mark = errors.New("weak"), errors.New("weak"), "5"
+	done := make(chan shim.PAMAnswer)
+	go func() { done <- r.login(alice, aliceID) }()
+	r.apply(context.Background(), attempt{})
+	if a := <-done; a.Allow {
+		t.Error("let in before anybody looked")
+	}
+	r.restart()
+	r.reached.checked = false
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if a := r.PAM(ctx, shim.Peer{PID: 100}, shim.PAMRequest{Phase: shim.PhaseAccount, Service: "sshd", User: alice}); a.Allow || a.Text != starting {
+		t.Errorf("%+v", a)
+	}
+}

@@ -74,14 +74,20 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 		s.cfg.Log("administrator account: %v", adminErr)
 	}
 	last = s.wire(ctx, v, last)
-	s.applied(v, last.err != nil && s.cfg.Wiring.Wired())
+	wired := s.cfg.Wiring.Wired()
+	if wired {
+		s.noteDrift(last.err)
+	} else {
+		s.noteDrift(nil)
+	}
+	s.applied(v, last.err != nil && wired)
 	// A name service file that could not be written is no drift: with a full disk,
 	// those who are in the old one log in, and heal writes the new one.
 	failed := last.err
 	if failed == nil {
 		failed = nssErr
 	}
-	r := reached{revision: v.doc.Revision, provisioned: "Succeeded", wired: s.cfg.Wiring.Wired()}
+	r := reached{revision: v.doc.Revision, provisioned: "Succeeded", wired: wired}
 	switch {
 	case failed != nil:
 		r.provisioned, r.exitCode, r.message = "Failed", sshd.ExitCode(failed), fault.As(failed).Public()
@@ -93,13 +99,8 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	case v.doc.LoginEnabled:
 		r.message = "Sign-in with directory accounts is on."
 	}
-	if r.wired {
-		s.noteDrift(last.err)
-	} else {
-		s.noteDrift(nil)
-	}
 	s.mu.Lock()
-	r.manifest, r.drift, r.open = s.reached.manifest, s.reached.drift, s.reached.open
+	r.manifest, r.drift, r.open, r.checked = s.reached.manifest, s.reached.drift, s.reached.open, s.reached.checked
 	s.reached = r
 	s.mu.Unlock()
 	s.events.Poke()
@@ -114,6 +115,7 @@ func (s *Service) applied(v view, older bool) {
 	if !older {
 		s.reached.manifest = [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion}
 	}
+	s.reached.checked = s.reached.checked || v.doc != nil
 	close(s.worked)
 	s.worked = make(chan struct{})
 }

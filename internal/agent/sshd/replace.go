@@ -78,6 +78,9 @@ func extended(path string) (map[string][]byte, error) {
 	}
 	m := map[string][]byte{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+		if name == "security.ima" || name == "security.evm" {
+			continue // of the content, and the kernel's to write (ima(7))
+		}
 		value := make([]byte, 64<<10)
 		n, err := unix.Lgetxattr(path, name, value)
 		if err != nil {

@@ -31,6 +31,12 @@ func TestMain(m *testing.M) {
 		case "attributes":
 			attributes(os.Args[2:])
 			os.Exit(0)
+		case "mark": // FILE with an extended attribute
+			if err := unix.Setxattr(os.Args[2], "user.note", []byte("kept"), 0); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		case "agent":
 			fmt.Fprintln(os.Stderr, agentMain())
 			os.Exit(1)

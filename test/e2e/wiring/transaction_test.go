@@ -12,7 +12,7 @@ import (
 func TestWiring_InstallAndRemove(t *testing.T) {
 	eachSystem(t, func(t *testing.T, b *box) {
 		b.join()
-		b.must("setfattr -n user.note -v kept /etc/pam.d/sshd 2>/dev/null || true; chmod 0640 /etc/pam.d/su; chgrp adm /etc/pam.d/su")
+		b.must("tester mark /etc/pam.d/sshd && tester mark /etc/nsswitch.conf && chgrp adm /etc/pam.d/su && chmod 0640 /etc/pam.d/su")
 		before := b.picture()
 		a := b.agent()
 		if _, ok := a.state(); !ok {
@@ -24,7 +24,9 @@ func TestWiring_InstallAndRemove(t *testing.T) {
 		}
 		b.aliceComesIn("installed")
 		b.localsComeIn("installed")
-		b.must("touch /root/ok")
+		if now := b.picture(); !strings.Contains(now, "/etc/pam.d/sshd user.note \"kept\"") && !strings.Contains(now, "pam.d/sshd user.note \"kept\"") || !strings.Contains(now, "pam.d/su f 640 0 4") {
+			t.Errorf("attributes were lost while installed:\n%s", now)
+		}
 		if out, err := b.sh("sally agent doctor"); !strings.Contains(out, "ok    people can log in") {
 			t.Errorf("doctor: %v\n%s", err, out)
 		}
