@@ -72,3 +72,19 @@ func TestState_CVE_2025_54882_NothingPrivateIsReadable(t *testing.T) {
 		t.Fatalf("%d files, %v", seen, err)
 	}
 }
+
+// TestSnapshot_DomainsThatWiden: domains stand in sshd's Match line and in PAM's
+// arguments. One that is a pattern, a list or a second line is refused, whoever
+// signed it.
+func TestSnapshot_DomainsThatWiden(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	for _, d := range []string{"", "*", "*.example", "a.example,*@*", "a.example *@*", "a.example\nMatch all\n\tPermitRootLogin yes", "A.example", "a..example", "-a.example", "a.example debug", "a.example]", "ä.example"} {
+		if err := r.deliver(func(doc *protocol.SnapshotDocument) { doc.Domains = []string{"corp.example", d} }); err == nil {
+			t.Errorf("the domain %q was taken", d)
+		}
+	}
+	if err := r.deliver(func(doc *protocol.SnapshotDocument) { doc.Domains = []string{"corp.example", "b-1.example"} }); err != nil {
+		t.Error(err)
+	}
+}

@@ -183,6 +183,10 @@ func (s *Service) verify(e protocol.Envelope, v view) (protocol.SnapshotDocument
 	if len(doc.Domains) == 0 || doc.UserStale <= 0 || doc.AdminStale <= 0 || doc.IssuedAt.IsZero() || doc.Epoch < 1 {
 		return doc, refused("the snapshot lacks domains, times or its epoch")
 	}
+	// They are written into the configurations of sshd and PAM.
+	if slices.ContainsFunc(doc.Domains, func(d string) bool { return !shim.Ours("a@"+d, []string{d}) }) {
+		return doc, refused("the snapshot names a domain that is none")
+	}
 	return doc, nil
 }
 
