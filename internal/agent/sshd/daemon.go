@@ -123,10 +123,10 @@ func (d Daemon) sockets(pid int) []string {
 func (d Daemon) Try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*reloadTime)
 	defer cancel()
-	if _, ok, err := d.listener(); err != nil {
+	if p, ok, err := d.listener(); err != nil {
 		return err
 	} else if ok {
-		if err := d.banner(ctx); err != nil {
+		if err := errors.Join(ordinary(p.Title), d.banner(ctx)); err != nil {
 			return err
 		}
 	}
@@ -136,6 +136,26 @@ func (d Daemon) Try(ctx context.Context) error {
 	if _, err := os.Lstat(filepath.Join(d.Root, pamFolder, "su")); err == nil {
 		if out, err := d.Run(ctx, "su", "-s", "/bin/sh", "-c", "exit 0", "root"); err != nil {
 			return fmt.Errorf("a local account does not pass PAM any more: %s: %w", firstLine(out), err)
+		}
+	}
+	return nil
+}
+
+// ordinary refuses a listening sshd whose command line (sshd(8)) makes what `sshd
+// -T` says untrue: another file, or a word on PAM, which no Match takes back. Other
+// options are set aside by our Match.
+func ordinary(title string) error {
+	f := strings.Fields(title)
+	for i, word := range f {
+		file, given := strings.CutPrefix(word, "-f")
+		if given && file == "" && i+1 < len(f) {
+			file = f[i+1]
+		}
+		if given && file != mainPath {
+			return fmt.Errorf("the running sshd reads %s and not %s (its command line says -f): start it without", firstLine([]byte(file)), mainPath)
+		}
+		if strings.Contains(strings.ToLower(word), "usepam") {
+			return errors.New("the running sshd was started with a word on UsePAM on its command line: start it without")
 		}
 	}
 	return nil

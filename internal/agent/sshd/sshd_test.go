@@ -470,3 +470,14 @@ func FuzzEdits(f *testing.F) {
 		}
 	})
 }
+
+func TestOrdinary_CommandLinesOfSSHD(t *testing.T) {
+	for title, ok := range map[string]bool{
+		"sshd: /usr/sbin/sshd -D -E /var/log/sshd.log [listener] 0 of 10-100 startups": true, "sshd: /usr/sbin/sshd -D -f /etc/ssh/sshd_config [listener]": true, "/usr/sbin/sshd -o UseDNS=no": true,
+		"sshd: /usr/sbin/sshd -D -f /etc/ssh/other [listener]": false, "/usr/sbin/sshd -f/etc/other": false, "/usr/sbin/sshd -oUsePAM=no": false, "/usr/sbin/sshd -o usepam no": false, "/usr/sbin/sshd -f": false,
+	} {
+		if err := ordinary(title); (err == nil) != ok {
+			t.Errorf("%s: %v", title, err)
+		}
+	}
+}
