@@ -81,21 +81,22 @@ func (s *Service) Accounts(e protocol.Envelope) error {
 	for _, id := range doc.Removed {
 		delete(next.Accounts, id)
 	}
-	if err := s.saveAccounts(next); err != nil {
-		return err
-	}
 	after := v
 	if after.table = next; v.doc != nil {
 		after = after.with(*v.doc, v.local)
 		h.Endings = append(slices.Clone(h.Endings), endings(v, after)...)
 	}
 	h.AccountsEpoch, h.AccountsVersion = next.Epoch, next.Version
+	after.held = h
+	s.foresee(after)
+	if err := s.saveAccounts(next); err != nil {
+		return err
+	}
 	// A kill before this leaves a table that is newer than the counter says, which
 	// is as good.
 	if err := s.save(h); err != nil {
 		return err
 	}
-	after.held = h
 	s.replace(after)
 	return nil
 }

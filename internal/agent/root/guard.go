@@ -47,7 +47,7 @@ const again = time.Second
 
 // look looks once, ends what is due, and says after how long something will be.
 func (s *Service) look(ctx context.Context) time.Duration {
-	v := s.now()
+	v := s.strictest()
 	scene, err := s.cfg.Ender.Look()
 	if err != nil {
 		s.cfg.Log("processes cannot be listed: %v", err)

@@ -270,11 +270,12 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 	h.Epoch, h.Version, h.Signed, h.Snapshot = doc.Epoch, doc.Version, doc.IssuedAt, &e
 	h.BootID, h.Elapsed = s.cfg.Boot()
 	next := v.with(doc, s.localNames())
-	h.Endings = append(h.Endings, endings(v, next)...)
+	h.Endings = append(slices.Clone(h.Endings), endings(v, next)...)
+	next.held = h
+	s.foresee(next)
 	if err := s.save(h); err != nil {
 		return err
 	}
-	next.held = h
 	s.replace(next)
 	s.witnessHead(doc, v.manifest)
 	return nil
@@ -283,7 +284,7 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 // replace makes a view the one that decisions read, and wakes who acts on it.
 func (s *Service) replace(v view) {
 	s.mu.Lock()
-	s.view = v
+	s.view, s.coming = v, nil
 	s.mu.Unlock()
 	s.lookNow()
 	s.poke()

@@ -142,7 +142,7 @@ func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	}
 	in := grants.Input{Way: wayOf(r.Service), Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
 	s.mu.RLock()
-	v, drift := s.view, s.reached.drift
+	v, drift, coming := s.view, s.reached.drift, s.coming
 	s.mu.RUnlock()
 	if v.doc == nil {
 		return in, nil
@@ -159,6 +159,9 @@ func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 		in.Kept = owner.ObjectID
 	}
 	in.HomeUID = s.homeOwner(r.User)
+	if coming != nil {
+		in = stricter(in, *coming)
+	}
 	return in, nil
 }
 

@@ -142,6 +142,7 @@ type Service struct {
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
 	view    view
+	coming  *view // a newer one that is not kept yet; nil: none
 	reached reached
 	host    hostState
 	seen    []session.Open // sessions as guard saw them last
