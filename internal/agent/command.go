@@ -137,7 +137,7 @@ const gatherTime = time.Second
 func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) error) root.Config {
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table, step)
-	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Table{Path: "/proc/net/tcp"}, Now: time.Now, Boot: boot, Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
+	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Table{Path: "/proc/net/tcp"}, Now: time.Now, Boot: newBoot(), Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
 		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
 }
 
@@ -230,6 +230,8 @@ func printStatus(w io.Writer, st *control.Status) {
 		line("snapshot", "none yet; nobody of the directory can log in")
 	} else {
 		line("snapshot", "version %d, %s old", st.Version, time.Duration(st.AgeSeconds)*time.Second)
+		line("logins", "%s", holds("users", st.UserUntil, st.UserStale))
+		line("sudo", "%s", holds("administrators", st.AdminUntil, st.AdminStale))
 		line("people", "%d known, %d with a grant", st.Principals, st.Allowed)
 	}
 	state := "off"
@@ -254,6 +256,12 @@ func printStatus(w io.Writer, st *control.Status) {
 	if st.Endpoint != "" {
 		line("identity", "%s", st.Endpoint)
 	}
+	if st.EventsWaiting > 0 || st.EventsDropped > 0 {
+		line("events", "%d wait for the server, %d were given up", st.EventsWaiting, st.EventsDropped)
+	}
+	if st.EventsTrouble != "" {
+		line("events", "WRONG: they are in memory alone, for they cannot be written: %s", st.EventsTrouble)
+	}
 	if st.Drift != "" {
 		line("drift", "%s", st.Drift)
 	}
@@ -273,6 +281,15 @@ func printSessions(line func(name, format string, args ...any), st *control.Stat
 		}
 		line("", "%s  %s  since %s  %s", n.ID, n.LoginName, n.Since.UTC().Format(time.RFC3339), strings.Join(what, ", "))
 	}
+}
+
+// holds says until when a role may log in if the server is not heard again.
+func holds(who string, until time.Time, stale int64) string {
+	bound := time.Duration(stale) * time.Second
+	if until.IsZero() {
+		return fmt.Sprintf("REFUSED: %s are let in for %s without the server, and it has not been heard for longer, or the clock is wrong", who, bound)
+	}
+	return fmt.Sprintf("of %s until %s if the server is not heard again (%s without it)", who, until.UTC().Format(time.RFC3339), bound)
 }
 
 func homeCommand() *cobra.Command {

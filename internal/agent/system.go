@@ -56,17 +56,21 @@ func userIDs(rootFolder, name string) (uid, gid uint32, err error) {
 		WithRemedy("Run: useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin %s", name)
 }
 
-// boot names this boot and says how long ago it was, suspended time included.
-func boot() (string, time.Duration) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", 0
+// newBoot returns what names this boot and says how long ago it was, suspended
+// time included. A process does not outlive its boot, so the name is read once:
+// every login asks for it.
+func newBoot() func() (string, time.Duration) {
+	name := ""
+	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		name = strings.TrimSpace(string(id))
 	}
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return "", 0
+	return func() (string, time.Duration) {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil || name == "" {
+			return "", 0
+		}
+		return name, time.Duration(ts.Nano())
 	}
-	return strings.TrimSpace(string(id)), time.Duration(ts.Nano())
 }
 
 // programFolders are where root looks for programs; the environment has no say

@@ -43,7 +43,7 @@ func directoryKinds() []Kind {
 	return []Kind{
 		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
 		{"tenant.update", "The tenant's settings were changed: the ways to sign in, and how long that lasts.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"},
-			{"longestSessionMinutes", "after how many minutes machines end sessions; 0: never"}}},
+			{"longestSessionMinutes", "after how many minutes machines end sessions; 0: never"}, {"offlineUserSeconds", "how long logins hold without the server"}, {"offlineAdministratorSeconds", "how long sudo does"}}},
 		{"user.create", "A user was created.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
 		{"user.update", "A user was changed.", SurfaceDirectory, didOrDenied(), userTarget, []Key{{"properties", "names of the changed properties"}}},
 		{"user.delete", "A user was deleted.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},

@@ -20,7 +20,7 @@ func flagUser() flag {
 func signInVerbs() []verb {
 	const settings = "/providers/Sallyport.Access/tenantSettings/default"
 	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode",
-		"LongestSessionMinutes=properties.longestSessionMinutes")
+		"LongestSessionMinutes=properties.longestSessionMinutes", "OfflineUserSeconds=properties.offlineUserSeconds", "OfflineAdministratorSeconds=properties.offlineAdministratorSeconds")
 	return []verb{
 		{
 			path: "account session list", short: "List where a user is signed in.", method: http.MethodGet, list: true, url: "/providers/Sallyport.Access/sessions",
@@ -28,12 +28,14 @@ func signInVerbs() []verb {
 			columns: columns("Client=properties.client", "Address=properties.address", "SignedIn=properties.signedInAt", "LastUsed=properties.lastUsedAt", "Ends=properties.ends",
 				"Factors=join(',', properties.factors)", "Id=name"),
 		},
-		{path: "tenant show", short: "Show how people may sign in, and how long a session on a machine may last.", method: http.MethodGet, url: settings, columns: table},
+		{path: "tenant show", short: "Show how people may sign in, how long a session on a machine may last, and how long machines go on without the server.", method: http.MethodGet, url: settings, columns: table},
 		{
-			path: "tenant update", short: "Change how people may sign in, or how long a session on a machine may last.", method: http.MethodPatch, url: settings, columns: table,
+			path: "tenant update", short: "Change how people may sign in, how long a session on a machine may last, or how long machines go on without the server.", method: http.MethodPatch, url: settings, columns: table,
 			flags: []flag{
 				{name: "allow-password-grant", kind: 'b', usage: "Programs may send a user name and password (az login -u -p)"},
 				{name: "allow-device-code", kind: 'b', usage: "One device may be signed in by a browser on another (az login --use-device-code)"},
+				{name: "offline-user", usage: "How long a machine lets people log in without the server, such as 24h; 30s to 720h"},
+				{name: "offline-administrator", usage: "The same for what an administrator's role adds, sudo, such as 1h"},
 				{name: "longest-session", usage: "Machines end a session after this time, such as 12h or 90m; 'none' for no end"},
 			},
 			body: func(in values) (any, error) {
@@ -50,8 +52,17 @@ func signInVerbs() []verb {
 					}
 					properties["longestSessionMinutes"] = minutes
 				}
+				for name, member := range map[string]string{"offline-user": "offlineUserSeconds", "offline-administrator": "offlineAdministratorSeconds"} {
+					if in.given(name) {
+						d, err := time.ParseDuration(in.text(name))
+						if err != nil || d < time.Second || d%time.Second != 0 {
+							return nil, usageError{"argument --" + name + ": '" + in.text(name) + "' is no time in whole seconds such as 24h or 90m"}
+						}
+						properties[member] = int(d / time.Second)
+					}
+				}
 				if len(properties) == 0 {
-					return nil, usageError{"nothing to change: give --allow-password-grant, --allow-device-code or --longest-session"}
+					return nil, usageError{"nothing to change: give --allow-password-grant, --allow-device-code, --longest-session, --offline-user or --offline-administrator"}
 				}
 				return map[string]any{"properties": properties}, nil
 			},

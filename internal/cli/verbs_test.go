@@ -44,6 +44,7 @@ func TestVerbs_Calls(t *testing.T) {
 		{"account session revoke --all --yes", `{"value":true}`, "POST /v1.0/me/revokeSignInSessions"},
 		{"account session revoke --all --user al@c -y", `{"value":true}`, "POST /v1.0/users/al@c/revokeSignInSessions"},
 		{"tenant update --longest-session 12h", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"longestSessionMinutes":720}}`},
+		{"tenant update --offline-user 12h --offline-administrator 90s", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"offlineAdministratorSeconds":90,"offlineUserSeconds":43200}}`},
 		{"tenant update --longest-session none", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"longestSessionMinutes":0}}`},
 		{"session list", `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q},
 		{"session list --user al@c -g RG -n myVM", `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q + "&machine=" + strings.ReplaceAll(vmPath, "/", "%2F") + "&principal=al%40c"},

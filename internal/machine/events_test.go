@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -83,6 +84,35 @@ func TestReport_NumbersShowWhatDidNotCome(t *testing.T) {
 	}
 	if n != 8 {
 		t.Fatalf("%d events are in the log, 8 happened", n)
+	}
+}
+
+// TestPoll_SignedAnewWithinAnyBound: a machine that hears from the server never
+// counts as cut off, however short a time the tenant allows.
+func TestPoll_SignedAnewWithinAnyBound(t *testing.T) {
+	r := newRig(t)
+	r.offline = [2]time.Duration{time.Minute, 30 * time.Second}
+	r.joined()
+	doc, _ := r.poll(protocol.PollRequest{})
+	if doc.UserStale != 60 || doc.AdminStale != 30 || !doc.GoodUntil.Equal(doc.IssuedAt.Add(time.Minute)) {
+		t.Fatalf("%+v", doc)
+	}
+	r.now = doc.IssuedAt.Add(9 * time.Second)
+	if again, _ := r.poll(held(doc)); again != nil {
+		t.Error("signed anew though fresh")
+	}
+	r.now = doc.IssuedAt.Add(11 * time.Second)
+	next, _ := r.poll(held(doc))
+	if next == nil || !next.IssuedAt.After(doc.IssuedAt) {
+		t.Fatal("not signed anew after a third of the shortest time")
+	}
+	r.offline = [2]time.Duration{300 * time.Millisecond, 30 * time.Millisecond}
+	changed, _ := r.poll(held(next))
+	q := held(changed)
+	q.WaitMillis = 60_000
+	begin := time.Now()
+	if _, _ = r.poll(q); time.Since(begin) > 20*time.Second {
+		t.Error("a poll waited longer than a grant holds")
 	}
 }
 

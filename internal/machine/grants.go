@@ -155,7 +155,8 @@ func (s *Service) grants(m Machine, d Desired) Inputs {
 
 // inputsOf is inputs without people.
 func (s *Service) inputsOf(m Machine, d Desired) Inputs {
-	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d, UserStale: s.cfg.UserStale, AdminStale: s.cfg.AdminStale}
+	in := Inputs{Tenant: s.cfg.Directory.Tenant(), Machine: m, Desired: d}
+	in.UserStale, in.AdminStale = s.staleness()
 	if s.cfg.Revoked != nil {
 		in.Revoked = s.cfg.Revoked()
 	}

@@ -35,7 +35,7 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		return protocol.PollAnswer{}, err
 	}
 	s.reach(ctx, r)
-	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait))
+	wait, cancel := context.WithTimeout(ctx, min(time.Duration(r.WaitMillis)*time.Millisecond, maxWait, s.resign()))
 	defer cancel()
 	// Each poll derives once, whatever is known of the changes: what a touch
 	// forgot is found within one wait. One that follows its answer at once does not.
@@ -259,7 +259,7 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, grants [sha256.Size]by
 	l.derived, l.derivedAt = position, at
 	if digest != l.digest || l.issuedAt.IsZero() {
 		l.digest, l.version = digest, position
-	} else if held := r.Epoch == epoch && r.Version == l.version && r.IssuedAt.Equal(l.issuedAt); held && at.Sub(l.issuedAt) < s.cfg.Resign {
+	} else if held := r.Epoch == epoch && r.Version == l.version && r.IssuedAt.Equal(l.issuedAt); held && at.Sub(l.issuedAt) < s.resign() {
 		s.mu.Unlock()
 		return nil, nil
 	}
@@ -281,7 +281,7 @@ func (s *Service) snapshot(doc protocol.SnapshotDocument, grants [sha256.Size]by
 }
 
 func (s *Service) sign(doc protocol.SnapshotDocument) (*protocol.Envelope, error) {
-	doc.GoodUntil = doc.IssuedAt.Add(max(s.cfg.UserStale, s.cfg.AdminStale))
+	doc.GoodUntil = doc.IssuedAt.Add(time.Duration(max(doc.UserStale, doc.AdminStale)) * time.Second)
 	payload, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)

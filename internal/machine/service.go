@@ -81,6 +81,9 @@ type Config struct {
 	Issuer    HostIssuer
 	// Revoked lists revoked certificate serials; nil for none.
 	Revoked func() []string
+	// Offline, where set, is how long grants hold without the server, now; else
+	// UserStale and AdminStale are.
+	Offline func() (user, administrator time.Duration)
 	// LongestSession is how old a session may become; nil or 0: there is no end.
 	LongestSession func() time.Duration
 	// GroupsOf returns the groups that a group is in, through others too; nil for
@@ -160,6 +163,22 @@ func New(cfg Config) *Service {
 		cfg.Resign = 5 * time.Minute
 	}
 	return &Service{cfg: cfg, live: map[string]*live{}, accounts: accountTable{last: -1}}
+}
+
+// staleness is how long grants hold without the server.
+func (s *Service) staleness() (user, administrator time.Duration) {
+	if s.cfg.Offline == nil {
+		return s.cfg.UserStale, s.cfg.AdminStale
+	}
+	return s.cfg.Offline()
+}
+
+// resign is the age at which an unchanged snapshot is signed anew. A machine that
+// hears from the server must never count as one that does not: it may miss one
+// signing and a poll's wait.
+func (s *Service) resign() time.Duration {
+	user, administrator := s.staleness()
+	return min(s.cfg.Resign, user/3, administrator/3)
 }
 
 func (s *Service) forget(machineID string) {

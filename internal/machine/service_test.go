@@ -49,10 +49,18 @@ type rig struct {
 	desired  machine.Desired
 	gone     bool
 	heldBack error
+	offline  [2]time.Duration // users, administrators; zero for the usual ones
 
 	manifestKey, snapshotKey ed25519.PrivateKey
 	manifest                 protocol.Manifest
 	issued                   []machine.HostRequest
+}
+
+func (r *rig) staleness() (user, administrator time.Duration) {
+	if r.offline[0] == 0 {
+		return 24 * time.Hour, time.Hour
+	}
+	return r.offline[0], r.offline[1]
 }
 
 func (r *rig) Tenant() directory.Tenant {
@@ -161,7 +169,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: func() error { return r.heldBack }, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
+	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: func() error { return r.heldBack }, Offline: r.staleness, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
 		Read: func(ctx context.Context, f func(machine.Tx) error) error {
 			return r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		},

@@ -20,6 +20,10 @@ type Settings struct {
 	// LongestSession is after how many minutes machines end a session, whoever's
 	// it is; 0: it has no end.
 	LongestSession int `json:"longestSessionMinutes"`
+	// OfflineUser and OfflineAdministrator are for how many seconds a machine that
+	// does not hear from the server lets people log in, and use sudo.
+	OfflineUser          int `json:"offlineUserSeconds"`
+	OfflineAdministrator int `json:"offlineAdministratorSeconds"`
 }
 
 // The bounds of LongestSession: below the first nobody gets anything done, and
@@ -29,8 +33,31 @@ const (
 	mostSession  = 30 * 24 * 60
 )
 
+// The bounds of the times without the server: below the first a restart of the
+// server would lock people out, above the second nobody's removal is certain.
+const (
+	leastOffline = 30
+	mostOffline  = 30 * 24 * 60 * 60
+
+	usualOfflineUser          = 24 * 60 * 60
+	usualOfflineAdministrator = 60 * 60
+)
+
 // DefaultSettings is what holds until somebody decides: az's commands work.
-func DefaultSettings() Settings { return Settings{AllowPasswordGrant: true, AllowDeviceCode: true} }
+func DefaultSettings() Settings {
+	return Settings{AllowPasswordGrant: true, AllowDeviceCode: true}.filled()
+}
+
+// filled is the settings with what was stored before somebody could decide it.
+func (n Settings) filled() Settings {
+	if n.OfflineUser == 0 {
+		n.OfflineUser = usualOfflineUser
+	}
+	if n.OfflineAdministrator == 0 {
+		n.OfflineAdministrator = usualOfflineAdministrator
+	}
+	return n
+}
 
 // SettingsTx stores the settings; a change is a change of kind "settings".
 type SettingsTx interface {
@@ -63,6 +90,7 @@ func (x *SettingsIndex) Load(r SettingsReader) error {
 	if !found {
 		s = DefaultSettings()
 	}
+	s = s.filled()
 	x.now.Store(&s)
 	return nil
 }
@@ -81,6 +109,13 @@ func (x *SettingsIndex) Longest() time.Duration {
 	return time.Duration(x.now.Load().LongestSession) * time.Minute
 }
 
+// Offline returns for how long grants hold on a machine without the server: for
+// logins, and for what an administrator's role adds.
+func (x *SettingsIndex) Offline() (user, administrator time.Duration) {
+	s := x.now.Load()
+	return time.Duration(s.OfflineUser) * time.Second, time.Duration(s.OfflineAdministrator) * time.Second
+}
+
 // Settings returns how people may sign in.
 func (s *Service) Settings() Settings { return s.settings() }
 
@@ -96,6 +131,9 @@ type SettingsChange struct {
 	AllowPasswordGrant *bool `json:"allowPasswordGrant"`
 	AllowDeviceCode    *bool `json:"allowDeviceCode"`
 	LongestSession     *int  `json:"longestSessionMinutes"`
+
+	OfflineUser          *int `json:"offlineUserSeconds"`
+	OfflineAdministrator *int `json:"offlineAdministratorSeconds"`
 }
 
 // with is the settings after a change.
@@ -112,6 +150,29 @@ func (c SettingsChange) with(now Settings) (Settings, error) {
 			return now, fault.New(fault.Invalid, "InvalidSessionAge", "a session ends after %d minutes to %d days, or never (0)", leastSession, mostSession/60/24).WithTarget("longestSessionMinutes")
 		}
 	}
+	return c.offline(now)
+}
+
+// offline changes the times without the server. An administrator's is not the
+// longer one: what it gives is more.
+func (c SettingsChange) offline(now Settings) (Settings, error) {
+	for _, m := range []struct {
+		name string
+		want *int
+		is   *int
+	}{{"offlineUserSeconds", c.OfflineUser, &now.OfflineUser}, {"offlineAdministratorSeconds", c.OfflineAdministrator, &now.OfflineAdministrator}} {
+		if m.want == nil {
+			continue
+		}
+		if *m.want < leastOffline || *m.want > mostOffline {
+			return now, fault.New(fault.Invalid, "InvalidOfflineTime", "machines go on without the server for %d seconds to %d days", leastOffline, mostOffline/60/60/24).WithTarget(m.name)
+		}
+		*m.is = *m.want
+	}
+	if now.OfflineAdministrator > now.OfflineUser {
+		return now, fault.New(fault.Invalid, "InvalidOfflineTime", "what an administrator's role adds cannot hold longer without the server than a login: %d and %d seconds", now.OfflineAdministrator, now.OfflineUser).
+			WithTarget("offlineAdministratorSeconds").WithRemedy("Give both times, or a shorter one for administrators.")
+	}
 	return now, nil
 }
 
@@ -127,7 +188,7 @@ func (s *Service) ChangeSettings(ctx context.Context, by audit.By, c SettingsCha
 		if !found {
 			old = DefaultSettings()
 		}
-		if now, err = c.with(old); err != nil || now == old {
+		if now, err = c.with(old.filled()); err != nil || now == old {
 			return err
 		}
 		if err := tx.PutSettings(now); err != nil {
@@ -135,7 +196,7 @@ func (s *Service) ChangeSettings(ctx context.Context, by audit.By, c SettingsCha
 		}
 		return tx.Audit(by, audit.Event{Type: "tenant.update", Outcome: audit.Success, Target: s.TenantID(), Detail: map[string]string{
 			"allowPasswordGrant": strconv.FormatBool(now.AllowPasswordGrant), "allowDeviceCode": strconv.FormatBool(now.AllowDeviceCode),
-			"longestSessionMinutes": strconv.Itoa(now.LongestSession),
+			"longestSessionMinutes": strconv.Itoa(now.LongestSession), "offlineUserSeconds": strconv.Itoa(now.OfflineUser), "offlineAdministratorSeconds": strconv.Itoa(now.OfflineAdministrator),
 		}})
 	})
 	return now, err

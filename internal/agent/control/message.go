@@ -201,17 +201,30 @@ func write(w io.Writer, v any, limit int) error {
 	return err
 }
 
-// read receives one message. Memory grows with what arrives, not with what the
-// header promises.
+// read receives one message.
 func read(r io.Reader, limit int) ([]byte, error) {
+	n, err := readLength(r, limit)
+	if err != nil {
+		return nil, err
+	}
+	return readBody(r, n)
+}
+
+func readLength(r io.Reader, limit int) (int64, error) {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
+		return 0, fmt.Errorf("header: %w", err)
 	}
 	n := int64(binary.BigEndian.Uint32(header[:]))
 	if n > int64(limit) {
-		return nil, malformed("a message of %d bytes exceeds %d", n, limit)
+		return 0, malformed("a message of %d bytes exceeds %d", n, limit)
 	}
+	return n, nil
+}
+
+// readBody receives the rest. Memory grows with what arrives, not with what the
+// header promises.
+func readBody(r io.Reader, n int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, n))
 	if err == nil && int64(len(b)) != n {
 		err = io.ErrUnexpectedEOF

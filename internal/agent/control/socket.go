@@ -29,9 +29,17 @@ type ServerConfig struct {
 	Refused func(err error) // hears of connections closed without an answer; may be nil
 }
 
+// How many are answered at a time: the network part and root each have places of
+// their own, so that a network part which fills all of its own never stands
+// between an administrator and the status. One beyond them is closed at once.
 const (
-	parallel = 16
-	patience = 30 * time.Second
+	parallelNetwork = 16
+	parallelRoot    = 8
+	patience        = 30 * time.Second
+
+	// large is how long a request must be to wait for the one before it: the memory
+	// that requests take is that of one large one and of many small ones.
+	large = 1 << 20
 )
 
 // Serve answers until ctx ends or the listener closes. It closes the listener.
@@ -41,7 +49,8 @@ func Serve(ctx context.Context, listener *net.UnixListener, cfg ServerConfig) er
 	defer func() { _ = listener.Close() }()
 	var running sync.WaitGroup
 	defer running.Wait()
-	slots := make(chan struct{}, parallel)
+	var heavy sync.Mutex
+	network, root := make(chan struct{}, parallelNetwork), make(chan struct{}, parallelRoot)
 	for {
 		conn, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
@@ -50,28 +59,54 @@ func Serve(ctx context.Context, listener *net.UnixListener, cfg ServerConfig) er
 		if err != nil {
 			return fault.Wrap(err, fault.Unavailable, "ControlAcceptFailed", "cannot accept connections on the control socket")
 		}
-		slots <- struct{}{}
+		uid, err := peer(conn)
+		if err == nil {
+			err = cfg.admit(uid)
+		}
+		slots := network
+		if uid == 0 {
+			slots = root
+		}
+		if err == nil {
+			select {
+			case slots <- struct{}{}:
+			default:
+				err = fault.New(fault.Exhausted, "ControlBusy", "uid %d asks too much at a time", uid)
+			}
+		}
+		if err != nil {
+			_ = conn.Close()
+			cfg.refused(err)
+			continue
+		}
 		running.Go(func() {
 			defer func() { <-slots; _ = conn.Close() }()
-			if err := cfg.converse(ctx, conn); err != nil && cfg.Refused != nil {
-				cfg.Refused(err)
+			if err := cfg.converse(ctx, conn, uid, &heavy); err != nil {
+				cfg.refused(err)
 			}
 		})
 	}
 }
 
-func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn) error {
-	uid, err := peer(conn)
-	if err != nil {
-		return err
+func (c ServerConfig) refused(err error) {
+	if c.Refused != nil {
+		c.Refused(err)
 	}
-	if err := c.admit(uid); err != nil {
-		return err
-	}
+}
+
+func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn, uid uint32, heavy *sync.Mutex) error {
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
-	b, err := read(conn, maxRequest)
+	n, err := readLength(conn, maxRequest)
+	if err != nil {
+		return err
+	}
+	if n > large {
+		heavy.Lock()
+		defer heavy.Unlock()
+	}
+	b, err := readBody(conn, n)
 	if err != nil {
 		return err
 	}

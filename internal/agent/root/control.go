@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/grants"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
@@ -160,6 +161,20 @@ func (s *Service) takeEvents(ctx context.Context, r control.Request) (control.An
 	}
 }
 
+// until is when grants of the held snapshot stop to hold if nothing newer comes;
+// zero when they do not hold now. It says what grants.Decide does.
+func (s *Service) until(v view, c grants.Clock, stale int64) time.Time {
+	now := s.cfg.Now()
+	until := now.Add(time.Duration(stale)*time.Second - c.Age)
+	if v.doc.GoodUntil.Before(until) {
+		until = v.doc.GoodUntil
+	}
+	if c.Wrong != "" || !now.Before(until) {
+		return time.Time{}
+	}
+	return until.UTC().Truncate(time.Second)
+}
+
 // Status is what this part holds and has reached.
 func (s *Service) Status() *control.Status {
 	s.mu.RLock()
@@ -182,6 +197,8 @@ func (s *Service) Status() *control.Status {
 		return st
 	}
 	c := s.clock(v, s.cfg.Now())
+	st.UserStale, st.AdminStale = v.doc.UserStale, v.doc.AdminStale
+	st.UserUntil, st.AdminUntil = s.until(v, c, v.doc.UserStale), s.until(v, c, min(v.doc.UserStale, v.doc.AdminStale))
 	st.ResourceID, st.AgeSeconds, st.Clock, st.Principals = v.doc.ResourceID, int64(c.Age/time.Second), c.Wrong, len(v.people)
 	for _, p := range v.people {
 		if p.Access == protocol.Login || p.Access == protocol.Admin {

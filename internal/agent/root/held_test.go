@@ -417,6 +417,9 @@ func TestEvents_UntilTheServerHasThem(t *testing.T) {
 		ids = append(ids, e.ID)
 	}
 	a, err = r.Control(context.Background(), false, control.Request{Op: control.OpEvents, Acknowledge: ids, Generation: r.events.News()})
+	if err := r.events.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err != nil || len(a.Events) != 0 || strings.Contains(r.file(eventsPath), "login.allow") {
 		t.Fatalf("%+v %v %q", a, err, r.file(eventsPath))
 	}

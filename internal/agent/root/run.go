@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
@@ -45,7 +46,8 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	refused := func(p shim.Peer, err error) { s.cfg.Log("pid %d was not answered: %v", p.PID, err) }
+	loud := s.quietly()
+	refused := func(p shim.Peer, err error) { loud("pid %d was not answered: %v", p.PID, err) }
 	var all sync.WaitGroup
 	serve := func(l *net.UnixListener, f func(*net.UnixListener) error) {
 		all.Go(func() { cancel(f(l)) })
@@ -57,7 +59,7 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 		return shim.ServePrincipals(ctx, l, shim.Config{AllowedUID: peers.Helper, Refused: refused}, s.Principals)
 	})
 	serve(ctl, func(l *net.UnixListener) error {
-		return control.Serve(ctx, l, control.ServerConfig{Network: peers.Network, Handler: s, Refused: func(err error) { s.cfg.Log("control: %v", err) }})
+		return control.Serve(ctx, l, control.ServerConfig{Network: peers.Network, Handler: s, Refused: func(err error) { loud("control: %v", err) }})
 	})
 	all.Go(func() { s.guard(ctx) })
 	if s.cfg.Identity != nil {
@@ -76,6 +78,31 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 		s.cfg.Log("event queue: %v", err)
 	}
 	return context.Cause(ctx)
+}
+
+// complaintPause is the time between two lines in the log about questions that
+// were not answered: whoever asks them must not fill a disk.
+const complaintPause = time.Second
+
+// quietly is Log for what others bring about, at most once in a while.
+func (s *Service) quietly() func(format string, args ...any) {
+	var mu sync.Mutex
+	var last time.Duration
+	more := -1 // nothing was said yet
+	return func(format string, args ...any) {
+		_, elapsed := s.cfg.Boot()
+		mu.Lock()
+		defer mu.Unlock()
+		if more >= 0 && elapsed-last < complaintPause {
+			more++
+			return
+		}
+		if more > 0 {
+			format, args = format+" (and %d others before)", append(args, more)
+		}
+		last, more = elapsed, 0
+		s.cfg.Log(format, args...)
+	}
 }
 
 // Sockets returns where the sockets are, for doctor.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,6 +84,9 @@ func (s *Spool) line(line []byte) {
 // append writes one line. A line that was cut short is never followed by
 // another: the file is written anew first.
 func (s *Spool) append(line []byte) {
+	if s.anew {
+		s.since = append(s.since, line...)
+	}
 	if s.file == nil {
 		s.later(healDelay)
 		return
@@ -95,32 +99,10 @@ func (s *Spool) append(line []byte) {
 	s.later(syncDelay)
 }
 
-// write makes the file hold exactly what is kept, on the disk.
-func (s *Spool) write() {
-	if s.file != nil {
-		_ = s.file.Close()
-		s.file = nil
-	}
-	var b bytes.Buffer
-	first, err := json.Marshal(header{Spool: 1, Next: s.next, Dropped: s.dropped})
-	if err == nil {
-		b.Write(append(first, '\n'))
-		for _, x := range s.entries {
-			b.Write(lineOf(x.event))
-		}
-		err = durable.Write(s.cfg.Path, b.Bytes(), 0o600)
-	}
-	if err == nil {
-		s.file, err = os.OpenFile(s.cfg.Path, os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0)
-	}
-	if err != nil {
-		s.failed(err)
-		return
-	}
-	if s.trouble != "" {
-		s.cfg.Log("the event queue is on the disk again")
-	}
-	s.dirty, s.trouble = false, ""
+// renew has the file written anew.
+func (s *Spool) renew() {
+	s.stale = true
+	s.later(syncDelay)
 }
 
 // failed notes that events are in memory alone, and tells it once.
@@ -129,6 +111,7 @@ func (s *Spool) failed(err error) {
 		_ = s.file.Close()
 		s.file = nil
 	}
+	s.stale = true
 	s.later(healDelay)
 	if s.trouble != "" {
 		return
@@ -136,7 +119,7 @@ func (s *Spool) failed(err error) {
 	s.trouble = err.Error()
 	s.cfg.Log("the event queue cannot be written, events are kept in memory: %v", err)
 	if e, ok := s.fault(map[string]string{"reason": "events cannot be written to the disk of the machine and are kept in memory: " + cause(err)}); ok {
-		s.add(e) // file is nil, so this only keeps it
+		s.append(s.push(e)) // there is no file, so this only keeps it
 	}
 }
 
@@ -159,35 +142,107 @@ func (s *Spool) later(d time.Duration) {
 	time.AfterFunc(d, s.flush)
 }
 
-// flush puts on the disk what is not there. Syncing needs no lock: a descriptor
-// that was closed meanwhile belongs to a file that has been replaced.
+// flush puts on the disk what is not there. No lock is held while the disk works:
+// a login that adds an event does not wait for it.
 func (s *Spool) flush() {
 	s.mu.Lock()
 	s.timer = false
-	if s.closed {
+	switch {
+	case s.closed || s.anew:
+		s.mu.Unlock()
+	case s.stale:
+		s.anew, s.stale, s.since = true, false, nil
+		text := s.text()
+		s.mu.Unlock()
+		s.rewrite(text)
+	default:
+		file, dirty := s.file, s.dirty
+		s.dirty = false
+		s.mu.Unlock()
+		if !dirty || file == nil {
+			return
+		}
+		// A descriptor that was closed meanwhile belongs to a file that was replaced.
+		if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+			s.mu.Lock()
+			s.failed(err)
+			s.mu.Unlock()
+		}
+	}
+}
+
+// text is what the file has to hold.
+func (s *Spool) text() []byte {
+	first, err := json.Marshal(header{Spool: 1, Next: s.next, Dropped: s.dropped})
+	if err != nil {
+		return nil // numbers and texts always marshal
+	}
+	b := append(make([]byte, 0, int64(len(first))+1+s.bytes), append(first, '\n')...)
+	for _, x := range s.entries {
+		b = append(b, lineOf(x.event)...)
+	}
+	return b
+}
+
+// rewrite replaces the file: a new one beside it, synced, completed with what was
+// added meanwhile (the old one has that too, until then), renamed, synced again.
+func (s *Spool) rewrite(text []byte) {
+	fresh := s.cfg.Path + ".new"
+	file, err := create(fresh, text)
+	s.mu.Lock()
+	s.anew = false
+	if err == nil && len(s.since) > 0 {
+		_, err = file.Write(s.since)
+	}
+	if err == nil {
+		err = os.Rename(fresh, s.cfg.Path)
+	}
+	s.since = nil
+	if err != nil {
+		if file != nil {
+			_ = file.Close()
+		}
+		_ = os.Remove(fresh) // room for what is there
+		s.failed(err)
 		s.mu.Unlock()
 		return
 	}
-	if s.file == nil {
-		s.write()
-		s.mu.Unlock()
-		return
+	if s.file != nil {
+		_ = s.file.Close()
 	}
-	file, dirty := s.file, s.dirty
-	s.dirty = false
+	if s.trouble != "" {
+		s.cfg.Log("the event queue is on the disk again")
+	}
+	s.file, s.trouble, s.dirty = file, "", false
+	if s.stale {
+		s.later(syncDelay)
+	}
 	s.mu.Unlock()
-	if !dirty {
-		return
-	}
-	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := errors.Join(file.Sync(), durable.SyncFolder(filepath.Dir(s.cfg.Path))); err != nil && !errors.Is(err, os.ErrClosed) {
 		s.mu.Lock()
 		s.failed(err)
 		s.mu.Unlock()
 	}
 }
 
-// Close puts everything on the disk.
+// create makes a file of root's alone that holds text, on the disk.
+func create(path string, text []byte) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = file.Write(text); err == nil {
+		err = file.Sync()
+	}
+	return file, err
+}
+
+// Close puts everything on the disk. What is added later is kept in memory alone.
 func (s *Spool) Close() error {
+	s.flush() // writes anew what is stale
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true

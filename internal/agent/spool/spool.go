@@ -55,9 +55,12 @@ type Spool struct {
 	bytes   int64
 	next    int64 // number of the next event
 	dropped dropped
-	file    *os.File // open for appending; nil while the file must be written anew
+	file    *os.File // open for appending; nil while lines cannot be written
 	dirty   bool     // lines were written and not synced
-	timer   bool     // flush will run
+	stale   bool     // the file must be written anew
+	anew    bool     // it is being written anew, and since holds the lines that came meanwhile
+	since   []byte
+	timer   bool // flush will run
 	closed  bool
 	trouble string // why the file cannot be written; "" when it can
 
@@ -99,10 +102,9 @@ func Open(cfg Config) (*Spool, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.bound()
-	s.write()
+	s.stale = true
+	s.flush()
 	s.ripe = len(s.entries) > 0 || len(s.dropped) > 0
 	return s, nil
 }
@@ -118,12 +120,10 @@ func (s *Spool) Add(e protocol.MachineEvent) {
 }
 
 func (s *Spool) add(e protocol.MachineEvent) {
-	line := s.push(e)
+	s.append(s.push(e))
 	if s.bound() {
-		s.write()
-		return
+		s.renew()
 	}
-	s.append(line)
 }
 
 // push numbers an event, keeps it in memory and returns its line.
@@ -137,7 +137,8 @@ func (s *Spool) push(e protocol.MachineEvent) []byte {
 }
 
 // bound gives events up until there is room again, with some to spare so that
-// it does not happen at every event. It reports whether it did.
+// it does not happen at every event. It reports whether it did. Until the file is
+// written anew it has them still, and whoever opens it gives them up again.
 func (s *Spool) bound() bool {
 	if len(s.entries) <= s.cfg.Events && s.bytes <= s.cfg.Bytes {
 		return false
@@ -243,7 +244,8 @@ func (s *Spool) forget(have []string) bool {
 	if len(s.entries) == before {
 		return false
 	}
-	s.write()
+	// A kill before the file is written anew offers them again; the server knows them.
+	s.renew()
 	return true
 }
 
@@ -265,8 +267,8 @@ func (s *Spool) tell() {
 		return
 	}
 	s.dropped = dropped{}
-	s.push(e)
-	s.write() // the event and the forgotten count belong together
+	s.append(s.push(e))
+	s.renew()
 }
 
 func (s *Spool) fault(detail map[string]string) (protocol.MachineEvent, bool) {

@@ -34,6 +34,14 @@ func open(t *testing.T, path string, change func(*Config)) *Spool {
 	return s
 }
 
+// kill leaves a queue as a process that was killed does: nothing more is written.
+func kill(s *Spool) *Spool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s
+}
+
 func event(id, kind string) protocol.MachineEvent {
 	return protocol.MachineEvent{ID: id, Type: kind, LoginName: "alice@corp.example", Detail: map[string]string{"reason": "r"}}
 }
@@ -94,6 +102,7 @@ func TestSpool_GathersBeforeItOffers(t *testing.T) {
 	if n, _ = take(); n != MaxBatch {
 		t.Fatalf("a full batch offers %d", n)
 	}
+	kill(s)
 	if events, _ := open(t, path, nil).Take(nil, 0); len(events) != MaxBatch {
 		t.Fatalf("after a restart %d events are offered", len(events))
 	}
@@ -118,6 +127,9 @@ func TestSpool_NumbersNeverComeTwice(t *testing.T) {
 			}
 			want++
 		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -134,7 +146,8 @@ func TestSpool_GivesUpInOrder(t *testing.T) {
 	for i := range 30 {
 		s.Add(event(fmt.Sprint("allow", i), "login.allow"))
 	}
-	left := ids(drain(open(t, path, func(c *Config) { c.Events = 1000 })))
+	s.flush() // what the timer does
+	left := ids(drain(kill(open(t, path, func(c *Config) { c.Events = 1000 }))))
 	if !slices.Contains(left, "first-deny") || !slices.Contains(left, "mallory") || !slices.Contains(left, "allow29") || slices.Contains(left, "allow1") || len(left) > 21 {
 		t.Fatalf("%v", left)
 	}
@@ -163,9 +176,11 @@ func TestSpool_CountsWhatItGivesUp(t *testing.T) {
 	if st := s.State(); st.Dropped == 0 || st.Waiting+int(st.Dropped) != 500 {
 		t.Fatalf("%+v", st)
 	}
+	s.flush() // what the timer does
 	if info, err := os.Stat(path); err != nil || info.Size() > 5<<10 {
 		t.Fatalf("%d bytes in the file, %v", info.Size(), err)
 	}
+	kill(s)
 	s = open(t, path, small)
 	got := drain(s)
 	fault := got[len(got)-1]
@@ -185,6 +200,7 @@ func TestSpool_TornEnd(t *testing.T) {
 	for _, id := range []string{"a", "b", "c"} {
 		s.Add(event(id, "login.allow"))
 	}
+	kill(s)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +212,8 @@ func TestSpool_TornEnd(t *testing.T) {
 		}
 		again := open(t, path, nil)
 		again.Add(event("d", "login.deny"))
-		got := drain(open(t, path, nil))
+		kill(again)
+		got := drain(kill(open(t, path, nil)))
 		want := []string{"a", "b", "d"}
 		if cut > from {
 			want = append(want, "made-1")
@@ -209,7 +226,7 @@ func TestSpool_TornEnd(t *testing.T) {
 		if err := os.WriteFile(path, append([]byte(text), whole...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := ids(drain(open(t, path, nil))); !slices.Contains(got, "b") || !slices.Contains(got, "c") || !slices.Contains(got, "made-1") {
+		if got := ids(drain(kill(open(t, path, nil)))); !slices.Contains(got, "b") || !slices.Contains(got, "c") || !slices.Contains(got, "made-1") {
 			t.Fatalf("%q: %v", text, got)
 		}
 	}
@@ -248,13 +265,11 @@ func TestSpool_FullDisk(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
 		t.Fatal(err)
 	}
-	s.mu.Lock()
-	s.timer = true
-	s.mu.Unlock()
 	s.flush() // what the timer does
 	if st := s.State(); st.Trouble != "" {
 		t.Fatalf("%+v", st)
 	}
+	kill(s)
 	got := drain(open(t, path, nil))
 	told := slices.ContainsFunc(got, func(e protocol.MachineEvent) bool {
 		return e.Type == kindFault && strings.Contains(e.Detail["reason"], "no space left")
@@ -311,7 +326,7 @@ func TestSpool_Kill9(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait()
-		left := ids(drain(open(t, path, nil)))
+		left := ids(drain(kill(open(t, path, nil))))
 		lost := slices.DeleteFunc(added, func(id string) bool { return slices.Contains(taken, id) || slices.Contains(left, id) })
 		// The last Take may have been done and not printed.
 		if len(lost) > 5 {

@@ -210,6 +210,33 @@ func TestSettings_SwitchedOff(t *testing.T) {
 	}
 }
 
+// TestSettings_Offline: how long machines go on without the server is bounded, and
+// never longer for administrators.
+func TestSettings_Offline(t *testing.T) {
+	w := newWorld(t)
+	change := func(user, administrator int) (oauth.Settings, error) {
+		c := oauth.SettingsChange{}
+		if user != 0 {
+			c.OfflineUser = &user
+		}
+		if administrator != 0 {
+			c.OfflineAdministrator = &administrator
+		}
+		return w.oauth.ChangeSettings(t.Context(), w.admin, c)
+	}
+	for _, bad := range [][2]int{{29, 0}, {31 * 86400, 0}, {0, 29}, {0, 86401}, {1800, 0}, {-1, 0}} {
+		if s, err := change(bad[0], bad[1]); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%v: %+v %v", bad, s, err)
+		}
+	}
+	if s := w.oauth.Settings(); s.OfflineUser != 86400 || s.OfflineAdministrator != 3600 {
+		t.Errorf("%+v", s)
+	}
+	if s, err := change(1800, 60); err != nil || s.OfflineUser != 1800 || s.OfflineAdministrator != 60 {
+		t.Errorf("%+v %v", s, err)
+	}
+}
+
 // approve confirms a device code as alice.
 func (w *world) approve(code string) {
 	w.t.Helper()
