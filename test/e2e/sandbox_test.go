@@ -10,16 +10,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSandbox_OnAMachine: the agent that serves real logins is confined: the
-// network part is no root, has no capability and no way to one, and runs behind
-// a filter; the root part has the capabilities of its work.
+// TestSandbox_OnAMachine: the agent that serves real logins is confined, with
+// systemd and without: the network part is no root, has no capability and no way
+// to one, and runs behind a filter; the root part could get the capabilities of
+// its work and no others.
 func TestSandbox_OnAMachine(t *testing.T) {
-	m := machine(t, "myVM")
-	p := newUser(t, "sandbox")
+	t.Run("no systemd", func(t *testing.T) {
+		m := machine(t, "myVM")
+		confinedParts(t, m, "sandbox")
+		m.mustRoot(t, "test -z \"$(grep -h 'not permitted' /var/log/agent-run.log)\"")
+	})
+	eachSystem(t, func(t *testing.T, system string) {
+		m := machineOn(t, "sd-"+system, platform{system, nspawn})
+		confinedParts(t, m, "sandbox-"+system)
+		log := m.mustRoot(t, "journalctl -b -o cat -u sallyport-agent -u sallyport-agent-root")
+		if strings.Contains(log, "not permitted") || strings.Contains(log, "privileges are kept") {
+			t.Errorf("something was refused that is needed:\n%s", log)
+		}
+		for unit, most := range map[string]float64{"sallyport-agent": 2.0, "sallyport-agent-root": 7.0} {
+			out := m.mustRoot(t, "systemd-analyze security --no-pager "+unit+" | tail -n 1")
+			_, level, _ := strings.Cut(out, ": ")
+			if got, err := strconv.ParseFloat(strings.Fields(level + " x")[0], 64); err != nil || got > most {
+				t.Errorf("%s: %s, at most %.1f", unit, out, most)
+			}
+			t.Log(out)
+		}
+		limits := m.mustRoot(t, "systemctl show -p MemoryMax -p TasksMax -p OOMScoreAdjust sallyport-agent-root; systemctl show -p MemoryMax -p TasksMax sallyport-agent")
+		says(t, limits, "MemoryMax=1073741824", "TasksMax=512", "OOMScoreAdjust=-900", "MemoryMax=805306368", "TasksMax=64")
+	})
+}
+
+func confinedParts(t *testing.T, m *vm, alias string) {
+	t.Helper()
+	p := newUser(t, alias)
 	grant(t, roleUser, p.name, m.id)
 	allowedSoon(t, p, m)
 	status := func(part string) string {
-		return m.mustRoot(t, `for p in $(pgrep -f "^/usr/bin/sally agent `+part+`$"); do cat /proc/$p/status; echo "Oom: $(cat /proc/$p/oom_score_adj)"; grep -E "Max (core|data)" /proc/$p/limits; done`)
+		return m.mustRoot(t, `for p in $(pgrep -f "^/usr/bin/sally agent `+part+`$"); do cat /proc/$p/status; grep -E "Max (core|data)" /proc/$p/limits; done`)
 	}
 	run := status("run")
 	says(t, run, "NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapInh:\t0000000000000000", "CapAmb:\t0000000000000000", "Max core file size        0")
@@ -43,5 +70,4 @@ func TestSandbox_OnAMachine(t *testing.T) {
 			}
 		}
 	}
-	m.mustRoot(t, "test -z \"$(grep -h 'not permitted' /var/log/agent-run.log)\"")
 }
