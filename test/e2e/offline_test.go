@@ -20,7 +20,7 @@ func TestOffline_ByRole(t *testing.T) {
 	t.Parallel()
 	a, m := anotherWorld(t, nil)
 	w := a.w
-	a.must(t, "tenant", "update", "--offline-user", "40s", "--offline-administrator", "30s")
+	a.must(t, "tenant", "update", "--offline-user", "33s", "--offline-administrator", "30s")
 	if err := until(limitGrant, func() error {
 		if r := m.root(t, "sally agent status --json"); !strings.Contains(r.out, `"adminStale": 30`) {
 			return fmt.Errorf("the machine has not heard of it: %s", r)
@@ -62,7 +62,7 @@ func TestOffline_ByRole(t *testing.T) {
 		t.Fatalf("sudo goes on: %v", err)
 	}
 	if err := until(time.Minute, func() error {
-		if r := ssh("true"); r.code == 0 || !strings.Contains(r.err+r.out, "grants hold for 40s") || !strings.Contains(r.err+r.out, "sally agent status") {
+		if r := ssh("true"); r.code == 0 || !strings.Contains(r.err+r.out, "grants hold for 33s") || !strings.Contains(r.err+r.out, "sally agent status") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
