@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,12 @@ func TestSandbox_OnAMachine(t *testing.T) {
 		log := m.mustRoot(t, "journalctl -b -o cat -u sallyport-agent -u sallyport-agent-root")
 		if strings.Contains(log, "not permitted") || strings.Contains(log, "privileges are kept") {
 			t.Errorf("something was refused that is needed:\n%s", log)
+		}
+		for _, unit := range []string{"sallyport-agent", "sallyport-agent-root"} {
+			began := time.Now()
+			if m.mustRoot(t, "systemctl stop "+unit+"; systemctl show -P Result "+unit+"; systemctl start "+unit); time.Since(began) > 20*time.Second {
+				t.Errorf("%s took %s to stop and start", unit, time.Since(began))
+			}
 		}
 		for unit, most := range map[string]float64{"sallyport-agent": 2.0, "sallyport-agent-root": 7.0} {
 			out := m.mustRoot(t, "systemd-analyze security --no-pager "+unit+" | tail -n 1")
