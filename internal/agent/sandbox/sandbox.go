@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +16,12 @@ type Held struct {
 
 // Bounds of the network part. A runaway ends itself and not the machine: its own
 // memory is what it writes, the largest document of a very large directory three
-// times over; its threads count as processes of its user.
+// times over. Threads are bounded by the runtime and not by RLIMIT_NPROC: that
+// counts a user's threads on the whole computer, those in other containers too.
 const (
-	memory    = 768 << 20
-	files     = 512
-	processes = 64
+	memory  = 768 << 20
+	files   = 512
+	threads = 64
 )
 
 // Network puts the network part's policy on the whole process: no privilege and
@@ -35,11 +37,12 @@ func Network(uid, gid uint32) (Held, error) {
 			return Held{}, err
 		}
 	}
-	for what, limit := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_DATA: memory, unix.RLIMIT_NOFILE: files, unix.RLIMIT_NPROC: processes} {
+	for what, limit := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_DATA: memory, unix.RLIMIT_NOFILE: files} {
 		if err := lower(what, limit); err != nil {
 			return Held{}, err
 		}
 	}
+	debug.SetMaxThreads(threads)
 	// The memory holds the machine's key: no other process of the user reads it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return Held{}, fmt.Errorf("dumpable: %w", err)
