@@ -64,7 +64,7 @@ func runTest(t *testing.T, root string, m Mutation) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "overlay.json"), string(overlay))
-	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-timeout", "120s", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^"+m.Test+"$", m.Package)
+	cmd := exec.Command("go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout", "120s", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^"+m.Test+"$", m.Package)
 	judge(t, m, root, cmd, "--- FAIL: "+m.Test)
 }
 
