@@ -110,5 +110,5 @@ func (a *app) reason(ctx context.Context, s *client.Session, t target, l login) 
 	if t.principal == "" {
 		return text + " Otherwise check the address and that the machine is reachable, then your role: " + check
 	}
-	return text + " \"Permission denied\" without a reason comes from sshd itself: the login extension is not installed there, the machine's login service does not answer (its local administrator can run: sally agent status), or the certificate is not for this account. Your roles: " + strings.TrimSpace(check)
+	return text + " \"Permission denied\" without a reason comes from sshd itself: the login extension is not installed there, the machine's login service does not answer or its clock is wrong (its local administrator can run: sally agent status), or the certificate is not for this account. Your roles: " + strings.TrimSpace(check)
 }

@@ -91,6 +91,7 @@ func neverLockedOut(t *testing.T, system string) {
 		}
 	}
 	t.Run("nss repaired", m.repaired)
+	t.Run("clock", m.clocks)
 }
 
 // repaired: what damages the name service file for good in the states above is

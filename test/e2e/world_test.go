@@ -68,6 +68,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(browserMode) != "" {
 		os.Exit(asBrowser())
 	}
+	if os.Getenv(clockMode) != "" {
+		os.Exit(asAgent())
+	}
 	os.Exit(run(m))
 }
 

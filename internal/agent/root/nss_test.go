@@ -86,3 +86,22 @@ func TestApply_AnUnwrittenNameServiceFileIsNoDrift(t *testing.T) {
 		t.Errorf("the server is told %q", r.reached.provisioned)
 	}
 }
+
+// TestPAM_FirstLoginWithAFullDisk: whose the name is from now on cannot be kept,
+// so the first login is refused with a sentence; whoever has been here is in.
+func TestPAM_FirstLoginWithAFullDisk(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	if a := r.login(alice, aliceID); !a.Allow {
+		t.Fatal(a.Text)
+	}
+	if err := os.MkdirAll(r.at(namesPath)+".new/x", 0o700); err != nil { // nothing can be written beside it
+		t.Fatal(err)
+	}
+	if a := r.login(alice, aliceID); !a.Allow {
+		t.Errorf("who has been here is refused: %s", a.Text)
+	}
+	if a := r.login(bob, bobID); a.Allow || a.Text != away {
+		t.Errorf("%+v", a)
+	}
+}
