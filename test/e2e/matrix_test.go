@@ -20,7 +20,7 @@ import (
 // The limits of a cell. This computer has other things to do, so a cell that took
 // too long is repeated alone: who waits for us waits again. If it is too slow then,
 // and more programs want to run than there are processors, the limit grows in
-// proportion; nothing that waits for us ends with that.
+// proportion.
 const (
 	othersLimit = 5 * time.Second
 	oursLimit   = 6 * time.Second
