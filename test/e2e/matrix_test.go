@@ -93,7 +93,7 @@ func neverLockedOut(t *testing.T, system string) {
 		}
 	}
 	t.Run("nss repaired", m.repaired)
-	if backends[system] == netns { // systemd's limits for the agent are too narrow for this test's program
+	if backends[system] == netns { // in the sandbox of the agent's unit this test's program does not answer
 		t.Run("clock", m.clocks)
 	}
 }
