@@ -151,8 +151,8 @@ const decisionPause = 20
 const decisionScript = `set -eu
 rm -rf /root/bench && mkdir -m 0700 /root/bench && cd /root/bench
 cp -a /etc/pam.d with && cp -a with without
-sed -i /pam_sallyport/d without/*
-grep -q pam_sallyport with/sudo
+sed -i '/^# BEGIN Sallyport/,/^# END Sallyport/d' without/*
+grep -q pam_sallyport with/sudo && ! grep -rq pam_sallyport without
 cat >account && chmod 0700 account
 exec ./account sudo %s %d %d /root/bench/with /root/bench/without`
 
