@@ -47,7 +47,9 @@ type Agent struct {
 	client  *client
 	trusted [2]int64      // epoch and version of the manifest that the client trusts
 	turned  chan struct{} // a new manifest came: the host certificate may be due
-	older   time.Time     // until then the server counts as one of the first protocol version
+	// Until then the server counts as one of the first protocol version: for polls,
+	// and for reports. What it refuses in a report says nothing about its snapshots.
+	olderPolls, olderReports time.Time
 }
 
 // New makes an Agent.
@@ -146,14 +148,14 @@ func (a *Agent) poll(ctx context.Context) error {
 	defer cancel()
 	var answer protocol.PollAnswer
 	request := protocol.PollRequest{Capability: protocol.Unchanged, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt, Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}
-	newest := a.speaksNewest()
+	newest := a.speaksNewest(&a.olderPolls)
 	if newest {
 		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = protocol.Capability, m.Epoch, st.AppliedEpoch, st.AppliedManifest
 		request.AccountsEpoch, request.Accounts = st.AccountsEpoch, st.Accounts
 	}
 	err = c.call(limited, "POST", "/machine/v1/poll", request, &answer)
 	if newest && fault.Is(err, fault.Invalid) {
-		a.speakFirst()
+		a.speakFirst(&a.olderPolls)
 		return nil
 	}
 	if err != nil {
@@ -223,7 +225,7 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	last.limit = 0
 	report := protocol.Report{Capability: protocol.Unchanged, Agent: a.cfg.Version, Revision: st.Revision, Provisioned: st.Provisioned,
 		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: unnumbered(answer.Events)}
-	full := a.speaksNewest()
+	full := a.speaksNewest(&a.olderReports)
 	if full {
 		report.Capability, report.Witnessed, report.Sessions, report.MoreSessions = protocol.Capability, newest(st.Witnessed), st.Sessions, st.MoreSessions
 		if report.Events = answer.Events; answer.Batch != nil {
@@ -233,7 +235,7 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 	err = c.call(limited, "POST", "/machine/v1/report", report, nil)
 	switch event := err != nil && fault.As(err).Code == protocol.CodeEvent; {
 	case full && fault.Is(err, fault.Invalid) && !event:
-		a.speakFirst()
+		a.speakFirst(&a.olderReports)
 		last.generation = -1 // the same again in the first version's form
 		return nil
 	case fault.Is(err, fault.Invalid) && len(answer.Events) > 1:
@@ -256,16 +258,16 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 
 // speaksNewest says whether the server is taken to speak the newest version of
 // the protocol; speakFirst notes that it refused it.
-func (a *Agent) speaksNewest() bool {
+func (a *Agent) speaksNewest(older *time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.cfg.Now().Before(a.older)
+	return !a.cfg.Now().Before(*older)
 }
 
-func (a *Agent) speakFirst() {
+func (a *Agent) speakFirst(older *time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.older = a.cfg.Now().Add(olderTime)
+	*older = a.cfg.Now().Add(olderTime)
 }
 
 // unnumbered is events in the first version's form.

@@ -34,3 +34,15 @@ func TestPoll_ServerOfTheFirstVersion(t *testing.T) {
 		t.Fatalf("%v: not asked again", err)
 	}
 }
+
+// What a server refuses in a report says nothing about its snapshots: those go on
+// in the newest form, which has the sessions that were ended.
+func TestReport_RefusedChangesNoPoll(t *testing.T) {
+	s, r := newServer(t), &rootPart{status: control.Status{Epoch: 1, Version: 7}}
+	a := newAgent(t, s, r)
+	s.poll = func(protocol.PollRequest) (protocol.PollAnswer, int) { return protocol.PollAnswer{}, 200 }
+	a.speakFirst(&a.olderReports)
+	if err := a.poll(t.Context()); err != nil || s.polls[0].Capability != protocol.Capability {
+		t.Fatalf("%v %+v", err, s.polls)
+	}
+}

@@ -87,6 +87,14 @@ func TestReport_Refusals(t *testing.T) {
 		"more sessions": func(p *protocol.Report) {
 			p.Capability, p.Sessions = 3, make([]protocol.Session, protocol.MaxSessions+1)
 		},
+		"a session before the first year": func(p *protocol.Report) {
+			p.Capability, p.Sessions = 3, []protocol.Session{session(eventID)}
+			p.Sessions[0].Since = time.Date(0, 1, 1, 0, 0, 0, 0, time.FixedZone("", 23*3600))
+		},
+		"a session after the last year": func(p *protocol.Report) {
+			p.Capability, p.Sessions = 3, []protocol.Session{session(eventID)}
+			p.Sessions[0].Since = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -23*3600))
+		},
 		"fewer than none": func(p *protocol.Report) { p.Capability, p.MoreSessions = 3, -1 },
 	} {
 		p := report()

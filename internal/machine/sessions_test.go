@@ -2,6 +2,7 @@ package machine_test
 
 import (
 	"crypto"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -97,11 +98,11 @@ func TestEndSession_SignedAndNotTakenBack(t *testing.T) {
 		}
 	}
 	want := []protocol.EndedSession{{ID: firstSession, CorrelationID: otherID}}
-	if got := r.snapshot(3).Ended; !slices.Equal(got, want) {
-		t.Fatalf("told %v", got)
+	if got := r.snapshot(3); !slices.Equal(got.Ended, want) || got.Capability != 3 {
+		t.Fatalf("told %+v", got)
 	}
-	if got := r.snapshot(2).Ended; got != nil {
-		t.Fatalf("a machine that does not know the word is told %v", got)
+	if got := r.snapshot(2); got.Ended != nil || got.Capability != 0 {
+		t.Fatalf("a machine that does not know the word is told %+v", got)
 	}
 	n, open, err := r.SessionByID(t.Context(), "", firstSession)
 	if err != nil || !open || n.Ending == nil || n.Ending.By != "admin" {
@@ -165,5 +166,32 @@ func TestEndSession_WhatIsNotThere(t *testing.T) {
 	}
 	if n, _, err := r.SessionByID(t.Context(), otherID, firstSession); err != nil || n.MachineID != otherID {
 		t.Error(n, err)
+	}
+}
+
+// Somebody who ends many of his own sessions leaves room to whoever ends one of
+// his for him.
+func TestEndSession_OwnOnesLeaveRoom(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	var ids []string
+	for i := range protocol.MaxSessions {
+		ids = append(ids, fmt.Sprintf("0aaaaaaa-0000-4000-8000-%012d", i))
+	}
+	r.tell(0, ids...)
+	ended := 0
+	for _, id := range ids {
+		if err := r.EndSession(t.Context(), r.by(otherID), machineID, id); fault.Is(err, fault.Conflict) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ended++
+	}
+	if ended != protocol.MaxSessions/2 {
+		t.Errorf("ended %d of his own", ended)
+	}
+	if err := r.EndSession(t.Context(), r.by("admin"), machineID, ids[len(ids)-1]); err != nil {
+		t.Errorf("his session cannot be ended: %v", err)
 	}
 }

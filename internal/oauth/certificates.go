@@ -21,6 +21,8 @@ type CertificateTx interface {
 	CertificateBySerial(serial string, after time.Time) (r audit.Record, found bool, err error)
 	RevocationBySerial(serial string) (sshca.Revocation, bool, error)
 	PutRevocation(sshca.Revocation) error
+	// RevokedOf counts the certificates of a principal that are revoked and known.
+	RevokedOf(principal string) (int, error)
 	// OpenedWith returns the certificates that opened the sessions of a principal
 	// which machines say are open.
 	OpenedWith(principal string) ([]Opened, error)
@@ -159,11 +161,24 @@ func (s *Service) RevokeCertificate(ctx context.Context, by audit.By, c IssuedCe
 	return s.cfg.Write(ctx, func(tx Tx) error { return revokeIn(tx, by, c.PrincipalID, "somebody revoked it", c.Serial, c.Ends) })
 }
 
+// maxRevoked bounds the certificates of one principal that are revoked one by
+// one: every machine is told of every serial, so that whoever may have many
+// certificates could make all machines' snapshots too large to be taken.
+const maxRevoked = 4096
+
 // revokeIn revokes a certificate and records it. Machines are told of one that
 // has ended too, for what it opened.
 func revokeIn(tx Tx, by audit.By, principal, reason, serial string, ends time.Time) error {
 	if _, found, err := tx.RevocationBySerial(serial); err != nil || found {
 		return err
+	}
+	n, err := tx.RevokedOf(principal)
+	if err != nil {
+		return err
+	}
+	if n >= maxRevoked {
+		return fault.New(fault.Conflict, "TooManyRevoked", "%d certificates of this principal are revoked already, and machines are told of each for a day beyond its end", n).
+			WithRemedy("End everything that was issued to a user until now: sally cert revoke --user NAME. A service principal is disabled.")
 	}
 	if ends.Before(by.At) {
 		ends = by.At

@@ -30,6 +30,12 @@ func (t *Tx) RevocationBySerial(serial string) (sshca.Revocation, bool, error) {
 	return r, found, err
 }
 
+// RevokedOf counts the certificates of a principal that are revoked and known.
+func (t *Tx) RevokedOf(principal string) (n int, err error) {
+	_, err = t.row(`SELECT COUNT(*) FROM revoked_certificate WHERE principal = $1`, []any{principal}, &n)
+	return n, err
+}
+
 // EachRevocation visits every revoked certificate.
 func (t *Tx) EachRevocation(f func(sshca.Revocation) error) error {
 	return t.query(`SELECT serial, principal, reason, at, ends FROM revoked_certificate`, nil, func(scan func(...any) error) error {
@@ -86,18 +92,27 @@ func (t *Tx) CertificateBySerial(serial string, after time.Time) (audit.Record, 
 	if err != nil || len(records) > 0 {
 		return first(records), len(records) > 0, err
 	}
-	var body string
-	found, err := t.row(`SELECT body FROM machine_session WHERE body LIKE $1 ORDER BY machine_id LIMIT 1`, []any{words}, &body)
-	if err != nil || !found {
+	// What a machine says only leads to the record; the record says whose it is. A
+	// machine that lies about a serial must not hide what another says of it.
+	keys := map[string]bool{}
+	if err := t.query(`SELECT body FROM machine_session WHERE body LIKE $1`, []any{words}, func(scan func(...any) error) error {
+		var body string
+		if err := scan(&body); err != nil {
+			return err
+		}
+		var n protocol.Session
+		err := fromJSON(body, &n)
+		keys[n.KeyID] = true
+		return err
+	}); err != nil {
 		return audit.Record{}, false, err
 	}
-	var n protocol.Session
-	if err := fromJSON(body, &n); err != nil {
-		return audit.Record{}, false, err
+	for key := range keys {
+		if records, err = t.auditRows(issued+`correlation = $1 AND body LIKE $2`, key, words); err != nil || len(records) > 0 {
+			return first(records), len(records) > 0, err
+		}
 	}
-	// What a machine says only leads to the record; the record says whose it is.
-	records, err = t.auditRows(issued+`correlation = $1 AND body LIKE $2`, n.KeyID, words)
-	return first(records), len(records) > 0, err
+	return audit.Record{}, false, nil
 }
 
 func first(records []audit.Record) audit.Record {

@@ -262,6 +262,10 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 		return refused("the snapshot is older than the one held: version %d of epoch %d", doc.Version, doc.Epoch)
 	case doc.IssuedAt.Before(h.Signed):
 		return refused("the snapshot was signed before the one held, at %s", doc.IssuedAt.Format(time.RFC3339))
+	case v.doc != nil && doc.Epoch == h.Epoch && doc.Capability < v.doc.Capability:
+		// Made for a poll that says less than this machine speaks: it lacks the
+		// sessions that were ended, and their longest age.
+		return refused("the snapshot is of capability %d, and the one held of %d", doc.Capability, v.doc.Capability)
 	case v.doc != nil && doc.Epoch == h.Epoch && doc.Version == h.Version && doc.IssuedAt.Equal(h.Signed):
 		return nil
 	case !v.table.holds(doc):

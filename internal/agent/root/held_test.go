@@ -34,6 +34,10 @@ func TestSnapshot_CountersNeverGoBack(t *testing.T) {
 	if err := r.deliver(nil); err != nil {
 		t.Fatal(err)
 	}
+	r.doc.Capability, r.doc.IssuedAt = 3, r.doc.IssuedAt.Add(time.Second)
+	if err := r.Snapshot(r.snapshot()); err != nil {
+		t.Fatal(err)
+	}
 	held := r.doc
 	refuse := func(name string, change func(*protocol.SnapshotDocument)) {
 		t.Helper()
@@ -50,6 +54,7 @@ func TestSnapshot_CountersNeverGoBack(t *testing.T) {
 			t.Errorf("an older one: %v", err)
 		}
 		refuse("lower version", func(d *protocol.SnapshotDocument) { d.Version-- })
+		refuse("lower capability, which lacks what was ended", func(d *protocol.SnapshotDocument) { d.Version++; d.Capability = 0 })
 		refuse("lower epoch", func(d *protocol.SnapshotDocument) { d.Epoch, d.Version = 0, 99 })
 		refuse("signed earlier", func(d *protocol.SnapshotDocument) { d.Version++; d.IssuedAt = held.IssuedAt.Add(-time.Nanosecond) })
 	}

@@ -13,6 +13,8 @@ import (
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/oauth"
+	"sallyport/internal/sshca"
+	"sallyport/internal/store"
 )
 
 // by is alice, as her access token would say.
@@ -100,6 +102,41 @@ func TestSignIns_RevokeOne(t *testing.T) {
 	}
 	if len(w.events("certificate.revoke", audit.Success)) != 2 || len(w.events("signin.revoke", audit.Success)) != 2 {
 		t.Error("not recorded")
+	}
+}
+
+// Machines are told of every serial, so one principal has so many and no more.
+func TestSignIns_RevokedOnesOfOnePrincipalAreBounded(t *testing.T) {
+	w := newWorld(t)
+	refresh := w.login(armScope).str("refresh_token")
+	one := sshca.Revocation{Principal: w.alice.ID, At: w.now(), Ends: w.now().Add(time.Hour)}
+	if err := w.store.Write(t.Context(), func(tx *store.Tx) error {
+		for i := range 4095 {
+			one.Serial = strconv.Itoa(i + 1)
+			if err := tx.PutRevocation(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c := func() oauth.IssuedCertificate {
+		return oauth.IssuedCertificate{Serial: w.certificate(refresh), PrincipalID: w.alice.ID, Ends: w.now().Add(time.Hour)}
+	}
+	if err := w.oauth.RevokeCertificate(t.Context(), w.by(), c()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.oauth.RevokeCertificate(t.Context(), w.by(), c()); !fault.Is(err, fault.Conflict) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := w.oauth.RevokeSignIn(t.Context(), w.by(), w.alice.ID, family(t, refresh)); !fault.Is(err, fault.Conflict) || len(w.signIns()) != 1 {
+		t.Errorf("its sign-in: %v, %v", err, w.signIns())
+	}
+	other := c()
+	other.PrincipalID = w.admin.Principal
+	if err := w.oauth.RevokeCertificate(t.Context(), w.by(), other); err != nil {
+		t.Errorf("another's: %v", err)
 	}
 }
 

@@ -95,7 +95,8 @@ func (s Session) Check() error {
 			return fmt.Errorf("the serial of session %s is no decimal number", s.ID)
 		}
 	}
-	if s.Elevated < 0 || s.Since.IsZero() {
+	// JSON has years of four digits only, also after another zone is taken for UTC.
+	if year := s.Since.UTC().Year(); s.Elevated < 0 || s.Since.IsZero() || year < 1 || year > 9999 {
 		return fmt.Errorf("session %s has no beginning, or less than no processes", s.ID)
 	}
 	for _, text := range []string{s.LoginName, s.From, s.Service, s.TTY, s.KeyID, s.CorrelationID} {

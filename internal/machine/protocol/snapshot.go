@@ -73,8 +73,10 @@ type SnapshotDocument struct {
 	Accounts   int64       `json:"accounts,omitempty"`
 	Grants     []Grant     `json:"grants,omitempty"`
 	Revoked    []string    `json:"revoked"` // certificate serials, decimal: no login, and no session that one opened
-	// From capability 3 on: sessions that are ended by their id, and after how many
-	// seconds any session is ended; 0 is never.
+	// From capability 3 on: what the machine said to speak, so that whoever carries
+	// its polls cannot have what follows left out by saying less; sessions that are
+	// ended by their id, and after how many seconds any session is ended; 0 is never.
+	Capability int            `json:"capability,omitempty"`
 	Ended      []EndedSession `json:"ended,omitempty"`
 	SessionMax int64          `json:"sessionMax,omitempty"`
 	AuditHead  *audit.Head    `json:"auditHead,omitempty"`
