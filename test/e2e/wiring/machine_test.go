@@ -154,7 +154,7 @@ cp /root/.ssh/id.pub /root/.ssh/authorized_keys
 echo 'helper ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/helper; chmod 440 /etc/sudoers.d/helper
 rm -f /run/nologin /etc/nologin
 # From 9.8 on sshd shuts out an address with many failures, and here all have one.
-/usr/sbin/sshd -T 2>/dev/null | grep -q ^persourcepenalties && echo 'PerSourcePenalties no' > /etc/ssh/sshd_config.d/zz-penalties.conf
+/usr/sbin/sshd -T 2>/dev/null | grep -q ^persourcepenalties && sed -i '1i PerSourcePenalties no' /etc/ssh/sshd_config
 /usr/sbin/sshd -E /var/log/sshd.log
 `
 
