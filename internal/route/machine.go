@@ -11,7 +11,7 @@ func machineRows() []Row {
 			Why: "the join token in the body is the right", Request: protocol.JoinRequest{}, Response: protocol.JoinAnswer{}},
 		{ID: "machine.poll", Method: "POST", Pattern: "/machine/v1/poll", Door: Machine, Surface: Agent, Limiter: "poll",
 			Why: why, Request: protocol.PollRequest{}, Response: protocol.PollAnswer{}},
-		{ID: "machine.report", Method: "POST", Pattern: "/machine/v1/report", Door: Machine, Surface: Agent, Limiter: "write",
+		{ID: "machine.report", Method: "POST", Pattern: "/machine/v1/report", Door: Machine, Surface: Agent, Limiter: "report",
 			Why: why, Request: protocol.Report{}},
 		{ID: "machine.hostcertificate", Method: "POST", Pattern: "/machine/v1/hostcertificate", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.HostCertificateRequest{}, Response: protocol.HostCertificateAnswer{}},

@@ -44,8 +44,8 @@ type Row struct {
 	// Scope is, on the Graph surface, the directory action that the permissions of
 	// the caller's token must cover, whoever the caller is.
 	Scope string
-	// Limiter names the limiter class: "login", "device", "token",
-	// "read", "write", or "poll" for what waits on purpose.
+	// Limiter names the limiter class: "login", "device", "token", "read", "write",
+	// "poll" for what waits on purpose, or "report" for what may fill many rows.
 	Limiter string
 	// Request and Response are zero values of the body types, for OpenAPI; nil
 	// where there is no body.

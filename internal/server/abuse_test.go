@@ -15,6 +15,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/route"
 	"sallyport/internal/scope"
 	"sallyport/internal/sshca"
 	"sallyport/internal/store"
@@ -200,6 +201,20 @@ func TestRepeats_RefusalsOfCallers(t *testing.T) {
 			t.Errorf("%s: %d records, the last %v", kind, len(told), told[0].Detail)
 		}
 	}
+}
+
+// One machine's reports leave the writer to others: each may replace 1,024 rows.
+func TestLimits_ReportsOfOneMachine(t *testing.T) {
+	for _, row := range route.All() {
+		if row.ID != "machine.report" {
+			continue
+		}
+		if l := limits()[row.Limiter]; l.PrincipalPerSecond <= 0 || l.PrincipalPerSecond > 10 || l.PrincipalBurst > 100 {
+			t.Errorf("%s: %+v", row.Limiter, l)
+		}
+		return
+	}
+	t.Error("there is no such row")
 }
 
 // A revoked certificate reaches what machines are told, and leaves it a day after

@@ -113,7 +113,7 @@ func newFront(t *testing.T, known string) *front {
 	rows := slices.DeleteFunc(route.All(), func(r route.Row) bool { return !strings.HasPrefix(r.ID, "machine.") })
 	limit := httpd.Limit{PerSecond: 1000, Burst: 1000}
 	h, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Authenticator: doors{known}, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
-		Limits: map[string]httpd.Limit{"login": limit, "token": limit, "read": limit, "write": limit, "poll": limit}})
+		Limits: map[string]httpd.Limit{"login": limit, "token": limit, "read": limit, "write": limit, "poll": limit, "report": limit}})
 	if err != nil {
 		t.Fatal(err)
 	}
