@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"sallyport/internal/directory"
 )
@@ -251,6 +254,22 @@ func TestUsage(t *testing.T) {
 	p.fails(2, []string{"Use --yes"}, "group", "delete", "-n", "RG")
 	if len(f.log) > 1 {
 		t.Errorf("something was sent: %v", f.log)
+	}
+}
+
+// TestUsage_CommandsOfOtherPackages: exit code 2 does not depend on who made the
+// command.
+func TestUsage_CommandsOfOtherPackages(t *testing.T) {
+	config := Config{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, Env: func(string) string { return "" }}
+	for words, want := range map[string]int{"lab": 0, "lab statsu": 2, "lab status extra": 2, "lab status": 0, "lab home extra": 2} {
+		root, lab := Command(config), &cobra.Command{Use: "lab"}
+		home := &cobra.Command{Use: "home", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+		home.AddCommand(&cobra.Command{Use: "list", RunE: func(*cobra.Command, []string) error { return nil }})
+		lab.AddCommand(home, &cobra.Command{Use: "status", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return nil }})
+		root.AddCommand(lab)
+		if got := Run(t.Context(), root, config, strings.Fields(words)); got != want {
+			t.Errorf("sally %s: exit %d, want %d", words, got, want)
+		}
 	}
 }
 

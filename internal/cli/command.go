@@ -31,6 +31,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code)
 // as az prints them.
 func Run(ctx context.Context, root *cobra.Command, config Config, args []string) int {
 	config = config.complete()
+	strict(root)
 	cmd, rest, err := root.Find(args)
 	if err == nil {
 		path := strings.Fields(cmd.CommandPath())[1:]
@@ -130,14 +131,34 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 
 // group makes a command that only holds others.
 func group(name, short string, children ...*cobra.Command) *cobra.Command {
-	g := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2, RunE: func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		return unknownCommand(cmd, args[0])
-	}}
+	g := &cobra.Command{Use: name, Short: short}
 	g.AddCommand(children...)
 	return g
+}
+
+// strict makes every command below c answer wrong words with exit code 2, those
+// of other packages too: a group names what is near, a leaf refuses arguments.
+func strict(c *cobra.Command) {
+	for _, child := range c.Commands() {
+		strict(child)
+		if child.HasSubCommands() {
+			child.Args, child.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2
+			child.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return cmd.Help()
+				}
+				return unknownCommand(cmd, args[0])
+			}
+		} else if check := child.Args; check != nil {
+			child.Args = func(cmd *cobra.Command, args []string) error {
+				err := check(cmd, args)
+				if err == nil || errors.As(err, new(usageError)) {
+					return err
+				}
+				return usageError{err.Error()}
+			}
+		}
+	}
 }
 
 // leaf makes a command that does something and takes no positional arguments.

@@ -85,7 +85,7 @@ func (a *app) imageList() *cobra.Command {
 
 func (a *app) vmCreate() *cobra.Command {
 	cmd := leafFor("create", "Create a Linux VM with its network.", []flag{
-		flagName("virtual machine"), flagGroup(), {name: "image", required: true, usage: "Image: an alias or PUBLISHER:OFFER:SKU:VERSION"},
+		flagName("virtual machine"), flagGroup(), {name: "image", required: true, usage: "Image: an alias or URN of: sally vm image list; it chooses the lab machine's Debian"},
 		{name: "location", short: "l", usage: "Location; the resource group's by default"}, {name: "size", def: defaultSize, usage: "Size; in the lab Sallyport_nspawn is a whole system with systemd"},
 		{name: "admin-username", usage: "Name of the local administrator; your own name by default"}, {name: "computer-name", usage: "Host name; the VM's name by default"},
 		{name: "generate-ssh-keys", kind: 'b', usage: "Make ~/.ssh/id_ed25519 where no key exists"},

@@ -116,6 +116,7 @@ func (g *hsmSigner) stop() {
 // sshd accepts the certificates; a taken-out token, a killed signer and a wrong
 // PIN end in sentences, and the signer signs nothing but certificates.
 func TestSigner_HSM(t *testing.T) {
+	t.Parallel() // a world of its own
 	for _, algorithm := range []string{"ed25519", "ecdsa-p256"} {
 		t.Run(algorithm, func(t *testing.T) {
 			var g *hsmSigner

@@ -17,7 +17,7 @@ import (
 // what happened meanwhile, with the agent killed in between, is in the audit log
 // once when the server is back.
 func TestOffline_ByRole(t *testing.T) {
-	t.Parallel()
+	t.Parallel() // it waits, while other worlds work
 	a, m := anotherWorld(t, nil)
 	w := a.w
 	a.must(t, "tenant", "update", "--offline-user", "33s", "--offline-administrator", "30s")

@@ -55,6 +55,7 @@ func signature(t *testing.T, file string) string {
 // TestAuthorities_EveryAlgorithm: a real sshd accepts user certificates, and a
 // real ssh host certificates, of each algorithm that an authority can have.
 func TestAuthorities_EveryAlgorithm(t *testing.T) {
+	t.Parallel() // a world of its own
 	for _, c := range []struct{ user, host, says string }{
 		{"ecdsa-p256", "rsa-4096", "(using ecdsa-sha2-nistp256)"}, {"ecdsa-p384", "ecdsa-p256", "(using ecdsa-sha2-nistp384)"},
 		{"rsa-3072", "ecdsa-p384", "(using rsa-sha2-512)"}, {"rsa-4096", "rsa-3072", "(using rsa-sha2-512)"},
@@ -138,6 +139,7 @@ func newSSHAgent(w *world, name string) (*sshAgent, string, error) {
 // the server is not ready and says so, and the next start serves nevertheless;
 // when the agent is back, logins work again.
 func TestSigner_SSHAgent(t *testing.T) {
+	t.Parallel() // a world of its own
 	var user, host *sshAgent
 	t.Cleanup(func() {
 		for _, g := range []*sshAgent{user, host} {
