@@ -120,6 +120,12 @@ type due struct {
 // sessions of others. Nothing of somebody is listed twice.
 func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []due, next time.Duration) {
 	present := scene.Present(shim.IDMin, visitorUID-1)
+	// What forks and exits without end is not seen: who was here may still be.
+	for _, uid := range s.register.Stays() {
+		if !slices.Contains(present, uid) && !s.swept[uid] {
+			present = append(present, uid)
+		}
+	}
 	whole := map[uint32]bool{}
 	add := func(d due) {
 		if !whole[d.UID] {
@@ -140,6 +146,11 @@ func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []
 	for _, uid := range present {
 		if d, ok := s.without(v, uid, open); ok {
 			add(d)
+		}
+	}
+	for uid := range s.swept {
+		if _, ok := s.without(v, uid, open); !ok {
+			delete(s.swept, uid)
 		}
 	}
 	for i, e := range v.held.Endings {
@@ -303,6 +314,9 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 		}
 		if err == nil && d.ending != nil {
 			done = append(done, *d.ending)
+		}
+		if err == nil && d.Whole() {
+			s.swept[d.UID] = true
 		}
 	}
 	if len(done) > 0 {

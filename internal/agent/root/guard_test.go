@@ -250,3 +250,35 @@ func TestPAM_RefusedSessionIsNotListed(t *testing.T) {
 		t.Fatalf("%+v", l)
 	}
 }
+
+// Somebody who was here and whom no scan sees may run what forks without end: he
+// is ended too when he loses his right, once for each time.
+func TestGuard_EndsWhomNoScanSees(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.enter(100)
+	clear(r.processes)
+	r.look(context.Background())
+	access := func(a protocol.Access) {
+		t.Helper()
+		r.ends = nil
+		r.mustDeliver(func(d *protocol.SnapshotDocument) {
+			for i := range d.Principals {
+				if d.Principals[i].ObjectID == aliceID {
+					d.Principals[i].Access = a
+				}
+			}
+		})
+		r.look(context.Background())
+		r.look(context.Background())
+	}
+	want := []string{fmt.Sprintf("all %d", aliceUID)}
+	for range 2 {
+		if access(protocol.None); !slices.Equal(r.ends, want) {
+			t.Fatalf("without access: %q", r.ends)
+		}
+		if access(protocol.Login); len(r.ends) != 0 {
+			t.Fatalf("with access: %q", r.ends)
+		}
+	}
+}

@@ -137,6 +137,7 @@ type Service struct {
 	refusals refusals
 	register *session.Register
 	looking  chan struct{}   // wakes guard
+	swept    map[uint32]bool // guard's own: people who may not be here and of whom nothing is left
 	warned   map[string]bool // guard's own: sessions that were told that they end soon
 
 	deliver sync.Mutex // one delivery at a time
@@ -172,7 +173,7 @@ type hostState struct {
 
 // New opens the kept state. What cannot be verified is not used.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity()}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity()}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}

@@ -22,9 +22,10 @@ type Processes interface {
 }
 
 // Signaller sends a signal to exactly the process that was seen: same is asked
-// again once the process is held.
+// again once the process is held. Sweep kills everything of a uid at once.
 type Signaller interface {
 	Signal(pid int, sig unix.Signal, same func() bool) error
+	Sweep(uid uint32) error
 }
 
 // Config is what an Ender stands on.
@@ -90,7 +91,8 @@ func (t Target) hears(s Scene, p proc.Process) bool {
 
 // End ends all targets at the same time. It writes each message to the terminals
 // and the standard errors of its target, hangs up, waits at most 200 ms and
-// kills, until two scans find nothing of any. sshd is not hung up, so that it can
+// kills, until two scans find nothing of any; between them what no scan sees is
+// swept. sshd is not hung up, so that it can
 // carry the message and the last words of what ends to the client. It returns how
 // many processes of each it met.
 func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
@@ -104,7 +106,11 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 		}
 		found := scene.find(targets)
 		if len(found) == 0 {
-			empty++
+			if empty++; empty == 1 {
+				if err := e.sweep(targets); err != nil {
+					return counts(met), err
+				}
+			}
 			continue
 		}
 		empty = 0

@@ -25,6 +25,12 @@ type kernel struct {
 	sent     map[int][]unix.Signal
 	spawn    func(k *kernel, round int)
 	scans    int
+	swept    []uint32
+}
+
+func (k *kernel) Sweep(uid uint32) error {
+	k.swept = append(k.swept, uid)
+	return nil
 }
 
 func (k *kernel) All() ([]proc.Process, error) {
@@ -127,6 +133,16 @@ func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 	// sshd has the grace to carry the message.
 	if !slices.Equal(k.sent[100], []unix.Signal{unix.SIGKILL}) || !slices.Equal(k.sent[101], []unix.Signal{unix.SIGKILL}) {
 		t.Fatalf("signals to sshd: %v %v", k.sent[100], k.sent[101])
+	}
+}
+
+// TestEnd_SweepsWhatNoScanSees: of everything of a person, and of nothing less.
+func TestEnd_SweepsWhatNoScanSees(t *testing.T) {
+	k, e, _ := world(t)
+	mine := []Origin{{PID: 100, Start: 100}}
+	targets := []Target{{UID: aliceUID}, {UID: bobUID, Elevated: true}, {UID: bobUID, Origins: mine}, {UID: bobUID, Spare: mine}}
+	if _, err := e.End(t.Context(), targets); err != nil || !slices.Equal(k.swept, []uint32{aliceUID}) {
+		t.Fatalf("swept %v, %v", k.swept, err)
 	}
 }
 

@@ -115,11 +115,21 @@ func OpenRegister(path string, owner uint32, boot string) (*Register, error) {
 func (r *Register) Add(l Login) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.logins = slices.DeleteFunc(r.logins, func(old Login) bool { return old.PID == l.PID || l.Audit != "" && old.Audit == l.Audit })
+	r.logins = slices.DeleteFunc(r.logins, func(old Login) bool { return l.replaces(old) })
 	r.logins = append(r.logins, l)
 	r.logins = r.logins[max(0, len(r.logins)-maxLogins):]
 	r.stay(l)
 	return r.save()
+}
+
+// replaces reports whether a login that is known has to go for this one. One whose
+// process id is used again is still open where its audit session has processes:
+// without its certificate they would outlive the certificate's revocation.
+func (l Login) replaces(old Login) bool {
+	if old.PID == l.PID && (old.Start == l.Start || old.Audit == "") {
+		return true
+	}
+	return l.Audit != "" && old.Audit == l.Audit
 }
 
 // stay notes a login of a person.
@@ -141,6 +151,13 @@ func (r *Register) Stay(uid uint32) (Stay, bool) {
 	defer r.mu.Unlock()
 	s, ok := r.stays[uid]
 	return s, ok
+}
+
+// Stays lists the uids that had a login in this boot.
+func (r *Register) Stays() []uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.stays))
 }
 
 // Remove forgets a login that was not let in after all.

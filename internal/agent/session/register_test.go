@@ -247,3 +247,22 @@ func TestRegister_StayOutlastsLogins(t *testing.T) {
 		}
 	}
 }
+
+// TestAdd_ProcessIDUsedAgain: what an ended connection left in the background keeps
+// its certificate when another login has the process id of that connection.
+func TestAdd_ProcessIDUsedAgain(t *testing.T) {
+	r := register(t, filepath.Join(t.TempDir(), "s"), "boot")
+	next := noted(100, "2", "next")
+	next.Start = 999
+	if err := errors.Join(r.Add(noted(100, "1", "thief")), r.Add(next)); err != nil {
+		t.Fatal(err)
+	}
+	again := sshdProcess(100, 0, aliceUID, "sshd: "+alice+" [priv]")
+	again.Start, again.Audit = 999, "2"
+	behind := child(102, aliceUID, "nc")
+	behind.Audit, behind.PPID = "1", 1
+	open, err := r.Update(scene([]proc.Process{again, behind}, nobodySpared), sight(0))
+	if err != nil || len(open) != 2 || open[0].Serial != "thief" {
+		t.Fatalf("%+v %v", open, err)
+	}
+}
