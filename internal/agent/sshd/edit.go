@@ -204,18 +204,32 @@ func editPAM(text string, s pamService, domains []string) (edited string, ok boo
 }
 
 // pamLine reports whether a line belongs to the account phase, and the service
-// or file that it takes it from.
+// or file that it takes it from. As PAM reads them: in any case, with the rest of
+// a line behind a backslash, and an included file may hold any phase.
 func pamLine(line string) (kind, target string) {
 	f := strings.Fields(line)
 	switch {
-	case len(f) >= 2 && f[0] == "@include" && strings.HasSuffix(f[1], "-account"):
+	case len(f) < 2:
+	case f[0] == "@include" && !otherPhase(f[1]):
 		return "include", ""
-	case len(f) >= 3 && strings.TrimPrefix(f[0], "-") == "account" && (f[1] == "include" || f[1] == "substack"):
+	case !strings.EqualFold(strings.TrimPrefix(f[0], "-"), "account"):
+	case len(f) >= 3 && (strings.EqualFold(f[1], "include") || strings.EqualFold(f[1], "substack")):
 		return "account", f[2]
-	case len(f) >= 3 && strings.TrimPrefix(f[0], "-") == "account":
+	default:
 		return "account", ""
 	}
 	return "", ""
+}
+
+// otherPhase reports whether an included file is, by the name that Debian's
+// pam-auth-update(8) gives it, of a phase that is not the account phase.
+func otherPhase(file string) bool {
+	for _, phase := range []string{"auth", "password", "session", "session-noninteractive"} {
+		if file == "common-"+phase {
+			return true
+		}
+	}
+	return false
 }
 
 const nssName = "sallyport"

@@ -180,15 +180,21 @@ func (w *Wiring) Mark() string {
 	}
 	var b strings.Builder
 	for _, p := range paths {
-		info, err := os.Lstat(w.at(p))
-		if err != nil {
-			fmt.Fprintf(&b, "%s -\n", p)
-			continue
-		}
-		// The time of the last change of the inode is nobody's to set.
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			fmt.Fprintf(&b, "%s %d %d %s %d.%d\n", p, st.Ino, info.Size(), info.Mode(), st.Ctim.Sec, st.Ctim.Nsec)
-		}
+		// What a link leads to changes without the link.
+		fmt.Fprintf(&b, "%s %s %s\n", p, inode(os.Lstat(w.at(p))), inode(os.Stat(w.at(p))))
 	}
 	return b.String()
+}
+
+// inode is a file's identity and the time of its last change, which is nobody's to
+// set; "-" for none.
+func inode(info fs.FileInfo, err error) string {
+	if err != nil {
+		return "-"
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "-"
+	}
+	return fmt.Sprintf("%d.%d %d %s %d.%d", st.Dev, st.Ino, info.Size(), info.Mode(), st.Ctim.Sec, st.Ctim.Nsec)
 }
