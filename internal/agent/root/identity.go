@@ -110,6 +110,7 @@ func (s *Service) serveIdentity(ctx context.Context) {
 // callers accepts until the listener closes.
 func (s *Service) callers(ctx context.Context, l *net.TCPListener) {
 	slots := make(chan struct{}, judging)
+	loud := s.quietly()
 	for {
 		conn, err := l.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
@@ -125,12 +126,12 @@ func (s *Service) callers(ctx context.Context, l *net.TCPListener) {
 			defer func() { <-slots }()
 			verdict, err := s.judge(conn)
 			if err != nil {
-				s.cfg.Log("identity service: a connection from %s is closed: %v", conn.RemoteAddr(), err)
+				loud("identity service: a connection from %s is closed: %v", conn.RemoteAddr(), err)
 				_ = conn.Close()
 				return
 			}
 			if err := s.ident.hand.Give(conn, verdict); err != nil {
-				s.cfg.Log("identity service: %v", err)
+				loud("identity service: %v", err)
 			}
 		}()
 	}

@@ -13,15 +13,14 @@ import (
 
 // rootCapabilities is what the root part's work needs: files and homes of others,
 // sessions of others, sshd's and PAM's own work in the programs that it starts,
-// the executable of an sshd that is not dumpable (SYS_PTRACE), the limits that a
-// login's PAM stack sets in the self-test (SYS_RESOURCE), and the address at
+// the executable of an sshd that is not dumpable (SYS_PTRACE), the address at
 // which the machine's identity is asked for (NET_ADMIN), and the limits that PAM
 // sets in the login of the self-test (SYS_RESOURCE, SYS_NICE). Not in it: SYS_ADMIN,
 // SYS_MODULE, SYS_RAWIO, SYS_TIME, NET_RAW, MKNOD, BPF.
 func rootCapabilities() uint64 {
 	var set uint64
 	for _, c := range []int{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL, unix.CAP_SETGID, unix.CAP_SETUID, unix.CAP_SETPCAP,
-		unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_AUDIT_WRITE, unix.CAP_AUDIT_CONTROL, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE} {
+		unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_AUDIT_WRITE, unix.CAP_AUDIT_CONTROL, unix.CAP_SYS_NICE} {
 		set |= 1 << c
 	}
 	return set
