@@ -134,6 +134,7 @@ func login(p *person, m *vm) func() error {
 // is replaced; nothing fails, what the old CA has signed is accepted until it
 // has retired and not afterwards, and nobody signs in again.
 func TestRotate_EveryPurposeUnderLoad(t *testing.T) {
+	t.Parallel() // the others of these use worlds of their own, and theWorld is this one's
 	m, p := rotating(t)
 	a := admin(t)
 	oldCA := signer(t, "user-ca")
