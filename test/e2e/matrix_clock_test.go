@@ -5,11 +5,14 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"log"
 	"os"
 	"os/exec"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -154,12 +157,20 @@ func (m *matrixVM) sshInside(name string, options ...string) result {
 	return captureFor(cmd, 30*time.Second)
 }
 
-// carry copies this very program into the machine.
+// carry copies this very program into the machine. A program that is linked with
+// this computer's C library does not start on a system with an older one.
 func (m *matrixVM) carry(t *testing.T, path string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
+	}
+	info, err := buildinfo.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+		t.Fatal("this test program runs on every system only if it is static: set CGO_ENABLED=0 for go test, as make test does")
 	}
 	program, err := os.ReadFile(self)
 	if err != nil {

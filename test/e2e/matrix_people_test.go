@@ -74,14 +74,11 @@ func settle(t *testing.T, system string) *matrixVM {
 	return m
 }
 
-// backends: on one system the agent is a unit of systemd, on the others another
-// init's.
-var backends = map[string]string{debian11: nspawn, debian12: netns, debian13: netns} //nolint:gochecknoglobals // a table
-
-// matrixBare makes the machine; the extension comes later.
+// matrixBare makes the machine, with a systemd of its own; the extension comes
+// later.
 func matrixBare(t *testing.T, system string) *vm {
 	t.Helper()
-	return bareMachineOn(t, "matrix-"+system, platform{system, backends[system]})
+	return bareMachineOn(t, "matrix-"+system, platform{system, nspawn})
 }
 
 // crontabs gives everybody a job that runs when cron starts.

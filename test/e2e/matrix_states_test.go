@@ -73,12 +73,15 @@ func stopped(_ *testing.T, m *matrixVM) func() {
 }
 
 // instead puts another program in the agent's place and ends the agent. What
-// starts the agent again, starts that.
+// starts the agent again, starts that. The agent's own file stays in sight under
+// another name, by a mount that is private: where systemd shares the mounts, what
+// is laid over the first name would lie over the second as well, and a script
+// that calls the agent by it would call itself.
 func (m *matrixVM) instead(t *testing.T, script string) func() {
 	t.Helper()
-	m.sh(t, `[ -e /usr/local/matrix/sally ] || { : >/usr/local/matrix/sally; mount --bind /usr/bin/sally /usr/local/matrix/sally; }`)
+	m.sh(t, `[ -e /usr/local/matrix/sally ] || { : >/usr/local/matrix/sally; mount --bind /usr/bin/sally /usr/local/matrix/sally; mount --make-private /usr/local/matrix/sally; }`)
 	m.put(t, "/usr/local/matrix/instead", script, 0o755)
-	m.sh(t, "mount --bind /usr/local/matrix/instead /usr/bin/sally")
+	m.sh(t, "mount --bind /usr/local/matrix/instead /usr/bin/sally; timeout 20 /usr/local/matrix/sally --version >/dev/null")
 	m.kill(t, "sally agent r")
 	return func() {
 		m.sh(t, "umount -l /usr/bin/sally")

@@ -93,9 +93,7 @@ func neverLockedOut(t *testing.T, system string) {
 		}
 	}
 	t.Run("nss repaired", m.repaired)
-	if backends[system] == netns { // in the sandbox of the agent's unit this test's program does not answer
-		t.Run("clock", m.clocks)
-	}
+	t.Run("clock", m.clocks)
 }
 
 // repaired: what damages the name service file for good in the states above is
@@ -131,7 +129,8 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 	people := []string{rootByKey, localByKey, localByWord, foreignName, m.ours.name}
 	file := m.traceFile(state, "all", "ssh")
 	listener := m.listener(t)
-	stop := attach(t, listener, file)
+	stop, unwatch := attach(t, listener, file), m.witness(t)
+	defer unwatch()
 	var cells []cell
 	if state == "agent stopped" { // who waits needs no processor
 		var all sync.WaitGroup
@@ -159,6 +158,22 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 		m.judge(t, state, c)
 	}
 	m.unnoticed(t, state, file, listener)
+}
+
+// witness looks from outside, while it lasts, at what a machine waits for whose
+// cells take far too long.
+func (m *matrixVM) witness(t *testing.T) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		select {
+		case <-done:
+		case <-time.After(time.Duration(6 * float64(oursLimit) * crowd())):
+			t.Logf("what the machine waits for: %s", m.try("systemctl --no-pager list-jobs; loginctl --no-pager; ps -eo pid,ppid,user,stat,wchan:20,args --forest; journalctl --no-pager -n 60"))
+		}
+	})
+	return func() { close(done); looking.Wait() }
 }
 
 // crowd is how many programs want each processor, at least 1.
