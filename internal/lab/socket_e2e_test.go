@@ -65,7 +65,7 @@ func TestSocket_GarbageIsRefusedAndHarmless(t *testing.T) {
 		"", "\n", "{}\n", "\x00\x01\x02\n", `{"op":"list"} ` + "\n", `{"op":"list","op":"list"}` + "\n", `{"OP":"list"}` + "\n",
 		`{"op":"create","machineId":"` + machineA + `","name":"../../etc","backend":"netns"}` + "\n",
 		`{"op":"create","machineId":"../../../root","name":"a","backend":"netns"}` + "\n",
-		`{"op":"create","machineId":"` + machineA + `","name":"a","backend":"nspawn"}` + "\n",
+		`{"op":"create","machineId":"` + machineA + `","name":"a","backend":"docker"}` + "\n",
 		`{"op":"list"}` + "\n" + `{"op":"list"}` + "\n",
 		strings.Repeat("a", labwire.MaxMessage+10), strings.Repeat("[", 60000) + "\n",
 	} {
