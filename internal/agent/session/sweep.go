@@ -64,9 +64,26 @@ func killAs(uid uint32) error {
 	if is, _, _ := unix.RawSyscall(unix.SYS_GETEUID, 0, 0, 0); is != uintptr(uid) {
 		return unix.EPERM
 	}
+	if err := powerless(); err != nil {
+		return err
+	}
 	_, _, errno := unix.RawSyscall(unix.SYS_KILL, ^uintptr(0), uintptr(unix.SIGKILL), 0)
 	if errno != 0 && errno != unix.ESRCH {
 		return errno
+	}
+	return nil
+}
+
+// powerless refuses a thread that has kept a capability, as the securebits may
+// have it: with CAP_KILL the call would end everybody.
+func powerless() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var held [2]unix.CapUserData
+	if err := unix.Capget(&header, &held[0]); err != nil {
+		return err
+	}
+	if held[0].Effective|held[1].Effective != 0 {
+		return unix.EPERM
 	}
 	return nil
 }

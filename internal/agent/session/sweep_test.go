@@ -50,3 +50,10 @@ func TestSweep_NeverRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestSweep_NotWithACapability: this thread is root's and has them all.
+func TestSweep_NotWithACapability(t *testing.T) {
+	if powerless() == nil {
+		t.Fatal("a thread with capabilities would kill everybody's processes")
+	}
+}
