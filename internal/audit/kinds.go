@@ -88,6 +88,7 @@ func resourceKinds() []Kind {
 		{"resource.write", "A resource was created or changed.", SurfaceResources, did(), resourceTarget, []Key{kind, {"created", "yes for a new one"}}},
 		{"resource.delete", "The deletion of a resource was asked for.", SurfaceResources, did(), resourceTarget, []Key{kind}},
 		{"resource.deleted", "A resource is gone.", SurfaceResources, did(), resourceTarget, nil},
+		{"resource.move", "A resource was moved to another resource group; role assignments made at it were deleted.", SurfaceResources, did(), "the resource's new id", []Key{kind, {"from", "its old id"}}},
 		{"resource.action", "An action on a resource was begun: start, stop, restart.", SurfaceResources, did(), resourceTarget, []Key{{"action", "the action"}}},
 		{"resource.reconcile", "A resource could not be brought to its wanted state.", SurfaceResources, []Outcome{Failure}, resourceTarget, []Key{{"code", "error code"}}},
 		{"roleAssignment.write", "A role was given.", SurfaceResources, did(), scopeTarget, role},

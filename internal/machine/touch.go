@@ -80,6 +80,11 @@ func (s *Service) Concerned(machineID string, since, to int64, accounts bool) bo
 		return true
 	}
 	d, has := s.cfg.Resources.Desired(machineID)
+	if !has { // as what it is told is derived: from where it was
+		var m Machine
+		m, has = s.cfg.Machines.ByID(machineID)
+		d.ResourceID = m.ResourceID
+	}
 	return slices.ContainsFunc(list, func(t Touch) bool {
 		return t.All || t.Account && accounts || slices.Contains(t.Machines, machineID) ||
 			has && slices.ContainsFunc(t.Scopes, func(top scope.ID) bool { return s.cfg.Roles.Encloses(top, d.ResourceID) }) ||

@@ -18,6 +18,7 @@ import (
 type Authorizer interface {
 	Check(rbac.Query) rbac.Decision
 	Assignments(rbac.Filter) []rbac.Assignment
+	WhoCan(s scope.ID, action string, data bool) []rbac.Holder
 }
 
 // Config is what an engine is made of.

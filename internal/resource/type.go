@@ -7,6 +7,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
+	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 )
 
@@ -20,6 +21,8 @@ type Type struct {
 	Title string
 	// Located: a body needs a location. Identity: a body may ask for one.
 	Located, Identity bool
+	// Entered: people log in on it, so where it is decides who may.
+	Entered bool
 	// ReadOnly types are made by the server alone.
 	ReadOnly bool
 	// Top names the further top-level fields of a body that are kept.
@@ -98,6 +101,7 @@ type Tx interface {
 	Operations
 	Grants
 	Identities
+	rbac.StandingTx
 }
 
 // Events: the transaction's time and its audit record.
@@ -115,6 +119,9 @@ type Resources interface {
 	PutResource(Resource) error
 	// DeleteResource removes the row and adds the feed row.
 	DeleteResource(id scope.ID) error
+	// MoveResource stores a resource under its new id in the place of the old one,
+	// with the machine that it is and its operations, and adds the feed rows.
+	MoveResource(from scope.ID, r Resource) error
 }
 
 // Range selects resources.
@@ -147,6 +154,7 @@ type Grants interface {
 
 // Identities makes and removes managed identities.
 type Identities interface {
+	ServicePrincipalByID(id string) (directory.ServicePrincipal, bool, error)
 	PutServicePrincipal(directory.ServicePrincipal) error
 	DeleteServicePrincipal(id string) error
 	NextPOSIXID() (uint32, error)

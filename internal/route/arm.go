@@ -26,6 +26,8 @@ func armRows() []Row {
 		armRow("providers.register", "POST", armSubscription+"/providers/{namespace}/register", "", "every namespace is registered; nothing changes"),
 		armRow("resources.list", "GET", armSubscription+"/resources", "", whyListed),
 		armRow("resources.listInGroup", "GET", armGroup+"/resources", "", whyListed),
+		armRow("resources.move", "POST", armGroup+"/moveResources", "Microsoft.Resources/subscriptions/resourceGroups/moveResources/action", ""),
+		armRow("resources.validateMove", "POST", armGroup+"/validateMoveResources", "Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action", ""),
 		armRow("resourceGroups.list", "GET", armSubscription+"/resourceGroups", "", whyListed),
 		armRow("resourceGroups.head", "HEAD", armGroup, "Microsoft.Resources/resourceGroups/read", ""),
 		armRow("managementGroups.list", "GET", "/providers/Microsoft.Management/managementGroups", "", whyListed),

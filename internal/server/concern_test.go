@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,10 +59,60 @@ func (c *crowd) vm() (scope.ID, string) {
 	return id, crowdID(crowdMachine, n)
 }
 
+// at is vm where it is now: it may have been moved to the other group.
+func (c *crowd) at(t *store.Tx) (scope.ID, string, error) {
+	id, machineID := c.vm()
+	r, ok, err := t.ResourceOfMachine(machineID)
+	if ok {
+		id = r.ID
+	}
+	return id, machineID, err
+}
+
+// other is where a machine's resource would be in the other group.
+func other(id scope.ID) (scope.ID, error) {
+	from, to := "/rg0/", "/rg1/"
+	if strings.Contains(id.String(), to) {
+		from, to = to, from
+	}
+	return scope.Parse(strings.Replace(id.String(), from, to, 1))
+}
+
+// move moves a machine with its extension to the other group, and lets the roles
+// given at it go.
+func (c *crowd) move(t *store.Tx) error {
+	id, _, err := c.at(t)
+	if err != nil {
+		return err
+	}
+	inside, err := t.ListResources(resource.Range{Under: id})
+	if err != nil {
+		return err
+	}
+	if r, ok, err := t.ResourceByID(id.Key()); err != nil {
+		return err
+	} else if ok {
+		inside = append(inside, r)
+	}
+	for _, r := range inside {
+		from := r.ID
+		if r.ID, err = other(from); err != nil {
+			return err
+		}
+		if err := t.MoveResource(from, r); err != nil {
+			return err
+		}
+	}
+	return t.DeleteRoleAssignmentsUnder(id)
+}
+
 func (c *crowd) place() scope.ID {
 	switch c.pick() {
 	case 0:
 		id, _ := c.vm()
+		if moved, err := other(id); err == nil && c.pick() == 0 {
+			return moved
+		}
 		return id
 	case 1:
 		return c.group()
@@ -118,25 +169,7 @@ func (c *crowd) changes() []func(*store.Tx) error {
 			return t.PutRoleDefinition(rbac.Definition{ID: crowdID(crowdRole, c.pick()%2), Name: fmt.Sprint("role", c.pick()%2), Permissions: []rbac.Permission{{DataActions: []string{action}}}, AssignableScopes: []string{"/"}})
 		},
 		func(t *store.Tx) error { _, err := t.DeleteRoleDefinition(crowdID(crowdRole, c.pick()%2)); return err },
-		func(t *store.Tx) error {
-			id, machineID := c.vm()
-			return t.PutResource(c.resource(id, "", fmt.Sprintf(`{"machineId":%q}`, machineID)))
-		},
-		func(t *store.Tx) error {
-			id, _ := c.vm()
-			return t.DeleteResource(id)
-		},
-		func(t *store.Tx) error {
-			id, machineID := c.vm()
-			extension, err := scope.Parse(id.String() + "/extensions/AADSSHLoginForLinux")
-			if err != nil {
-				return err
-			}
-			if c.pick() == 0 {
-				return t.DeleteResource(extension)
-			}
-			return t.PutResource(c.resource(extension, "", fmt.Sprintf(`{"machine":%q,"revision":1,"enabled":%t}`, machineID, c.pick() > 0)))
-		},
+		c.putVM, c.deleteVM, c.move, c.extend,
 		func(t *store.Tx) error {
 			return t.PutResource(c.resource(scope.Subscription(crowdID(crowdSubscription, c.pick()%2)), scope.ManagementGroup(fmt.Sprintf("mg%d", c.pick()%2)).String(), ""))
 		},
@@ -157,6 +190,37 @@ func (c *crowd) changes() []func(*store.Tx) error {
 			return t.PutApplication(directory.Application{ID: crowdID(9, c.pick()), AppID: crowdID(9, c.pick()), DisplayName: "a"})
 		},
 	}
+}
+
+func (c *crowd) putVM(t *store.Tx) error {
+	id, machineID, err := c.at(t)
+	if err != nil {
+		return err
+	}
+	return t.PutResource(c.resource(id, "", fmt.Sprintf(`{"machineId":%q}`, machineID)))
+}
+
+func (c *crowd) deleteVM(t *store.Tx) error {
+	id, _, err := c.at(t)
+	if err != nil {
+		return err
+	}
+	return t.DeleteResource(id)
+}
+
+func (c *crowd) extend(t *store.Tx) error {
+	id, machineID, err := c.at(t)
+	if err != nil {
+		return err
+	}
+	extension, err := scope.Parse(id.String() + "/extensions/AADSSHLoginForLinux")
+	if err != nil {
+		return err
+	}
+	if c.pick() == 0 {
+		return t.DeleteResource(extension)
+	}
+	return t.PutResource(c.resource(extension, "", fmt.Sprintf(`{"machine":%q,"revision":1,"enabled":%t}`, machineID, c.pick() > 0)))
 }
 
 func (c *crowd) assign(t *store.Tx) error {

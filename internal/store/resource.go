@@ -147,6 +147,41 @@ func (t *Tx) DeleteResource(id scope.ID) error {
 	return t.changed(resource.Kind(id), id.Key())
 }
 
+// MoveResource stores a resource under its new id in the place of the old one.
+// The new one comes first in the feed, so that an index never shows neither.
+func (t *Tx) MoveResource(from scope.ID, r resource.Resource) error {
+	if err := t.PutResource(r); err != nil {
+		return err
+	}
+	var machineID string
+	if _, err := t.row(`SELECT machine FROM resource WHERE key = $1`, []any{r.ID.Key()}, &machineID); err != nil {
+		return err
+	}
+	if machineID != "" {
+		// A token lets its holder be the machine: what the old group's people made
+		// and did not use is theirs no more.
+		if _, err := t.exec(`DELETE FROM join_tokens WHERE machine_id = $1 AND used_at = 0`, machineID); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE join_tokens SET resource_id = $1 WHERE machine_id = $2`, r.ID.String(), machineID); err != nil {
+			return err
+		}
+		n, err := t.exec(`UPDATE machines SET resource_id = $1 WHERE id = $2`, r.ID.String(), machineID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			if err := t.changed("machine", machineID); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := t.exec(`UPDATE operation SET resource = $1 WHERE lower(resource) = $2`, r.ID.String(), from.Key()); err != nil {
+		return err
+	}
+	return t.DeleteResource(from)
+}
+
 // operationLife is how long a ticket can be asked for.
 const operationLife = 7 * 24 * time.Hour
 

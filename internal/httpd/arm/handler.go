@@ -93,6 +93,8 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	})
 	m.Handle("arm.resources.list", h.list(""))
 	m.Handle("arm.resources.listInGroup", h.list(""))
+	m.Handle("arm.resources.move", h.move(false))
+	m.Handle("arm.resources.validateMove", h.move(true))
 	m.Handle("arm.virtualMachines.instanceView", h.instanceView)
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
 		m.Handle("arm.virtualMachines."+verb, h.act(verb))
@@ -228,6 +230,24 @@ func (h *Handler) act(verb string) httpd.HandlerFunc {
 		}
 		h.operationHeaders(c, result.Operation)
 		return c.NoContent(http.StatusAccepted)
+	}
+}
+
+// move answers when the move is over: 204 is what Azure answers then.
+func (h *Handler) move(validate bool) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		req, err := request(c, resource.TypeGroup)
+		if err != nil {
+			return err
+		}
+		body, err := c.Body()
+		if err != nil {
+			return err
+		}
+		if err := h.cfg.Engine.Move(c.R.Context(), c.By, resource.MoveRequest{Group: req.ID, Body: body, Validate: validate}); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
 	}
 }
 

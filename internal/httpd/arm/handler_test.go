@@ -339,7 +339,7 @@ func TestRows_NameTheActionThatTheEngineEnforces(t *testing.T) {
 		case verb == "action":
 			kind, _, _ = cutLast(kind, "/")
 		}
-		if strings.HasPrefix(kind, "Microsoft.Authorization/") || strings.HasPrefix(kind, "Sallyport.Access/") || strings.HasSuffix(kind, "/managementGroups/subscriptions") {
+		if strings.HasPrefix(kind, "Microsoft.Authorization/") || strings.HasPrefix(kind, "Sallyport.Access/") || strings.HasSuffix(kind, "/managementGroups/subscriptions") || kind == "Microsoft.Resources/subscriptions/resourceGroups" { // Azure's name for the moves
 			continue
 		}
 		if _, err := s.engine.Type(kind); err != nil {

@@ -148,7 +148,10 @@ func (m *Machines) Refresh(r Reader, kind, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if old, had := m.byKey[id.Key()]; had {
-		delete(m.byID, old)
+		// One that was moved is wanted under its new id already.
+		if m.byID[old].ResourceID.Key() == id.Key() {
+			delete(m.byID, old)
+		}
 		delete(m.byKey, id.Key())
 	}
 	if w := Wanted(vm, children); ok && w.MachineID != "" {
