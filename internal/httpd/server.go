@@ -96,8 +96,15 @@ func New(cfg Config) (*Server, error) {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, answer := s.begin(w, r)
+	err := s.serve(c)
+	s.end(c, answer, err)
+}
+
+// begin is a request with what every answer bears.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*Call, *recorder) {
 	started := s.cfg.Now()
-	answer := &recorder{ResponseWriter: w, within: s.cfg.AnswerTime}
+	answer := &recorder{ResponseWriter: w, within: s.cfg.AnswerTime, started: started}
 	answer.await(0) // the one before on this connection left its own
 	c := &Call{W: answer, R: r}
 	c.waitForBody(s.cfg.BodyTime)
@@ -116,11 +123,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.By.ClientRequestID != "" {
 		h.Set("client-request-id", c.By.ClientRequestID)
 	}
-	err := s.serve(c)
+	return c, answer
+}
+
+// end renders what went wrong, and tells of the answer.
+func (s *Server) end(c *Call, answer *recorder, err error) {
 	if err != nil && answer.status == 0 {
 		s.render(c, err)
 	}
-	took := s.cfg.Now().Sub(started)
+	took := s.cfg.Now().Sub(answer.started)
 	s.log(c, answer, took, err)
 	if s.cfg.Answered != nil {
 		s.cfg.Answered(c.Row.ID, answer.status, took)
@@ -133,6 +144,21 @@ func (s *Server) serve(c *Call) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	handle, leave, err := s.enter(c)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := s.admit(c); err != nil {
+		return err
+	}
+	return handle(c)
+}
+
+// enter finds the row of a request and its room among those that are worked on.
+// It and admit have frames of their own, which are gone while the handler waits:
+// thousands of machines wait.
+func (s *Server) enter(c *Call) (handle HandlerFunc, leave func(), err error) {
 	e, vars, err := s.find(c.R)
 	if e != nil {
 		c.Row = e.row
@@ -140,34 +166,32 @@ func (s *Server) serve(c *Call) (err error) {
 	if err != nil {
 		// A flood of addresses that mean nothing is a flood of log lines, too.
 		if limited := s.limits.address(Unmatched, c.By.Address, c.By.At); limited != nil {
-			return limited
+			return nil, nil, limited
 		}
-		return err
+		return nil, nil, err
 	}
 	c.vars = vars
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(c.Row); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	if err := s.limits.address(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if err := s.arrive(c); err != nil {
-		return err
+		return nil, nil, err
 	}
-	leave, err := s.gate.enter(c.Row.Limiter, c.By.Address)
-	if err != nil {
-		return err
-	}
-	defer leave()
+	leave, err = s.gate.enter(c.Row.Limiter, c.By.Address)
+	return e.handle, leave, err
+}
+
+// admit says whose request it is and whether he has asked too often.
+func (s *Server) admit(c *Call) error {
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
-	if err := s.limits.caller(c.Row.Limiter, c.By, c.By.At); err != nil {
-		return err
-	}
-	return e.handle(c)
+	return s.limits.caller(c.Row.Limiter, c.By, c.By.At)
 }
 
 // arrive waits for the body of a request that shows no proof in its headers,
@@ -279,8 +303,9 @@ func (s *Server) log(c *Call, answer *recorder, took time.Duration, err error) {
 // answer: a reader that takes a byte a minute must not hold a connection.
 type recorder struct {
 	http.ResponseWriter
-	status int
-	within time.Duration
+	status  int
+	within  time.Duration
+	started time.Time
 }
 
 // await sets the time within which what is written must be taken; 0 means any.

@@ -53,7 +53,11 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		// that is made now does not have them.
 		accounts = max(min(accounts, position), 1)
 		if derived < 0 || s.stale(by.Principal, derived, position, accounts, r) {
-			answer, err := s.newer(ctx, by.Principal, position, accounts, r)
+			var answer protocol.PollAnswer
+			err := s.deep(ctx, func() (err error) {
+				answer, err = s.newer(ctx, by.Principal, position, accounts, r)
+				return err
+			})
 			if err != nil || answer.Snapshot != nil || answer.Manifest != nil || answer.Accounts != nil {
 				return answer, err
 			}
@@ -156,14 +160,17 @@ func (s *Service) acknowledgeManifest(ctx context.Context, machineID string, r p
 	if _, joined := s.cfg.Machines.ByID(machineID); known || !joined || said[1] == 0 {
 		return nil
 	}
-	var stored [2]int64
-	err := s.cfg.Read(ctx, func(t Tx) (err error) {
-		stored[0], stored[1], err = t.AcknowledgedManifest(machineID)
+	err := s.deep(ctx, func() error {
+		var stored [2]int64
+		err := s.cfg.Read(ctx, func(t Tx) (err error) {
+			stored[0], stored[1], err = t.AcknowledgedManifest(machineID)
+			return err
+		})
+		if err == nil && stored != said {
+			err = s.cfg.Write(ctx, func(t Tx) error { return t.AcknowledgeManifest(machineID, said[0], said[1]) })
+		}
 		return err
 	})
-	if err == nil && stored != said {
-		err = s.cfg.Write(ctx, func(t Tx) error { return t.AcknowledgeManifest(machineID, said[0], said[1]) })
-	}
 	if err != nil {
 		return fmt.Errorf("acknowledgement of the manifest: %w", err)
 	}

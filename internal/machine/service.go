@@ -115,6 +115,7 @@ type Service struct {
 	live    map[string]*live
 	touches touches
 
+	derivers chan struct{} // places of deep
 	accounts accountTable
 	shared   shared
 }
@@ -162,7 +163,7 @@ func New(cfg Config) *Service {
 	if cfg.Resign == 0 {
 		cfg.Resign = 5 * time.Minute
 	}
-	return &Service{cfg: cfg, live: map[string]*live{}, accounts: accountTable{last: -1}}
+	return &Service{cfg: cfg, live: map[string]*live{}, derivers: make(chan struct{}, deepTogether), accounts: accountTable{last: -1}}
 }
 
 // staleness is how long grants hold without the server.

@@ -86,7 +86,7 @@ func (d *deployment) serve(ctx context.Context) error {
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 		ConnState: answering.connections.changed,
 	}
-	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams}
+	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams, MaxEncoderHeaderTableSize: headerTable}
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return d.follow.run(answering.requests) }) // answers to writes wait for it
 	tasks.Go(func() error {

@@ -88,3 +88,13 @@ func until(ctx context.Context, limit time.Duration, try func() error) error {
 		}
 	}
 }
+
+// rest waits, or less when ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -124,7 +124,7 @@ func (s *stream) answer(id uint32) ([]byte, error) {
 		case kind == frameGoAway || kind == frameReset && on == id:
 			return nil, fmt.Errorf("the server ends the stream: %x", payload)
 		case kind == frameHeaders && on == id:
-			ok = n > 0 && payload[0] == 0x88 // :status 200 of the static table
+			ok = status200(payload)
 		case kind == frameData && on == id:
 			body = append(body, payload...)
 			got += n
@@ -141,4 +141,14 @@ func (s *stream) answer(id uint32) ([]byte, error) {
 		_, err := s.conn.Write(appendFrame(nil, frameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(got))))
 		return body, err
 	}
+}
+
+// status200 reports whether a header block begins with :status 200 of the static
+// table, behind changes of the table's size (RFC 7541 section 6.3), which the
+// server makes once, to less than 31.
+func status200(block []byte) bool {
+	for len(block) > 0 && block[0]&0xe0 == 0x20 {
+		block = block[1:]
+	}
+	return len(block) > 0 && block[0] == 0x88
 }
