@@ -3,6 +3,7 @@
 # skipped are exactly those of test/skips.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+export CGO_ENABLED=0 # test programs run inside older systems, too
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=()

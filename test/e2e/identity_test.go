@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,13 +41,17 @@ func (m *vm) metadata(t *testing.T, user, path, host, headers string) (status st
 	return status, body
 }
 
-// served waits until the machine's identity service answers root.
+// served waits until the machine's identity service answers root, by both parts
+// of the agent.
 func (m *vm) served(t *testing.T) {
 	t.Helper()
 	err := until(limitGrant, func() error {
 		r := m.root(t, "sally agent status")
 		if !strings.Contains(r.out, "answers at "+metadataHost) {
 			return fmt.Errorf("%s", r)
+		}
+		if status, _ := m.metadata(t, "root", tokenQuery, metadataHost, isMetadata); status != "200 OK" {
+			return errors.New(status)
 		}
 		return nil
 	})

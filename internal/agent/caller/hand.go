@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -79,10 +80,27 @@ func (h *Hand) attach(conn *net.UnixConn) {
 	h.to = conn
 }
 
+// away is the answer while there is no network part: clients of the metadata
+// service ask again after a 503.
+const away = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" +
+	`{"error":"temporarily_unavailable","error_description":"Sallyport: the machine agent's network part is not running. If this goes on, ask an administrator of the machine to run: sally agent status"}`
+
 // Give hands a connection over with the verdict about its caller, and closes the
-// copy here. Without a network part it only closes.
+// copy here. Without a network part the caller is told so.
 func (h *Hand) Give(c *net.TCPConn, v Verdict) error {
 	defer func() { _ = c.Close() }()
+	err := h.give(c, v)
+	if err != nil {
+		_ = c.SetDeadline(time.Now().Add(giveTime))
+		if _, e := c.Write([]byte(away)); e == nil && c.CloseWrite() == nil {
+			// Closing with the request unread would take the answer back.
+			_, _ = io.CopyN(io.Discard, c, maxMessage)
+		}
+	}
+	return err
+}
+
+func (h *Hand) give(c *net.TCPConn, v Verdict) error {
 	b, err := json.Marshal(v)
 	if err != nil || len(b) > maxMessage {
 		return fmt.Errorf("verdict of %d bytes: %w", len(b), err)

@@ -1,9 +1,12 @@
 package caller
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -73,14 +76,23 @@ func TestHand_GivesTheConnectionWithItsVerdict(t *testing.T) {
 	}
 }
 
-func TestHand_ClosesWithoutNetworkPart(t *testing.T) {
+func TestHand_SaysThatThereIsNoNetworkPart(t *testing.T) {
 	var h Hand
 	server, client := pair(t)
+	if _, err := client.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
 	if err := h.Give(server, Verdict{}); err == nil {
 		t.Fatal("given to nobody")
 	}
-	if b, err := io.ReadAll(client); err != nil || len(b) != 0 {
-		t.Fatalf("%q %v", b, err)
+	resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body map[string]string
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != 503 || body["error"] != "temporarily_unavailable" || resp.Header.Get("Retry-After") != "1" {
+		t.Fatal(resp.Status, body, err)
 	}
 }
 
