@@ -145,8 +145,9 @@ func (f fuzzer) answers(t *testing.T, log string) {
 		}
 	}
 	for _, door := range []string{"arm", "graph", "machine"} {
-		if total[door] < 20 || refused[door]*2 > total[door] {
-			t.Errorf("%s: %d of %d requests were not let in: this tested little", door, refused[door], total[door])
+		// One of the runs shows no proof, on purpose.
+		if in := total[door] - refused[door]; in < 100 || in*3 < total[door] {
+			t.Errorf("%s: only %d of %d requests were let in: this tested little", door, in, total[door])
 		}
 	}
 	t.Logf("requests: %v, of which without a valid proof: %v", total, refused)
