@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/peer"
 )
 
 // SocketPath is where the root part hands connections over.
@@ -63,7 +65,7 @@ func (h *Hand) Serve(ctx context.Context, l *net.UnixListener, admit func(uid ui
 		if err != nil {
 			return fmt.Errorf("identity socket: %w", err)
 		}
-		if uid, err := peer(conn); err != nil || !admit(uid) {
+		if p, err := peer.Of(conn); err != nil || !admit(p.UID) {
 			_ = conn.Close()
 			continue
 		}
@@ -146,8 +148,8 @@ func Take(ctx context.Context, path string, owner uint32, f func(Taken)) error {
 		return errors.New("not a unix socket")
 	}
 	defer conn.Close()
-	if uid, err := peer(conn); err != nil || uid != owner {
-		return fmt.Errorf("the identity socket is served by uid %d: %w", uid, err)
+	if p, err := peer.Of(conn); err != nil || p.UID != owner {
+		return fmt.Errorf("the identity socket is served by uid %d: %w", p.UID, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -192,18 +194,4 @@ func received(oob []byte, flags int) (*os.File, error) {
 		return nil, errors.Join(errors.New("not one connection"), err)
 	}
 	return os.NewFile(uintptr(fds[0]), "caller"), nil
-}
-
-func peer(conn *net.UnixConn) (uint32, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, failed); err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
 }

@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"sallyport/internal/agent/peer"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
@@ -59,7 +58,8 @@ func Serve(ctx context.Context, listener *net.UnixListener, cfg ServerConfig) er
 		if err != nil {
 			return fault.Wrap(err, fault.Unavailable, "ControlAcceptFailed", "cannot accept connections on the control socket")
 		}
-		uid, err := peer(conn)
+		p, err := peer.Of(conn)
+		uid := p.UID
 		if err == nil {
 			err = cfg.admit(uid)
 		}
@@ -143,20 +143,6 @@ func permit(uid uint32, op Op) error {
 	return nil
 }
 
-func peer(conn *net.UnixConn) (uint32, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, failed); err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
-}
-
 // Client asks the root part. The server's end must be Owner's process: uid 0 on
 // a machine.
 type Client struct {
@@ -176,8 +162,8 @@ func (c Client) Ask(ctx context.Context, r Request) (Answer, error) {
 	if !ok {
 		return Answer{}, errors.New("not a unix socket")
 	}
-	if uid, err := peer(conn); err != nil || uid != c.Owner {
-		return Answer{}, fault.Wrap(err, fault.Forbidden, "AgentImpostor", "the control socket is served by uid %d, not by root", uid)
+	if p, err := peer.Of(conn); err != nil || p.UID != c.Owner {
+		return Answer{}, fault.Wrap(err, fault.Forbidden, "AgentImpostor", "the control socket is served by uid %d, not by root", p.UID)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()

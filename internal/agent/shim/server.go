@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"sallyport/internal/agent/peer"
 	"sallyport/internal/fault"
 	"sallyport/internal/guid"
 )
@@ -162,17 +161,9 @@ func (c Config) refused(peer Peer, err error) {
 }
 
 func peerOf(conn *net.UnixConn) (Peer, error) {
-	raw, err := conn.SyscallConn()
+	p, err := peer.Of(conn)
 	if err != nil {
 		return Peer{}, fault.Wrap(err, fault.Internal, "ShimPeerUnknown", "cannot ask who is calling")
 	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, failed); err != nil {
-		return Peer{}, fault.Wrap(err, fault.Internal, "ShimPeerUnknown", "cannot ask who is calling")
-	}
-	return Peer{PID: int(cred.Pid), UID: cred.Uid}, nil
+	return Peer(p), nil
 }
