@@ -137,7 +137,7 @@ const gatherTime = time.Second
 func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) error) root.Config {
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table, step)
-	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Table{Path: "/proc/net/tcp"}, Now: time.Now, Boot: newBoot(), Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
+	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Sockets{Table: caller.Table{Path: "/proc/net/tcp"}}, Now: time.Now, Boot: newBoot(), Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
 		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
 }
 
@@ -226,6 +226,9 @@ func printStatus(w io.Writer, st *control.Status) {
 	}
 	line("machine", "%s", st.ResourceID)
 	line("machine id", "%s", st.MachineID)
+	for _, text := range st.Damage {
+		line("state", "DAMAGED: %s", text)
+	}
 	if st.Version == 0 {
 		line("snapshot", "none yet; nobody of the directory can log in")
 	} else {

@@ -1,5 +1,5 @@
 // Package caller says who is at the other end of a TCP connection within this
-// machine, by the kernel's table of sockets, and hands such connections from the
+// machine, by what the kernel knows of its two sockets, and hands such connections from the
 // root part, which judges them, to the network part, which answers.
 //
 // It refuses: to know a caller whose socket is gone. The kernel shows a socket

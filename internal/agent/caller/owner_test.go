@@ -22,7 +22,7 @@ const (
 	client  = "FEA9FEA9:C350" // the same, port 50000
 )
 
-func ends() (local, remote netip.AddrPort) {
+func ends4() (local, remote netip.AddrPort) {
 	return netip.MustParseAddrPort("169.254.169.254:80"), netip.MustParseAddrPort("169.254.169.254:50000")
 }
 
@@ -50,7 +50,7 @@ func TestOwner_OnlyAnEstablishedSocketOfALivingProcess(t *testing.T) {
 		"another service":                   {header + ours + line(client, "0100007F:0050", "01", 0, 8), 0, false},
 		"nothing":                           {"", 0, false},
 	} {
-		local, remote := ends()
+		local, remote := ends4()
 		uid, err := owner(strings.NewReader(c.table), local, remote)
 		if (err == nil) != c.known || uid != c.uid || err != nil && !errors.Is(err, ErrNobody) {
 			t.Errorf("%s: %d %v", name, uid, err)
@@ -59,7 +59,7 @@ func TestOwner_OnlyAnEstablishedSocketOfALivingProcess(t *testing.T) {
 }
 
 func TestOwner_LinesThatCannotBeRead(t *testing.T) {
-	local, remote := ends()
+	local, remote := ends4()
 	for _, bad := range []string{"x\n", line("FEA9FEA9:005", client, "01", 0, 7), line("FEA9FE:0050", client, "01", 0, 7), line(service, "zzzzzzzz:0050", "01", 0, 7), line(service, client, "xx", 0, 7), line(service, client, "01", -1, 7), line(service, client, "01", 0, -1)} {
 		if _, err := owner(strings.NewReader(header+bad), local, remote); err == nil || errors.Is(err, ErrNobody) {
 			t.Errorf("%q: %v", bad, err)
@@ -102,7 +102,7 @@ func FuzzOwner(f *testing.F) {
 	f.Add(header + line(service, client, "01", 0, 7) + line(client, service, "01", 1000, 8))
 	f.Add(header + line(client, service, "05", 0, 0))
 	f.Fuzz(func(t *testing.T, table string) {
-		local, remote := ends()
+		local, remote := ends4()
 		uid, err := owner(strings.NewReader(table), local, remote)
 		if err == nil && (uid == overflowUID || strings.Count(table, "\n") < 2) {
 			t.Fatalf("%q is uid %d's", table, uid)
