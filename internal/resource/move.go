@@ -76,10 +76,8 @@ func (e *Engine) Move(ctx context.Context, by audit.By, req MoveRequest) error {
 		}
 	}
 	err = e.cfg.Write(ctx, func(tx Tx) error {
-		for _, n := range needs[:2] {
-			if err := e.Standing(tx, by, n.Action, n.ID); err != nil {
-				return err
-			}
+		if err := m.standing(tx, needs); err != nil {
+			return err
 		}
 		if err := m.run(tx); err != nil {
 			return err
@@ -156,6 +154,26 @@ func (m *moving) needs(action string) ([]Link, error) {
 		list = append(list, Link{id, t.Name + "/write"}, Link{to, t.Name + "/write"})
 	}
 	return list, nil
+}
+
+// standing confirms inside the write every right that the move was allowed by,
+// that to let people in among them.
+func (m *moving) standing(tx Tx, needs []Link) error {
+	for _, id := range m.ids {
+		t, err := m.e.Type(id.Type())
+		if err != nil {
+			return err
+		}
+		if t.Entered && m.gains(id) {
+			needs = append(needs[:len(needs):len(needs)], Link{id, actionAssign})
+		}
+	}
+	for _, n := range needs {
+		if err := m.e.Standing(tx, m.by, n.Action, n.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lettingIn are the rights that nobody may gain by somebody else's move: they are

@@ -253,6 +253,31 @@ func TestMove_LetsInWhereThatMayBeGiven(t *testing.T) {
 	}
 }
 
+// Whoever lost a right in the moment before the move is stored moves nothing,
+// although the index still says that he may: the right to let people in, and the
+// one to write what moves.
+func TestMove_TheRightsAreCheckedInsideTheWrite(t *testing.T) {
+	for _, lost := range []struct{ role, at string }{{rbac.Owner, vmID}, {rbac.Contributor, rg}, {rbac.Contributor, otherRG}} {
+		w := twoGroups(t)
+		rights := map[string]string{}
+		for _, g := range []struct{ role, at string }{{rbac.Owner, vmID}, {rbac.Contributor, rg}, {rbac.Contributor, otherRG}} {
+			rights[g.role+g.at] = w.mustGrant(alice, g.role, g.at)
+		}
+		w.mustGrant(crew, rbac.VMUserLogin, otherRG)
+		// Behind the back of the indexes, as another server's commit is for a moment.
+		w.must(w.store.Store.Write(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.DeleteRoleAssignment(rights[lost.role+lost.at])
+			return err
+		}))
+		if err := w.moveBy(as(alice), false, otherRG, vmID); code(err) != "AuthorizationChanged" {
+			t.Errorf("%v: %v", lost, err)
+		}
+		if w.logsIn(crew, movedVM) && w.get(vmID, false)["id"] != vmID {
+			t.Errorf("%v: it moved all the same", lost)
+		}
+	}
+}
+
 func (w *world) unassign(at, name string) error {
 	_, _, err := w.auth.DeleteAssignment(w.t.Context(), as(admin), id(at), name)
 	return err
