@@ -67,12 +67,14 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 	return t.changed("machine", m.ID)
 }
 
-// DropMachine removes a machine record, its tokens and its event ids.
+// DropMachine removes a machine and everything that is kept under its id, but for
+// the heads of audit chains that it has seen: they are evidence about this
+// server, which must not go with the machine that gives it.
 func (t *Tx) DropMachine(id string) error {
 	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`,
 		`DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`,
 		`DELETE FROM machine_session WHERE machine_id = $1`, `DELETE FROM machine_session_list WHERE machine_id = $1`,
-		`DELETE FROM ended_session WHERE machine_id = $1`} {
+		`DELETE FROM ended_session WHERE machine_id = $1`, `DELETE FROM machine_presence WHERE machine_id = $1`} {
 		if _, err := t.exec(q, id); err != nil {
 			return err
 		}

@@ -5,14 +5,15 @@ import (
 )
 
 // PutPresences stores what this server has heard from machines. It adds no feed
-// row: nothing is decided by it.
+// row: nothing is decided by it. A machine that was removed meanwhile leaves none.
 func (t *Tx) PutPresences(list []machine.Presence) error {
 	var stamp int64
 	if _, err := t.row(`SELECT COALESCE(MAX(stamp), 0) FROM machine_presence WHERE replica = $1`, []any{t.store.cfg.Writer}, &stamp); err != nil {
 		return err
 	}
 	for _, p := range list {
-		if _, err := t.exec(`INSERT INTO machine_presence (machine_id, replica, seen_at, version, acknowledged, stamp, current) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		if _, err := t.exec(`INSERT INTO machine_presence (machine_id, replica, seen_at, version, acknowledged, stamp, current)
+SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS BIGINT) WHERE EXISTS (SELECT 1 FROM machines WHERE id = $1)
 ON CONFLICT (machine_id, replica) DO UPDATE SET seen_at = excluded.seen_at, version = excluded.version, acknowledged = excluded.acknowledged, stamp = excluded.stamp, current = excluded.current`,
 			p.MachineID, t.store.cfg.Writer, micros(p.SeenAt), p.Version, p.Acknowledged, stamp+1, p.Current); err != nil {
 			return err
