@@ -92,6 +92,9 @@ func judge(ctx context.Context, st *control.Status, m protocol.Manifest) []findi
 		clock = fault.New(fault.Unavailable, "ClockWrong", "%s", st.Clock).WithRemedy("Set the clock.")
 	}
 	list := []finding{{"the grants snapshot is fresh", fresh}, {"the clock agrees with the server", clock}}
+	for _, text := range st.Damage {
+		list = append(list, finding{"what the agent keeps on this machine is whole", fault.New(fault.Unavailable, "StateDamaged", "%s", text)})
+	}
 	if !st.Extension && st.Provisioned == "Failed" {
 		return append(list, finding{"sign-in with directory accounts can be switched on", fault.New(fault.Conflict, "ExtensionFailed", "%s", st.Message)})
 	}

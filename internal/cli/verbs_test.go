@@ -216,6 +216,24 @@ func TestRoleAssignment_Article(t *testing.T) {
 	p.fails(2, []string{"--assignee-principal-type"}, "role", "assignment", "create", "--role", "Owner", "--assignee-object-id", aliceID, "--assignee-principal-type", "Robot", "--scope", rg)
 }
 
+// Everything of a service principal is ended by its object id, whatever it was
+// named by; a group has no certificates.
+func TestCertRevoke_Assignee(t *testing.T) {
+	f, p := signedIn(t)
+	f.routes["GET /v1.0/servicePrincipals"] = `{"value":[{"id":"` + aliceID + `"}]}`
+	const all = "POST /providers/Sallyport.Access/certificates/revokeAll"
+	f.routes[all] = "204 "
+	p.must("cert", "revoke", "--assignee", appID, "--yes")
+	if last := f.log[len(f.log)-1]; !strings.HasPrefix(last, all) || !strings.Contains(last, "principal="+aliceID) {
+		t.Errorf("sent %s", last)
+	}
+	f.routes["GET /v1.0/servicePrincipals"] = `{"value":[]}`
+	f.routes["POST /v1.0/directoryObjects/getByIds"] = `{"value":[{"@odata.type":"#microsoft.graph.group","id":"` + aliceID + `","displayName":"crew"}]}`
+	p.fails(2, []string{"is a group"}, "cert", "revoke", "--assignee", aliceID, "--yes")
+	p.fails(2, []string{"give one of"}, "cert", "revoke", "--assignee", aliceID, "--user", alice)
+	p.fails(2, []string{"give one of"}, "cert", "revoke", "--assignee", aliceID, "--serial", "7")
+}
+
 func TestCreateForRBACAndReset(t *testing.T) {
 	f, p := signedIn(t)
 	f.routes["POST /v1.0/applications"] = `201 {"id":"app-object","appId":"` + appID + `"}`

@@ -256,3 +256,33 @@ func (s *Service) EnableServicePrincipal(ctx context.Context, by audit.By, id st
 		return tx.Audit(by, event)
 	})
 }
+
+// RevokeIssued ends everything that was issued to a user, a service principal or
+// a managed identity until now: tokens, a user's sign-ins, and certificates with
+// the sessions that they opened. Whether by may do that is the caller's question,
+// and has been answered. What proves a service principal stays: it signs in again,
+// unless it is disabled or its credentials are removed.
+func (s *Service) RevokeIssued(ctx context.Context, by audit.By, id string) error {
+	id = asciiLower(id)
+	if _, ok := s.cfg.Index.User(id); ok {
+		event := success("user.revokeSessions", id, nil)
+		return s.change(ctx, by, event, nil, func(tx Tx) error {
+			if err := s.RaiseNotBeforeIn(tx, id); err != nil {
+				return err
+			}
+			return tx.Audit(by, event)
+		})
+	}
+	event := success("servicePrincipal.revokeSessions", id, nil)
+	return s.change(ctx, by, event, nil, func(tx Tx) error {
+		p, ok, err := tx.ServicePrincipalByID(id)
+		if err != nil || !ok {
+			return orNotFound(err, id)
+		}
+		p.NotBefore = tx.Now()
+		if err := tx.PutServicePrincipal(p); err != nil {
+			return err
+		}
+		return tx.Audit(by, event)
+	})
+}

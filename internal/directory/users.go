@@ -263,8 +263,15 @@ func (s *Service) MayRevokeSessions(by audit.By, id string) error {
 	if id == by.Principal && id != "" {
 		return nil
 	}
-	return s.requireOver(by, "microsoft.directory/users/invalidateAllRefreshTokens", id)
+	return s.requireOver(by, revokeSessions, id)
 }
+
+// revokeSessions is the directory action that ends others' sign-ins.
+const revokeSessions = "microsoft.directory/users/invalidateAllRefreshTokens"
+
+// MayRevokeOthersSessions returns nil when by has a role to do that to others;
+// MayRevokeSessions says to whom.
+func (s *Service) MayRevokeOthersSessions(by audit.By) error { return s.require(by, revokeSessions) }
 
 // RaiseNotBeforeIn kills what was issued to a user before this transaction's
 // time. It is part of every change of what proves the user.

@@ -59,7 +59,7 @@ func Revokes(e audit.Event) (reach, what string, ok bool) {
 		return "", "", false
 	}
 	switch e.Type {
-	case "user.delete", "user.revokeSessions", "user.resetPassword", "user.changePassword", "servicePrincipal.delete", "roleDefinition.write", "roleDefinition.delete":
+	case "user.delete", "user.revokeSessions", "user.resetPassword", "user.changePassword", "servicePrincipal.delete", "servicePrincipal.revokeSessions", "roleDefinition.write", "roleDefinition.delete":
 		return reachAll, e.Detail["userPrincipalName"], true
 	case "user.update":
 		const disabled = "accountEnabled=false"

@@ -17,8 +17,9 @@ import (
 type CertificateTx interface {
 	AuditRecords(f audit.Filter) ([]audit.Record, error)
 	// CertificateBySerial finds the record of a certificate that was issued after a
-	// time, or that opened a session which is still open.
-	CertificateBySerial(serial string, after time.Time) (r audit.Record, found bool, err error)
+	// time, or that opened a session which is still open: of one principal, or "" for
+	// whose ever it is.
+	CertificateBySerial(serial, principal string, after time.Time) (r audit.Record, found bool, err error)
 	RevocationBySerial(serial string) (sshca.Revocation, bool, error)
 	PutRevocation(sshca.Revocation) error
 	// RevokedOf counts the certificates of a principal that are revoked and known.
@@ -108,10 +109,10 @@ func (c *IssuedCertificate) look(tx Tx) error {
 
 // Certificate finds a certificate by its serial or its key id. By its key id it
 // is found as long as its record is kept; by its serial while it lives, or while
-// a session that it opened is open.
-func (s *Service) Certificate(ctx context.Context, at time.Time, name string) (c IssuedCertificate, err error) {
+// a session that it opened is open. With a principal only that one's are searched.
+func (s *Service) Certificate(ctx context.Context, at time.Time, name, principal string) (c IssuedCertificate, err error) {
 	err = s.cfg.Read(ctx, func(tx Tx) error {
-		r, found, err := findCertificate(tx, at, name)
+		r, found, err := findCertificate(tx, at, name, principal)
 		if err != nil {
 			return err
 		}
@@ -125,9 +126,9 @@ func (s *Service) Certificate(ctx context.Context, at time.Time, name string) (c
 	return c, err
 }
 
-func findCertificate(tx Tx, at time.Time, name string) (r audit.Record, found bool, err error) {
+func findCertificate(tx Tx, at time.Time, name, principal string) (r audit.Record, found bool, err error) {
 	if id, ok := guid.Parse(name); ok {
-		records, err := tx.AuditRecords(audit.Filter{CorrelationID: id, Type: "certificate.issue", Outcome: audit.Success, Limit: 10})
+		records, err := tx.AuditRecords(audit.Filter{CorrelationID: id, Principal: principal, Type: "certificate.issue", Outcome: audit.Success, Limit: 10})
 		if err != nil {
 			return r, false, err
 		}
@@ -141,7 +142,7 @@ func findCertificate(tx Tx, at time.Time, name string) (r audit.Record, found bo
 	if n, bad := strconv.ParseUint(name, 10, 64); bad != nil || strconv.FormatUint(n, 10) != name {
 		return r, false, fault.New(fault.Invalid, "InvalidCertificate", "%s is neither the serial of a certificate, a decimal number, nor a key id", directory.Shown(name))
 	}
-	if r, found, err = tx.CertificateBySerial(name, oldest(at)); err != nil || !found {
+	if r, found, err = tx.CertificateBySerial(name, principal, oldest(at)); err != nil || !found {
 		return r, false, err
 	}
 	_, found = issuedCertificate(r)
@@ -152,6 +153,12 @@ func findCertificate(tx Tx, at time.Time, name string) (r audit.Record, found bo
 // certificates of a user by a directory role, or because they are his own.
 func (s *Service) MayRevokeCertificates(by audit.By, principal string) error {
 	return s.cfg.Rights.MayRevokeSessions(by, principal)
+}
+
+// MayRevokeOthersCertificates returns nil when a directory role lets a caller see
+// and revoke certificates that are not his own; whose, MayRevokeCertificates says.
+func (s *Service) MayRevokeOthersCertificates(by audit.By) error {
+	return s.cfg.Rights.MayRevokeOthersSessions(by)
 }
 
 // RevokeCertificate revokes one certificate; the sessions that it opened end.
@@ -178,7 +185,7 @@ func revokeIn(tx Tx, by audit.By, principal, reason, serial string, ends time.Ti
 	}
 	if n >= maxRevoked {
 		return fault.New(fault.Conflict, "TooManyRevoked", "%d certificates of this principal are revoked already, and machines are told of each for a day beyond its end", n).
-			WithRemedy("End everything that was issued to a user until now: sally cert revoke --user NAME. A service principal is disabled.")
+			WithRemedy("End everything that was issued to the principal until now: sally cert revoke --assignee NAME.")
 	}
 	if ends.Before(by.At) {
 		ends = by.At

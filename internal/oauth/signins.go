@@ -38,9 +38,11 @@ type SignedIn struct {
 }
 
 // Rights says who may see and end the sign-ins of a user; directory.Service
-// does. Both refuse with a fault.
+// does. All refuse with a fault.
 type Rights interface {
 	MayRevokeSessions(by audit.By, userID string) error
+	// MayRevokeOthersSessions returns nil when there may be others whose.
+	MayRevokeOthersSessions(by audit.By) error
 	// Refuse records a refusal for lack of rights and returns it.
 	Refuse(ctx context.Context, by audit.By, e audit.Event, why error) error
 }

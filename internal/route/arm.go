@@ -143,6 +143,7 @@ func armLive() []Row {
 		armRow("certificates.list", "GET", certificates, "", mine),
 		armRow("certificates.get", "GET", certificates+"/{name}", "", mine),
 		armRow("certificates.revoke", "POST", certificates+"/{name}/revoke", "", mine),
+		armRow("certificates.revokeAll", "POST", certificates+"/revokeAll", "", mine+", and for a managed identity at its resource"),
 	}
 }
 

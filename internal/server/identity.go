@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/resource/types"
+	"sallyport/internal/scope"
 )
 
 // identities gives machines what their own managed identity may have. Which
@@ -88,4 +90,14 @@ func callerText(s string) bool {
 		}
 	}
 	return len(s) <= protocol.MaxCaller
+}
+
+// identityOf finds the resource whose managed identity a principal is.
+func (d *deployment) identityOf(objectID string) (scope.ID, bool) {
+	p, ok := d.directory.ServicePrincipal(objectID)
+	if !ok || p.Type != directory.TypeManagedIdentity {
+		return scope.ID{}, false
+	}
+	at, err := scope.Parse(p.ResourceID)
+	return at, err == nil
 }

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,18 +86,27 @@ func (t *Tx) IssuedCertificates(principal string, after time.Time) ([]oauth.Issu
 }
 
 // CertificateBySerial finds the record of a certificate that was issued after a
-// time, or that opened a session which is still open.
-func (t *Tx) CertificateBySerial(serial string, after time.Time) (audit.Record, bool, error) {
-	const issued = `SELECT body FROM audit WHERE type = 'certificate.issue' AND outcome = 'success' AND `
-	words := `%"serial":"` + serial + `"%` // a decimal number, which JSON writes as it is
-	records, err := t.auditRows(issued+`at > $1 AND body LIKE $2`, micros(after), words)
+// time, or that opened a session which is still open: of one principal, or "" for
+// whose ever it is.
+func (t *Tx) CertificateBySerial(serial, principal string, after time.Time) (audit.Record, bool, error) {
+	issued, sessions := `SELECT body FROM audit WHERE type = 'certificate.issue' AND outcome = 'success' AND body LIKE $1 AND `, `SELECT body FROM machine_session WHERE body LIKE $1`
+	words := []any{`%"serial":"` + serial + `"%`} // a decimal number, which JSON writes as it is
+	if principal != "" {
+		issued, sessions = issued+`subject = $2 AND `, sessions+` AND object_id = $2`
+		words = append(words, principal)
+	}
+	with := func(where string, value any) ([]audit.Record, error) {
+		args := append(slices.Clone(words), value)
+		return t.auditRows(fmt.Sprintf("%s%s $%d", issued, where, len(args)), args...)
+	}
+	records, err := with("at >", micros(after))
 	if err != nil || len(records) > 0 {
 		return first(records), len(records) > 0, err
 	}
 	// What a machine says only leads to the record; the record says whose it is. A
 	// machine that lies about a serial must not hide what another says of it.
 	keys := map[string]bool{}
-	if err := t.query(`SELECT body FROM machine_session WHERE body LIKE $1`, []any{words}, func(scan func(...any) error) error {
+	if err := t.query(sessions, words, func(scan func(...any) error) error {
 		var body string
 		if err := scan(&body); err != nil {
 			return err
@@ -108,7 +119,7 @@ func (t *Tx) CertificateBySerial(serial string, after time.Time) (audit.Record, 
 		return audit.Record{}, false, err
 	}
 	for key := range keys {
-		if records, err = t.auditRows(issued+`correlation = $1 AND body LIKE $2`, key, words); err != nil || len(records) > 0 {
+		if records, err = with("correlation =", key); err != nil || len(records) > 0 {
 			return first(records), len(records) > 0, err
 		}
 	}

@@ -115,6 +115,7 @@ type Status struct {
 	Sessions     []protocol.Session `json:"sessions,omitempty"`
 	MoreSessions int                `json:"moreSessions,omitempty"`
 	Endpoint     string             `json:"endpoint,omitempty"` // the identity service: where it answers, or why not
+	Damage       []string           `json:"damage,omitempty"`   // damaged parts of the kept state, each with how it is mended
 }
 
 // Home is a home folder whose name belongs to somebody.

@@ -33,6 +33,8 @@ func machine(in Input) (string, string) {
 	switch s := in.State; {
 	case in.Way == NoWay:
 		return "no-way", "Sallyport: this way in is not known."
+	case s.Broken:
+		return "state-damaged", "Sallyport: a file that the agent of this machine needs is damaged, so that no directory account is let in. Ask an administrator of the machine to run: sally agent status"
 	case !s.Held:
 		return "no-snapshot", "Sallyport: this machine has not heard from the server since it joined. Ask an administrator of the machine to run: sally agent status"
 	case !s.LoginEnabled:

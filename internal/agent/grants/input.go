@@ -44,6 +44,7 @@ type Input struct {
 // State is what the machine as a whole has been told.
 type State struct {
 	Held         bool // there is a verified snapshot
+	Broken       bool // a part of the kept state is damaged
 	LoginEnabled bool
 	Identity     bool
 	ResourceID   string

@@ -26,24 +26,27 @@ type Register struct {
 
 	mu      sync.RWMutex
 	entries map[string]Entry
+	broken  error // why the list at path could not be read
 }
 
 const maxFile = 64 << 20
 
-// Open reads the list at path, which belongs to owner; none is an empty list.
+// Open reads the list at path, which belongs to owner; none is an empty list. One
+// that cannot be read is an error, and an empty register that keeps nothing: what
+// is at path stays.
 func Open(path string, owner uint32) (*Register, error) {
 	r := &Register{path: path, entries: map[string]Entry{}}
 	b, err := durable.Read(path, owner, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
+	if err == nil {
+		err = protocol.Decode(b, &r.entries)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("names: %w", err)
+		r.entries, r.broken = map[string]Entry{}, fmt.Errorf("names: %s: %w", path, err)
 	}
-	if err := protocol.Decode(b, &r.entries); err != nil {
-		return nil, fmt.Errorf("names: %s: %w", path, err)
-	}
-	return r, nil
+	return r, r.broken
 }
 
 // Owner returns the entry of a name.
@@ -80,6 +83,9 @@ func (r *Register) HandOver(name, objectID string, uid uint32) error {
 
 // put writes the list with the entry and takes it over only then.
 func (r *Register) put(name string, e Entry) (Entry, error) {
+	if r.broken != nil {
+		return Entry{}, r.broken
+	}
 	next := maps.Clone(r.entries)
 	next[name] = e
 	b, err := json.Marshal(next)

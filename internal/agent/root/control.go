@@ -190,7 +190,7 @@ func (s *Service) Status() *control.Status {
 	for _, o := range open[st.MoreSessions:] {
 		st.Sessions = append(st.Sessions, o.Session())
 	}
-	st.Endpoint = s.ident.told()
+	st.Endpoint, st.Damage = s.ident.told(), s.damage()
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.
 		st.Version, st.IssuedAt = 0, time.Time{}

@@ -55,17 +55,15 @@ func (s *Service) look(ctx context.Context) time.Duration {
 	}
 	open := s.update(v, scene)
 	list, next := s.due(v, scene, open)
+	failed := false
 	if len(list) > 0 {
-		if err := s.end(ctx, list, open); err != nil {
-			s.cfg.Log("sessions could not be ended: %v", err)
-			next = again
-		}
+		failed = s.end(ctx, list, open) != nil
 		if scene, err := s.cfg.Ender.Look(); err == nil {
 			open = s.update(v, scene)
 		}
 	}
 	s.publish(open)
-	return next
+	return min(next, s.stuck.look(list, failed))
 }
 
 // update brings the register up to date with the process table.
@@ -307,10 +305,11 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 		targets[i] = d.Target
 	}
 	met, err := s.cfg.Ender.End(ctx, targets)
+	_, elapsed := s.cfg.Boot()
 	var done []ending
 	for i, d := range list {
-		if i < len(met) && met[i] > 0 {
-			s.tell(d, met[i], open)
+		if i < len(met) && met[i] > 0 && s.stuck.due(d, err != nil, elapsed) {
+			s.tell(d, met[i], open, err)
 		}
 		if err == nil && d.ending != nil {
 			done = append(done, *d.ending)
@@ -325,11 +324,16 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 	return err
 }
 
+// unended is said of an ending that signals did not bring about, and of those
+// that were tried together with it.
+const unended = "what no signal ends (a process that waits in the kernel, say); the machine tries again"
+
 // maxMessage is how much of a sentence an event holds.
 const maxMessage = 1000
 
-// tell writes down one ending, with what it did not reach.
-func (s *Service) tell(d due, met int, open []session.Open) {
+// tell writes down one ending, with what it did not reach; err is why not
+// everything that was to be ended is.
+func (s *Service) tell(d due, met int, open []session.Open, err error) {
 	who := session.Who{UID: d.UID, LoginName: d.login, Since: d.since, Admin: d.admin}
 	for _, o := range open {
 		if o.UID == d.UID && (d.Elevated || d.Origins != nil && !slices.Contains(d.Origins, o.Origin) || slices.Contains(d.Spare, o.Origin)) {
@@ -337,10 +341,15 @@ func (s *Service) tell(d due, met int, open []session.Open) {
 		}
 	}
 	detail := map[string]string{protocol.FactCause: d.cause, protocol.FactProcesses: fmt.Sprint(met), protocol.FactUID: fmt.Sprint(d.UID), protocol.FactMessage: readable(d.Message, maxMessage)}
-	if d.session != "" {
+	if d.session != "" && err == nil { // the server takes it for gone
 		detail[protocol.FactSession] = d.session
 	}
-	if left := s.cfg.Ender.Left(who); len(left) > 0 {
+	left := s.cfg.Ender.Left(who)
+	if err != nil {
+		s.cfg.Log("sessions of uid %d could not be ended: %v", d.UID, err)
+		left = append(left, unended)
+	}
+	if len(left) > 0 {
 		detail[protocol.FactLeft] = readable(strings.Join(left, "; "), maxMessage)
 	}
 	s.event(protocol.EventSessionEnd, d.correlation, d.objectID, d.login, detail)

@@ -221,7 +221,7 @@ func TestGuard_TriesAgain(t *testing.T) {
 	r.present = []uint32{bobUID}
 	r.endFails = errors.New("processes are left")
 	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[1].Access = protocol.Login })
-	if next := r.look(t.Context()); next != again || len(r.ends) != 2 {
+	if next := r.look(t.Context()); next != 2*again || len(r.ends) != 2 {
 		t.Fatalf("%s %v", next, r.ends)
 	}
 	r.endFails = nil

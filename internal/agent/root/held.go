@@ -25,20 +25,26 @@ import (
 // held is what survives a restart: the counters that never go back, and the
 // snapshot that they belong to, in one file so that they cannot part.
 type held struct {
-	ManifestEpoch   int64         `json:"manifestEpoch"`
-	ManifestVersion int64         `json:"manifestVersion"`
-	Epoch           int64         `json:"epoch"`
-	Version         int64         `json:"version"`
-	AccountsEpoch   int64         `json:"accountsEpoch,omitempty"`
-	AccountsVersion int64         `json:"accountsVersion,omitempty"`
-	Signed          time.Time     `json:"signed"`  // highest signed time seen
-	BootID          string        `json:"bootId"`  // of the boot in which the snapshot came
-	Elapsed         time.Duration `json:"elapsed"` // of the boot clock, then
-	Endings         []ending      `json:"endings,omitempty"`
+	ManifestEpoch   int64 `json:"manifestEpoch"`
+	ManifestVersion int64 `json:"manifestVersion"`
+	Epoch           int64 `json:"epoch"`
+	Version         int64 `json:"version"`
+	AccountsEpoch   int64 `json:"accountsEpoch,omitempty"`
+	AccountsVersion int64 `json:"accountsVersion,omitempty"`
+	// Capability of the snapshot, and then the lowest that its epoch may still have:
+	// it outlives a snapshot whose key was withdrawn.
+	Capability int           `json:"capability,omitempty"`
+	Signed     time.Time     `json:"signed"`  // highest signed time seen
+	BootID     string        `json:"bootId"`  // of the boot in which the snapshot came
+	Elapsed    time.Duration `json:"elapsed"` // of the boot clock, then
+	Endings    []ending      `json:"endings,omitempty"`
 	// Withdrawn are keys that any manifest called compromised. They stay so, also
 	// when a restored server has forgotten it.
-	Withdrawn []string           `json:"withdrawn,omitempty"`
-	Snapshot  *protocol.Envelope `json:"snapshot,omitempty"`
+	Withdrawn []string `json:"withdrawn,omitempty"`
+	// Rebuild says that the counters were lost: until a fresh snapshot gives new
+	// ones, nobody is let in.
+	Rebuild  bool               `json:"rebuild,omitempty"`
+	Snapshot *protocol.Envelope `json:"snapshot,omitempty"`
 }
 
 // ending is something that a snapshot ends, until it has been ended.
@@ -66,21 +72,11 @@ type view struct {
 }
 
 // restore verifies what was kept as if it had just arrived.
-func (s *Service) restore() (view, error) {
-	var v view
-	b, err := durable.Read(s.at(heldPath), s.cfg.Owner, 2*protocol.MaxDocument)
-	if err == nil {
-		err = protocol.Decode(b, &v.held)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return v, fmt.Errorf("kept state: %w", err)
-	}
-	signed, manifest, err := s.cfg.Pins.LoadManifest(s.cfg.Root, s.cfg.Owner)
-	if err != nil {
-		return v, fmt.Errorf("kept manifest: %w", err)
-	}
-	if manifest.Epoch < v.held.ManifestEpoch || manifest.Epoch == v.held.ManifestEpoch && manifest.Version < v.held.ManifestVersion {
-		return v, fmt.Errorf("kept manifest: version %d of epoch %d is older than one that this machine has seen", manifest.Version, manifest.Epoch)
+func (s *Service) restore() view {
+	v := view{held: s.restoreHeld()}
+	signed, manifest, ok := s.restoreManifest(v.held)
+	if !ok {
+		return v
 	}
 	before := v.held
 	if v.trust(signed, manifest); before.ManifestVersion != 0 && len(v.held.Withdrawn) > len(before.Withdrawn) {
@@ -88,11 +84,12 @@ func (s *Service) restore() (view, error) {
 		// what a withdrawn key was for.
 		v.held.Endings = append(v.held.Endings, withdrawnEnding())
 	}
+	var err error
 	if v.table, err = s.restoreAccounts(v.held); err != nil {
 		s.cfg.Log("%v", err)
 	}
 	if v.held.Snapshot == nil {
-		return v, nil
+		return v
 	}
 	doc, err := s.verify(*v.held.Snapshot, v)
 	if err == nil && !v.table.holds(doc) {
@@ -102,9 +99,10 @@ func (s *Service) restore() (view, error) {
 		// A revoked snapshot key: wait for the next one, and let nobody in.
 		s.cfg.Log("the kept snapshot is not used: %v", err)
 		v.held.Snapshot, v.table = nil, table{}
-		return v, nil
+		return v
 	}
-	return v.with(doc, s.localNames()), nil
+	v.held.Capability = doc.Capability // older files do not say it
+	return v.with(doc, s.localNames())
 }
 
 // trust takes over a verified manifest.
@@ -200,7 +198,7 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 		return fault.Wrap(err, fault.Forbidden, "DocumentRefused", "the manifest is refused: %v", err)
 	}
 	v := s.now()
-	if !manifest.Newer(v.manifest) {
+	if none := v.manifest.Tenant == ""; !none && !manifest.Newer(v.manifest) || v.held.seen(manifest) {
 		return refused("the manifest is older than the one held: version %d of epoch %d", manifest.Version, manifest.Epoch)
 	}
 	if manifest.Epoch == v.manifest.Epoch && manifest.Version == v.manifest.Version {
@@ -222,6 +220,7 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 		return err
 	}
 	s.replace(v)
+	s.mends(partManifest)
 	s.judgeHost(v)
 	return nil
 }
@@ -262,16 +261,19 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 		return refused("the snapshot is older than the one held: version %d of epoch %d", doc.Version, doc.Epoch)
 	case doc.IssuedAt.Before(h.Signed):
 		return refused("the snapshot was signed before the one held, at %s", doc.IssuedAt.Format(time.RFC3339))
-	case v.doc != nil && doc.Epoch == h.Epoch && doc.Capability < v.doc.Capability:
+	case doc.Epoch == h.Epoch && doc.Capability < h.Capability:
 		// Made for a poll that says less than this machine speaks: it lacks the
 		// sessions that were ended, and their longest age.
-		return refused("the snapshot is of capability %d, and the one held of %d", doc.Capability, v.doc.Capability)
+		return refused("the snapshot is of capability %d, and the one held of %d", doc.Capability, h.Capability)
 	case v.doc != nil && doc.Epoch == h.Epoch && doc.Version == h.Version && doc.IssuedAt.Equal(h.Signed):
 		return nil
+	case s.rebuilding(h, doc) != nil:
+		return s.rebuilding(h, doc)
 	case !v.table.holds(doc):
 		return refused("the snapshot demands accounts of version %d, and version %d of epoch %d is held", doc.Accounts, v.table.Version, v.table.Epoch)
 	}
-	h.Epoch, h.Version, h.Signed, h.Snapshot = doc.Epoch, doc.Version, doc.IssuedAt, &e
+	h.Epoch, h.Version, h.Signed, h.Capability, h.Snapshot = doc.Epoch, doc.Version, doc.IssuedAt, doc.Capability, &e
+	h.Rebuild = false
 	h.BootID, h.Elapsed = s.cfg.Boot()
 	next := v.with(doc, s.localNames())
 	h.Endings = append(slices.Clone(h.Endings), endings(v, next)...)
@@ -281,6 +283,7 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 		return err
 	}
 	s.replace(next)
+	s.mends(partHeld)
 	s.witnessHead(doc, v.manifest)
 	return nil
 }

@@ -142,12 +142,13 @@ func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	}
 	in := grants.Input{Way: wayOf(r.Service), Login: r.User, CorrelationID: id, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID}
 	s.mu.RLock()
-	v, drift, coming := s.view, s.reached.drift, s.coming
+	v, drift, coming, broken := s.view, s.reached.drift, s.coming, len(s.broken) > 0
 	s.mu.RUnlock()
+	in.State.Broken = broken
 	if v.doc == nil {
 		return in, nil
 	}
-	in.State = grants.State{Held: true, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
+	in.State = grants.State{Held: true, Broken: broken, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
 		UserStale: time.Duration(v.doc.UserStale) * time.Second, AdminStale: time.Duration(v.doc.AdminStale) * time.Second,
 		Revoked: func(serial string) bool { return v.revoked[serial] }, Drift: drift,
 		Trusted: func(authority string) bool {

@@ -83,7 +83,7 @@ type Endpoint interface {
 	Close(ctx context.Context) error
 }
 
-// Callers knows who owns the other end of a connection. caller.Table satisfies it.
+// Callers knows who owns the other end of a connection. caller.Sockets satisfies it.
 type Callers interface {
 	Owner(local, remote netip.AddrPort) (uint32, error)
 }
@@ -139,12 +139,14 @@ type Service struct {
 	looking  chan struct{}   // wakes guard
 	swept    map[uint32]bool // guard's own: people who may not be here and of whom nothing is left
 	warned   map[string]bool // guard's own: sessions that were told that they end soon
+	stuck    stuck           // guard's own
 
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
 	view    view
 	coming  *view // a newer one that is not kept yet; nil: none
 	reached reached
+	broken  map[string]string // damaged parts of the kept state, each with how it is mended
 	host    hostState
 	seen    []session.Open // sessions as guard saw them last
 	wake    chan struct{}  // the worker's
@@ -171,29 +173,26 @@ type hostState struct {
 	foreign                 bool // its CA is not trusted any more: due at once
 }
 
-// New opens the kept state. What cannot be verified is not used.
+// New opens the kept state. What cannot be verified is not used; what cannot be
+// read keeps ours out and stops nothing.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity()}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}
 	var err error
-	if s.names, err = names.Open(s.at(namesPath), cfg.Owner); err != nil {
-		return nil, err
-	}
 	if s.events, err = spool.Open(spool.Config{Path: s.at(eventsPath), Owner: cfg.Owner, Gather: cfg.Gather, Make: s.queueEvent, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
-	if s.witness, err = openWitness(s.at(witnessPath), cfg.Owner); err != nil {
-		return nil, err
+	s.openNames()
+	if s.witness, err = openWitness(s.at(witnessPath), cfg.Owner, cfg.Now()); err != nil {
+		cfg.Log("%v", err) // whoever is let in does not depend on it
 	}
 	bootID, _ := cfg.Boot()
 	if s.register, err = session.OpenRegister(s.at(sessionsPath), cfg.Owner, bootID); err != nil {
 		cfg.Log("%v", err)
 	}
-	if s.view, err = s.restore(); err != nil {
-		return nil, err
-	}
+	s.view = s.restore()
 	s.reached.wired = cfg.Wiring.Wired()
 	cfg.Wiring.Seat(s)
 	s.host = s.readHost()

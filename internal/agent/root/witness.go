@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -39,7 +40,9 @@ type witness struct {
 	told testimony
 }
 
-func openWitness(path string, owner uint32) (*witness, error) {
+// openWitness reads what was seen. What cannot be read is put aside, and is an
+// alarm: somebody who has cut the log would also take away what shows it.
+func openWitness(path string, owner uint32, now time.Time) (*witness, error) {
 	w := &witness{path: path}
 	b, err := durable.Read(path, owner, 16<<20)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +52,8 @@ func openWitness(path string, owner uint32) (*witness, error) {
 		err = protocol.Decode(b, &w.told)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what was witnessed of the audit log: %w", err)
+		w.told = testimony{Alarm: "what was witnessed before could not be read", Since: now.UTC()}
+		return w, errors.Join(fmt.Errorf("what was witnessed of the audit log: %w", err), os.Rename(path, path+putAside), w.save())
 	}
 	return w, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 	"sallyport/internal/oauth"
 )
@@ -14,9 +15,15 @@ import (
 // Certificates are the user certificates that live; *oauth.Service has them.
 type Certificates interface {
 	Certificates(ctx context.Context, at time.Time, principal string, before audit.Place, limit int) (list []oauth.IssuedCertificate, next audit.Place, err error)
-	Certificate(ctx context.Context, at time.Time, name string) (oauth.IssuedCertificate, error)
+	Certificate(ctx context.Context, at time.Time, name, principal string) (oauth.IssuedCertificate, error)
 	MayRevokeCertificates(by audit.By, principal string) error
+	MayRevokeOthersCertificates(by audit.By) error
 	RevokeCertificate(ctx context.Context, by audit.By, c oauth.IssuedCertificate) error
+}
+
+// Principals are who certificates are issued to; *directory.Service has them.
+type Principals interface {
+	RevokeIssued(ctx context.Context, by audit.By, id string) error
 }
 
 const (
@@ -30,6 +37,7 @@ func (h *Handler) mountCertificates(m *httpd.Mux) {
 	m.Handle("arm.certificates.list", h.certificates)
 	m.Handle("arm.certificates.get", h.certificate)
 	m.Handle("arm.certificates.revoke", h.revokeCertificate)
+	m.Handle("arm.certificates.revokeAll", h.revokeAll)
 }
 
 // certificates lists the caller's, or those of who "principal" names, or with
@@ -72,9 +80,15 @@ func (h *Handler) overCertificates(c *httpd.Call, principal, action string) erro
 	return h.cfg.Engine.Authorize(c.R.Context(), c.By, action, h.auditScope())
 }
 
-// foundCertificate is one that the caller may see; to everybody else there is none.
+// foundCertificate is one that the caller may see; to everybody else there is
+// none. Rights come before the search, which reads a day of records for a serial:
+// whoever may see nobody else's certificates searches his own.
 func (h *Handler) foundCertificate(c *httpd.Call) (oauth.IssuedCertificate, error) {
-	one, err := h.cfg.Certificates.Certificate(c.R.Context(), c.By.At, c.Var("name"))
+	whose := ""
+	if h.cfg.Certificates.MayRevokeOthersCertificates(c.By) != nil && h.cfg.Engine.Authorize(c.R.Context(), c.By, readCertificates, h.auditScope()) != nil {
+		whose = c.By.Principal
+	}
+	one, err := h.cfg.Certificates.Certificate(c.R.Context(), c.By.At, c.Var("name"), whose)
 	if err != nil {
 		return one, err
 	}
@@ -104,6 +118,30 @@ func (h *Handler) revokeCertificate(c *httpd.Call) error {
 		return err
 	}
 	return h.certificate(c)
+}
+
+// revokeAll ends everything that was issued to the principal of that object id.
+func (h *Handler) revokeAll(c *httpd.Call) error {
+	who, ok := guid.Parse(c.R.URL.Query().Get("principal"))
+	if !ok {
+		return fault.New(fault.Invalid, "InvalidPrincipal", "principal must be the object id of a user, a service principal or a managed identity").WithTarget("principal")
+	}
+	if !h.overIdentity(c, who) {
+		if err := h.overCertificates(c, who, revokeCertificates); err != nil {
+			return err
+		}
+	}
+	if err := h.cfg.Principals.RevokeIssued(c.R.Context(), c.By, who); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// overIdentity lets in who has the action at the resource whose managed identity
+// it is: who may take the identity away may also end what was issued to it.
+func (h *Handler) overIdentity(c *httpd.Call, who string) bool {
+	at, ok := h.cfg.IdentityOf(who)
+	return ok && h.cfg.Engine.Allowed(c.By, revokeCertificates, at)
 }
 
 // The states of a certificate.

@@ -3,16 +3,20 @@ package arm_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/oauth"
+	"sallyport/internal/rbac"
+	"sallyport/internal/scope"
 )
 
 // issued is one certificate of each of two people; there are no directory roles.
-type issued struct{}
+// It notes whose certificates were searched.
+type issued struct{ searched *[]string }
 
 func (issued) Certificates(_ context.Context, _ time.Time, principal string, _ audit.Place, _ int) ([]oauth.IssuedCertificate, audit.Place, error) {
 	if principal != "" && principal != admin {
@@ -21,8 +25,11 @@ func (issued) Certificates(_ context.Context, _ time.Time, principal string, _ a
 	return []oauth.IssuedCertificate{{Serial: "1", PrincipalID: admin}}, audit.Place{}, nil
 }
 
-func (issued) Certificate(_ context.Context, _ time.Time, name string) (oauth.IssuedCertificate, error) {
-	if who := map[string]string{"1": admin, "2": nobody}[name]; who != "" {
+func (i issued) Certificate(_ context.Context, _ time.Time, name, principal string) (oauth.IssuedCertificate, error) {
+	if i.searched != nil {
+		*i.searched = append(*i.searched, principal)
+	}
+	if who := map[string]string{"1": admin, "2": nobody}[name]; who != "" && (principal == "" || principal == who) {
 		return oauth.IssuedCertificate{Serial: name, PrincipalID: who}, nil
 	}
 	return oauth.IssuedCertificate{}, fault.New(fault.NotFound, "CertificateNotFound", "no")
@@ -33,6 +40,10 @@ func (issued) MayRevokeCertificates(by audit.By, principal string) error {
 		return nil
 	}
 	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "not yours")
+}
+
+func (issued) MayRevokeOthersCertificates(by audit.By) error {
+	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "nobody's")
 }
 
 func (issued) RevokeCertificate(context.Context, audit.By, oauth.IssuedCertificate) error { return nil }
@@ -55,4 +66,66 @@ func TestCertificates_WhoseTheyAre(t *testing.T) {
 			t.Errorf("%s %s as %s: %d %v", c.method, c.path, c.who, answer.StatusCode, v)
 		}
 	}
+}
+
+// Rights come before the search: whoever may see nobody else's certificates
+// searches his own records and no others.
+func TestCertificates_RightsComeBeforeTheSearch(t *testing.T) {
+	s := newServer(t)
+	const one = "/providers/Sallyport.Access/certificates/1"
+	for who, want := range map[string]string{nobody: nobody, admin: ""} {
+		s.searched = nil
+		s.call(who, http.MethodGet, one, "")
+		s.call(who, http.MethodPost, one+"/revoke", "")
+		if len(s.searched) < 2 || slices.ContainsFunc(s.searched, func(got string) bool { return got != want }) {
+			t.Errorf("%s searched %q", who, s.searched)
+		}
+	}
+}
+
+// robot is the managed identity of the resource group rg, and service a service principal.
+const (
+	robot   = "0aaaaaaa-0000-4000-8000-0000000000e1"
+	service = "0aaaaaaa-0000-4000-8000-0000000000e2"
+)
+
+func identityOf(id string) (scope.ID, bool) {
+	at, err := scope.Parse("/subscriptions/" + subID + "/resourceGroups/rg")
+	return at, err == nil && id == robot
+}
+
+type revoker struct{ ended *[]string }
+
+func (r revoker) RevokeIssued(_ context.Context, by audit.By, id string) error {
+	*r.ended = append(*r.ended, by.Principal+" "+id)
+	return nil
+}
+
+// Everything of a principal is ended by itself, by who has the right at the root
+// management group, and of a managed identity by who has it at its resource.
+func TestCertificates_WhoEndsEverythingOfAPrincipal(t *testing.T) {
+	s := newServer(t)
+	at, _ := identityOf(robot)
+	s.call(admin, http.MethodPut, at.String()+version, `{"location":"southcentralus"}`)
+	const all = "/providers/Sallyport.Access/certificates/revokeAll?principal="
+	may := func(who, principal string, want int) {
+		t.Helper()
+		s.ended = nil
+		answer, v := s.call(who, http.MethodPost, all+principal, "")
+		if answer.StatusCode != want || (len(s.ended) == 1) != (want == http.StatusNoContent) {
+			t.Errorf("%s ends what %s has: %d %v, %q", who, principal, answer.StatusCode, v, s.ended)
+		}
+	}
+	may(nobody, nobody, 204)
+	may(admin, service, 204)
+	may(admin, robot, 204)
+	for _, who := range []string{admin, service, robot} {
+		may(nobody, who, 403)
+	}
+	for _, who := range []string{"", "x", "admin@corp.example"} {
+		may(admin, who, 400)
+	}
+	s.give(nobody, rbac.Contributor, at.String(), "00000000-0000-4000-8000-0000000000c7")
+	may(nobody, robot, 204)
+	may(nobody, service, 403)
 }

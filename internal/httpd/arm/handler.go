@@ -37,6 +37,8 @@ type Config struct {
 	Certificates  Certificates
 	Revocations   Revocations
 	People        func(upn string) (objectID string, found bool)
+	Principals    Principals
+	IdentityOf    func(objectID string) (resource scope.ID, found bool) // of a managed identity
 }
 
 // Wants knows what machines are wanted to be; *types.Machines does.

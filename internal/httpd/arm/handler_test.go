@@ -92,6 +92,8 @@ type server struct {
 	restores restores
 	sessions openSessions
 	revoked  revoked
+	searched []string
+	ended    []string
 	ahead    atomic.Int64 // nanoseconds that the clock was moved forward
 }
 
@@ -148,7 +150,7 @@ func newServer(t *testing.T) *server {
 			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}
 	mux := httpd.NewMux()
-	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Keys: &self.keys, Sessions: &self.sessions, Certificates: issued{}, Revocations: &self.revoked, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
+	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Keys: &self.keys, Sessions: &self.sessions, Certificates: issued{&self.searched}, Principals: revoker{&self.ended}, IdentityOf: identityOf, Revocations: &self.revoked, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
 		Authorization: types.Authorization{Engine: engine, Roles: rights, People: people{}, Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
 			return write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}}).Mount(mux)
