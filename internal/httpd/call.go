@@ -29,6 +29,8 @@ type Call struct {
 
 	vars       map[string]string
 	thumbprint string
+	leave      func()       // gives its room back; nil before it has some
+	later      func() error // answers it, when the handler has ended
 }
 
 // Var returns a variable of the row's pattern, decoded.

@@ -47,6 +47,8 @@ type Config struct {
 	// Manifest, where set, names the manifest in force, "EPOCH.VERSION": each
 	// answer bears it, so that a client knows when its own is old.
 	Manifest func() string
+	// Waiting, where set, holds connections of calls that are answered later.
+	Waiting *Waiting
 	// Answered, where set, is told of every answer: its row ("" where none
 	// matched), status and time.
 	Answered func(rowID string, status int, took time.Duration)
@@ -97,7 +99,11 @@ func New(cfg Config) (*Server, error) {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, answer := s.begin(w, r)
-	err := s.serve(c)
+	err := s.guarded(func() error { return s.serve(c) })
+	if err == nil && c.later != nil {
+		s.wait(c, answer)
+		return
+	}
 	s.end(c, answer, err)
 }
 
@@ -126,8 +132,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*Call, *recorder
 	return c, answer
 }
 
-// end renders what went wrong, and tells of the answer.
+// end gives the call's room back, renders what went wrong, and tells of the answer.
 func (s *Server) end(c *Call, answer *recorder, err error) {
+	if c.leave != nil {
+		c.leave()
+	}
 	if err != nil && answer.status == 0 {
 		s.render(c, err)
 	}
@@ -138,17 +147,21 @@ func (s *Server) end(c *Call, answer *recorder, err error) {
 	}
 }
 
-func (s *Server) serve(c *Call) (err error) {
+// guarded makes an error of a panic.
+func (s *Server) guarded(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	handle, leave, err := s.enter(c)
+	return f()
+}
+
+func (s *Server) serve(c *Call) error {
+	handle, err := s.enter(c)
 	if err != nil {
 		return err
 	}
-	defer leave()
 	if err := s.admit(c); err != nil {
 		return err
 	}
@@ -158,7 +171,7 @@ func (s *Server) serve(c *Call) (err error) {
 // enter finds the row of a request and its room among those that are worked on.
 // It and admit have frames of their own, which are gone while the handler waits:
 // thousands of machines wait.
-func (s *Server) enter(c *Call) (handle HandlerFunc, leave func(), err error) {
+func (s *Server) enter(c *Call) (HandlerFunc, error) {
 	e, vars, err := s.find(c.R)
 	if e != nil {
 		c.Row = e.row
@@ -166,24 +179,24 @@ func (s *Server) enter(c *Call) (handle HandlerFunc, leave func(), err error) {
 	if err != nil {
 		// A flood of addresses that mean nothing is a flood of log lines, too.
 		if limited := s.limits.address(Unmatched, c.By.Address, c.By.At); limited != nil {
-			return nil, nil, limited
+			return nil, limited
 		}
-		return nil, nil, err
+		return nil, err
 	}
 	c.vars = vars
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(c.Row); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if err := s.limits.address(c.Row.Limiter, c.By.Address, c.By.At); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.arrive(c); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	leave, err = s.gate.enter(c.Row.Limiter, c.By.Address)
-	return e.handle, leave, err
+	c.leave, err = s.gate.enter(c.Row.Limiter, c.By.Address)
+	return e.handle, err
 }
 
 // admit says whose request it is and whether he has asked too often.

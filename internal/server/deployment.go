@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/collector"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
+	"sallyport/internal/httpd"
 	"sallyport/internal/keystore"
 	"sallyport/internal/labwire"
 	"sallyport/internal/machine"
@@ -72,6 +73,7 @@ type deployment struct {
 	lag      *lagMeter
 	replica  *replica
 	tls      *certificates
+	waiting  *httpd.Waiting // polls over HTTP/1.1; nil before it serves
 	meter    *meter
 	started  time.Time
 

@@ -8,7 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/internal/httpd"
 )
+
+// idleTime is how long a connection may be without a request.
+const idleTime = 2 * time.Minute
 
 // lingerTime is how long connections may learn that the server is leaving.
 const lingerTime = 300 * time.Millisecond
@@ -31,12 +36,15 @@ type lifetimes struct {
 	end, endPolls   context.CancelFunc
 	leaving         *atomic.Bool // answers over HTTP/1.1 ask for another connection
 	connections     *connections
+	waiting         *httpd.Waiting // polls over HTTP/1.1
 }
 
-func newLifetimes(ctx context.Context, now func() time.Time) lifetimes {
+// newLifetimes makes them; polls also end with what fresh makes of their context.
+func newLifetimes(ctx context.Context, now func() time.Time, fresh func(context.Context) context.Context) lifetimes {
 	l := lifetimes{leaving: new(atomic.Bool), connections: &connections{now: now, state: map[net.Conn]connection{}}}
 	l.requests, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	l.polls, l.endPolls = context.WithCancel(l.requests)
+	l.waiting = httpd.NewWaiting(httpd.WaitingConfig{Until: func() context.Context { return fresh(l.polls) }, Leaving: l.leaving.Load, Idle: idleTime})
 	return l
 }
 
@@ -72,7 +80,7 @@ func (l lifetimes) drain(server *http.Server, listeners []net.Listener) error {
 	late, cancel := context.WithTimeout(l.requests, drainTime)
 	defer cancel()
 	wait(late, lingerTime, nil)
-	for late.Err() == nil && l.connections.busy() {
+	for late.Err() == nil && (l.connections.busy() || l.waiting.Busy()) {
 		wait(late, lookAgain, nil)
 	}
 	if err := server.Shutdown(late); err != nil {

@@ -73,7 +73,7 @@ func TestDrain_RequestUnderWayIsAnswered(t *testing.T) {
 
 // A long poll ends when the server stops, and no other request does.
 func TestDrain_OnlyPollsEnd(t *testing.T) {
-	l := newLifetimes(t.Context(), time.Now)
+	l := newLifetimes(t.Context(), time.Now, func(c context.Context) context.Context { return c })
 	defer l.end()
 	over := map[string]error{}
 	h := l.bound(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -34,8 +34,10 @@ type replica struct {
 
 	mu        sync.Mutex
 	shared    bool
-	confirmed time.Time     // when the indexes last held all that was committed
-	stale     chan struct{} // closed while this server is stale
+	confirmed time.Time       // when the indexes last held all that was committed
+	stale     chan struct{}   // closed while this server is stale
+	fit       context.Context //nolint:containedctx // ends with fitUntil: what all polls that wait share
+	fitUntil  chan struct{}   // the stale that it is of
 	isStale   bool
 	makers    bool // another server that lives has a machine back end; so it is taken until they have been asked
 	made      bool // another server has, or had when it last ran
@@ -104,6 +106,30 @@ func (d *deployment) admit(row route.Row) error {
 		}
 	}
 	return d.replica.fresh()
+}
+
+// whileFresh returns a context that ends with ctx, always the same one, and when
+// this server becomes stale.
+func (r *replica) whileFresh(ctx context.Context) context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.shared:
+		return ctx
+	case r.fitUntil == r.stale:
+		return r.fit
+	}
+	stale := r.stale
+	fit, end := context.WithCancel(ctx)
+	r.fit, r.fitUntil = fit, stale
+	go func() {
+		defer end()
+		select {
+		case <-stale:
+		case <-ctx.Done():
+		}
+	}()
+	return fit
 }
 
 // fleeing ends the long polls of a server that becomes stale, so that machines

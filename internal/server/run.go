@@ -56,6 +56,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (d *deployment) serve(ctx context.Context) error {
+	answering := newLifetimes(ctx, d.cfg.Now, d.replica.whileFresh)
+	defer answering.end()
+	d.waiting = answering.waiting
 	handler, err := d.doors()
 	if err != nil {
 		return err
@@ -78,10 +81,8 @@ func (d *deployment) serve(ctx context.Context) error {
 	if listeners, err = d.bounded(listeners); err != nil {
 		return err
 	}
-	answering := newLifetimes(ctx, d.cfg.Now)
-	defer answering.end()
 	server := &http.Server{
-		Handler: answering.bound(d.fleeing(handler)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: answering.bound(d.fleeing(handler)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.tls.get, ClientAuth: tls.RequestClientCert, NextProtos: d.cfg.TLS.protocols()},
 		ErrorLog:  slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return answering.requests },
 		ConnState: answering.connections.changed,
@@ -115,6 +116,7 @@ func (d *deployment) serve(ctx context.Context) error {
 			return nil
 		})
 	}
+	tasks.Go(func() error { _ = server.Serve(d.waiting); return nil }) // until Shutdown; what it accepts has been accepted before
 	tasks.Go(func() error {
 		<-ctx.Done()
 		d.tell("STOPPING=1")
@@ -208,7 +210,7 @@ func (d *deployment) doors() (http.Handler, error) {
 		return nil, err
 	}
 	return httpd.New(httpd.Config{Proxies: proxies, Rows: route.All(), Mux: mux, Admit: d.admit, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
-		Answered: d.meter.answered, Manifest: d.trust.named})
+		Answered: d.meter.answered, Waiting: d.waiting, Manifest: d.trust.named})
 }
 
 // Bearer verifies an access token for a surface.

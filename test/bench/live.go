@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/test/bench/agents"
+	"sallyport/test/bench/many"
 )
 
 const (
@@ -28,6 +29,7 @@ const (
 // fleetWorld is a server with machines: simulated ones, and some of the lab.
 type fleetWorld struct {
 	*world
+	config   fleetConfig
 	fleet    *agents.Fleet
 	machines []host
 	scope    string // resource group of all of them
@@ -41,7 +43,7 @@ type fleetWorld struct {
 // its person on real machines have ended, and until every connected agent has
 // been told.
 func (b *bench) live(ctx context.Context) ([]Row, error) {
-	w, err := b.fleetWorld(ctx, "live", b.agents, b.machines, true)
+	w, err := b.fleetWorld(ctx, fleetConfig{name: "live", agents: b.agents, machines: b.machines, verify: true})
 	if w != nil {
 		defer w.close()
 	}
@@ -68,7 +70,7 @@ func (b *bench) live(ctx context.Context) ([]Row, error) {
 	}
 	if len(told) > 0 {
 		rows = append(rows, Row{Name: "role removed to signed grants at every agent", Measured: fmt.Sprintf("p99 %.0f ms", quantile(told, 0.99)), Verdict: "-",
-			Note: fmt.Sprintf("p50 %.0f, p90 %.0f, max %.0f ms, n=%d; each agent with its own key, TLS connection and HTTP/2 stream, each verifies what it gets; server, agents and machines share the cores; %.0f ms of processor time of the server for all (median)", median(told), quantile(told, 0.9), quantile(told, 1), len(told), median(processor))})
+			Note: fmt.Sprintf("p50 %.0f, p90 %.0f, max %.0f ms, n=%d; each agent with its own key and TLS connection, each verifies what it gets; server, agents and machines share the cores; %.0f ms of processor time of the server for all (median)", median(told), quantile(told, 0.9), quantile(told, 1), len(told), median(processor))})
 	}
 	return rows, nil
 }
@@ -76,37 +78,58 @@ func (b *bench) live(ctx context.Context) ([]Row, error) {
 // spareDescriptors are for all but the agents' connections.
 const spareDescriptors = 1000
 
-// descriptors lets this process and its children have so many connections, or as
-// many as the computer allows: then it says so.
-func descriptors(agents int) (int, string, error) {
+// descriptors reports whether a process may have so many connections, and lets
+// this one and its children have them.
+func descriptors(agents int) (bool, error) {
 	want := uint64(agents) + spareDescriptors
 	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: want, Max: want}) == nil {
-		return agents, "", nil
+		return true, nil
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, "", err
+		return false, err
 	}
 	// Set by ourselves, or our children would have the limit from before Go raised it.
 	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 0, "", err
-	}
-	return int(limit.Max) - spareDescriptors, fmt.Sprintf("; %d were wanted, and no process may have more than %d descriptors on this computer", agents, limit.Max), nil
+	return limit.Max >= want, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }
 
 // settle is how long a server may take to give back what connecting has left:
 // more than one of its looks, less than one poll.
 const settle = 40 * time.Second
 
-// crowd is how many agents one server carries.
+// crowdBar is the bar's number of connected machines, crowdMemory what the
+// server may hold with them.
+const (
+	crowdBar    = 10_000
+	crowdMemory = 500
+)
+
+// crowd is how many agents one server carries: the bar's number over TCP, and
+// all that were asked for, over TCP where a process may have the descriptors.
 func (b *bench) crowd(ctx context.Context) ([]Row, error) {
-	size, short, err := descriptors(b.crowdSize)
+	sizes := []int{b.crowdSize}
+	if b.crowdSize > crowdBar {
+		sizes = []int{crowdBar, b.crowdSize}
+	}
+	var rows []Row
+	for _, size := range sizes {
+		more, err := b.crowdOf(ctx, size)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, fmt.Errorf("%d agents: %w", size, err)
+		}
+	}
+	return rows, nil
+}
+
+func (b *bench) crowdOf(ctx context.Context, size int) ([]Row, error) {
+	tcp, err := descriptors(size)
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	w, err := b.fleetWorld(ctx, "crowd", size, 0, false)
+	w, err := b.fleetWorld(ctx, fleetConfig{name: fmt.Sprintf("crowd%d", size), agents: size, many: !tcp})
 	if w != nil {
 		defer w.close()
 	}
@@ -114,34 +137,51 @@ func (b *bench) crowd(ctx context.Context) ([]Row, error) {
 		return nil, err
 	}
 	connected := time.Since(begin)
-	held, err := memoryOf(w.server.Process.Pid)
-	if err != nil {
+	var at [3]memory // at once, settled, after the change
+	if at[0], err = memoryOf(w.server.Process.Pid); err != nil {
 		return nil, err
 	}
 	rest(ctx, settle)
-	settled, err := memoryOf(w.server.Process.Pid)
-	if err != nil {
+	if at[1], err = memoryOf(w.server.Process.Pid); err != nil {
 		return nil, err
 	}
 	r, err := w.revoke(ctx)
 	if err != nil {
 		return nil, err
 	}
-	after, err := memoryOf(w.server.Process.Pid)
-	if err != nil {
+	if at[2], err = memoryOf(w.server.Process.Pid); err != nil {
 		return nil, err
 	}
-	return []Row{
-		{Name: fmt.Sprintf("server memory with %d connected agents", size), Measured: settled.String(), Verdict: "-",
-			Note: fmt.Sprintf("resident %s after the last connection, %.1f KiB for each agent; %s (%.1f KiB) at once, with the garbage of the handshakes; each with its own key, TLS connection and HTTP/2 stream with a waiting poll; filled and connected in %.0f s; %s after the change below; %d connections ended%s", settle, settled.rss*1024/float64(size), held, held.rss*1024/float64(size), connected.Seconds(), after, w.fleet.Broken(), short)},
-		{Name: "a role that all have is removed", Measured: fmt.Sprintf("%.1f s", quantile(r.told, 1)/1000), Verdict: "-",
-			Note: fmt.Sprintf("from the request sent until the last of %d agents has the signed change; p50 %.1f, p99 %.1f s; the answer to the request came after %.0f ms; generator and server share the cores", len(r.told), median(r.told)/1000, quantile(r.told, 0.99)/1000, r.answered)},
+	over := "a TCP connection"
+	if !tcp {
+		over = fmt.Sprintf("a stream of %d unix connections, because no process may have so many descriptors here", links)
+	}
+	row := Row{Name: fmt.Sprintf("server memory with %d connected agents", size), Measured: at[1].String(), Verdict: "-",
+		Note: fmt.Sprintf("resident %s after the last connection, %.1f KiB for each agent; %s (%.1f KiB) at once, with the garbage of the handshakes; each with its own key, TLS session over %s, and a waiting poll; filled and connected in %.0f s; %s after the change below; %d connections ended", settle, at[1].rss*1024/float64(size), at[0], at[0].rss*1024/float64(size), over, connected.Seconds(), at[2], w.fleet.Broken())}
+	if size == crowdBar {
+		row.Bar, row.Verdict = fmt.Sprintf("<= %d MiB", crowdMemory), atMost(at[1].rss, crowdMemory)
+	}
+	return []Row{row,
+		{Name: fmt.Sprintf("a role that all %d have is removed", size), Measured: fmt.Sprintf("%.1f s", quantile(r.told, 1)/1000), Verdict: "-",
+			Note: fmt.Sprintf("from the request sent until the last of %d agents has the signed change; p50 %.1f, p99 %.1f s; the answer to the request came after %.0f ms; %.1f s of processor time of the server; generator and server share the cores", len(r.told), median(r.told)/1000, quantile(r.told, 0.99)/1000, r.answered, r.processor/1000)},
 	}, nil
 }
 
+// links are the unix connections that carry the agents of a crowd without TCP.
+const links = 8
+
+// fleetConfig says what a world has.
+type fleetConfig struct {
+	name     string // of its folder
+	agents   int
+	machines int  // of the lab
+	verify   bool // each agent checks each signature
+	many     bool // agents come over few unix connections
+}
+
 // fleetWorld makes the world and returns when every agent is connected.
-func (b *bench) fleetWorld(ctx context.Context, name string, count, machines int, verify bool) (*fleetWorld, error) {
-	w := &fleetWorld{world: &world{dir: b.path(name), top: b.top, cache: b.cache}, stop: func() {}}
+func (b *bench) fleetWorld(ctx context.Context, c fleetConfig) (*fleetWorld, error) {
+	w := &fleetWorld{world: &world{dir: b.path(c.name), top: b.top, cache: b.cache}, config: c, stop: func() {}}
 	if err := errors.Join(os.Mkdir(w.dir, 0o711), w.startServer(ctx), w.people()); err != nil {
 		return w, err
 	}
@@ -153,21 +193,21 @@ func (b *bench) fleetWorld(ctx context.Context, name string, count, machines int
 		return w, err
 	}
 	stop(w.server)
-	if err := b.fillFleet(ctx, w, count); err != nil {
+	fill, err := b.program(ctx, w, "fill")
+	if err != nil {
 		return w, err
 	}
-	w.server = daemon(serverUID, w.sally, "server", "run", "--state", w.path("server"), "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock"))
-	if err := errors.Join(logTo(w.server, w.path("server.log")), w.server.Start()); err != nil {
+	if _, err := output(daemon(serverUID, fill, w.path("server"), strconv.Itoa(c.agents), w.scope)); err != nil {
 		return w, err
 	}
-	if err := said(until(ctx, 2*time.Minute, func() error { _, err := w.manifest(); return err }), w.path("server.log")); err != nil {
+	if err := b.serveFleet(ctx, w); err != nil {
 		return w, err
 	}
-	if err := w.connect(ctx, count, verify); err != nil {
-		return w, err
+	if err := w.connect(ctx); err != nil {
+		return w, said(err, w.path("server.log"))
 	}
-	if machines > 0 {
-		if err := w.realMachines(ctx, machines); err != nil {
+	if c.machines > 0 {
+		if err := w.realMachines(ctx, c.machines); err != nil {
 			return w, err
 		}
 	}
@@ -175,17 +215,34 @@ func (b *bench) fleetWorld(ctx context.Context, name string, count, machines int
 	return w, err
 }
 
-func (b *bench) fillFleet(ctx context.Context, w *fleetWorld, count int) error {
-	program := w.path("fill")
-	if _, err := output(exec.CommandContext(ctx, "go", "build", "-C", b.top, "-o", program, "./test/bench/fill")); err != nil {
+// program builds one of the commands beside this one into the world's folder.
+func (b *bench) program(ctx context.Context, w *fleetWorld, name string) (string, error) {
+	to := w.path(name)
+	build := exec.CommandContext(ctx, "go", "build", "-C", b.top, "-o", to, "./test/bench/"+name)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	_, err := output(build)
+	return to, err
+}
+
+// serveFleet starts the server again, which knows the agents now.
+func (b *bench) serveFleet(ctx context.Context, w *fleetWorld) error {
+	listen := fmt.Sprintf("127.0.0.1:%d", w.port)
+	w.server = daemon(serverUID, w.sally, "server", "run", "--state", w.path("server"), "--listen", listen, "--lab-socket", w.path("lab.sock"))
+	if w.config.many {
+		program, err := b.program(ctx, w, "crowdserver")
+		if err != nil {
+			return err
+		}
+		w.server = daemon(serverUID, program, w.path("server"), listen, w.path("server/many"))
+	}
+	if err := errors.Join(logTo(w.server, w.path("server.log")), w.server.Start()); err != nil {
 		return err
 	}
-	_, err := output(daemon(serverUID, program, w.path("server"), strconv.Itoa(count), w.scope))
-	return err
+	return said(until(ctx, 2*time.Minute, func() error { _, err := w.manifest(); return err }), w.path("server.log"))
 }
 
 // connect starts the fleet and waits for all of it.
-func (w *fleetWorld) connect(ctx context.Context, count int, verify bool) error {
+func (w *fleetWorld) connect(ctx context.Context) error {
 	manifest, err := w.manifest()
 	if err != nil {
 		return err
@@ -194,10 +251,18 @@ func (w *fleetWorld) connect(ctx context.Context, count int, verify bool) error 
 	if err != nil {
 		return err
 	}
-	w.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: conf.Clone()}}
-	w.fleet, err = agents.New(agents.Config{Address: fmt.Sprintf("127.0.0.1:%d", w.port), Manifest: manifest, TLS: conf, Agents: count, Watched: w.objectID, Verify: verify, Together: 32, Now: time.Now,
-		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }})
-	if err != nil {
+	count := w.config.agents
+	w.client = &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: conf.Clone()}}
+	fleet := agents.Config{Address: fmt.Sprintf("127.0.0.1:%d", w.port), Manifest: manifest, TLS: conf, Agents: count, Watched: w.objectID, Verify: w.config.verify, Together: 32, Now: time.Now,
+		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }}
+	if w.config.many {
+		dialer, err := many.Connect(w.path("server/many"), links)
+		if err != nil {
+			return err
+		}
+		fleet.Dial = dialer.Dial
+	}
+	if w.fleet, err = agents.New(fleet); err != nil {
 		return err
 	}
 	running, cancel := context.WithCancel(ctx)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,8 +33,11 @@ type Config struct {
 	Verify bool
 	// Together is how many connect at a time.
 	Together int
-	Now      func() time.Time
-	Log      func(format string, args ...any)
+	// Dial, where set, is another way to the server; what an agent says is its
+	// address is one of loopback all the same.
+	Dial func(from netip.AddrPort) (net.Conn, error)
+	Now  func() time.Time
+	Log  func(format string, args ...any)
 }
 
 // Key is the key of an agent, made of its number alone, so that whoever fills the
@@ -77,6 +81,9 @@ type held struct {
 
 // wait is the longest poll, the real agent's.
 const wait = 55 * time.Second
+
+// agentPort is what agents come from that no kernel gives a port.
+const agentPort = 1024
 
 // New prepares a fleet.
 func New(cfg Config) (*Fleet, error) {
@@ -147,9 +154,15 @@ func (f *Fleet) connect(ctx context.Context, i int) (*stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	from := &net.TCPAddr{IP: net.IPv4(127, 100+byte(i>>16), byte(i>>8), byte(i)|1)}
-	dialer := &net.Dialer{LocalAddr: from, Timeout: time.Minute, KeepAlive: -1}
-	raw, err := dialer.DialContext(ctx, "tcp4", f.cfg.Address)
+	from := netip.AddrFrom4([4]byte{127, 100 + byte(i>>16), byte(i >> 8), byte(i) | 1})
+	var raw net.Conn
+	var err error
+	if f.cfg.Dial != nil {
+		raw, err = f.cfg.Dial(netip.AddrPortFrom(from, agentPort))
+	} else {
+		dialer := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Timeout: time.Minute, KeepAlive: -1}
+		raw, err = dialer.DialContext(ctx, "tcp4", f.cfg.Address)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -160,15 +173,15 @@ func (f *Fleet) connect(ctx context.Context, i int) (*stream, error) {
 		return nil, errors.Join(err, raw.Close())
 	}
 	conf := f.cfg.TLS.Clone()
-	conf.Certificates, conf.NextProtos, conf.MinVersion = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, []string{"h2", "http/1.1", protocol.ALPNPinned}, tls.VersionTLS13
+	conf.Certificates, conf.NextProtos, conf.MinVersion = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, []string{"http/1.1", protocol.ALPNPinned}, tls.VersionTLS13
 	conn := tls.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	if p := conn.ConnectionState().NegotiatedProtocol; p != "h2" {
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "http/1.1" {
 		return nil, errors.Join(fmt.Errorf("the server speaks %q", p), conn.Close())
 	}
-	return open(conn, "localhost")
+	return open(conn, "localhost"), nil
 }
 
 func (f *Fleet) poll(s *stream, i int) error {
