@@ -22,6 +22,7 @@ import (
 	"sallyport/internal/agent/root"
 	"sallyport/internal/agent/sandbox"
 	"sallyport/internal/agent/session"
+	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
 )
@@ -117,6 +118,9 @@ func rootCommand() *cobra.Command {
 			if err := sandbox.Root(); err != nil {
 				logger(c.ErrOrStderr(), "root")("privileges are kept: %v", err)
 			}
+			if err := personSlices().ReleaseAll(shim.IDMin, shim.UIDMax); err != nil {
+				return err
+			}
 			s, err := root.New(RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil))
 			if err != nil {
 				return err
@@ -138,7 +142,12 @@ func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) er
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table, step)
 	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Sockets{Table: caller.Table{Path: "/proc/net/tcp"}}, Now: time.Now, Boot: newBoot(), Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
-		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
+		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Holder: personSlices(), Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
+}
+
+// personSlices are where systemd keeps what persons run, if it does.
+func personSlices() session.Slices {
+	return session.Slices{Folders: []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}, Self: "/proc/self/cgroup"}
 }
 
 func wiring(table proc.Table, step func(string) error) (*sshd.Wiring, sshd.Daemon) {

@@ -86,7 +86,7 @@ func resourceKinds() []Kind {
 	parent := []Key{{"parent", "the management group above"}}
 	return []Kind{
 		{"resource.authorize", "A caller may not do what it asked for (writes and actions; a refused read is not recorded).", SurfaceResources, refused(), scopeTarget, []Key{{"action", "the missing action"}}},
-		{"resource.write", "A resource was created or changed.", SurfaceResources, did(), resourceTarget, []Key{kind, {"created", "yes for a new one"}}},
+		{"resource.write", "A resource was created or changed.", SurfaceResources, did(), resourceTarget, []Key{kind, {"created", "true for a new one"}}},
 		{"resource.delete", "The deletion of a resource was asked for.", SurfaceResources, did(), resourceTarget, []Key{kind}},
 		{"resource.deleted", "A resource is gone.", SurfaceResources, did(), resourceTarget, nil},
 		{"resource.move", "A resource was moved to another resource group; role assignments made at it were deleted.", SurfaceResources, did(), "the resource's new id", []Key{kind, {"from", "its old id"}}},

@@ -12,28 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groups is the control group below which nspawn machines have theirs: systemd
-// divides it up among its services. It is held by a mount that is attached
+// groups is the control group below which machines have theirs: nspawn machines
+// one of the common hierarchy, which systemd divides up among its services, and
+// all of them those of their limits. They are held by mounts that are attached
 // nowhere.
 type groups struct {
-	mu   sync.Mutex
-	root *os.Root // the hierarchy's
-	name string   // the lab's own group, which is there while a machine has one
+	mu     sync.Mutex
+	root   *os.Root // the common hierarchy's
+	name   string   // the lab's own group, which is there while a machine has one
+	limits []limit  // all that this computer offers
+	why    error    // why there are not more
 }
 
 // openGroups takes the group of a lab with this state directory, and removes
 // what a killed one left in it: a group without processes does nothing and takes
 // no part in anything, but it does not end by itself.
 func openGroups(dir string) (*groups, error) {
-	fd, err := mountGroups()
+	fd, err := mountHierarchy("cgroup2", "")
 	if err != nil {
 		return nil, fmt.Errorf("control groups (version 2): %w", err)
 	}
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err := errors.Join(err, unix.Close(fd)); err != nil {
+	root, err := rootOf(fd)
+	if err != nil {
 		return nil, err
 	}
 	g := &groups{root: root, name: groupName(dir)}
+	g.limits, g.why = openLimits(root)
 	g.clear(g.name)
 	return g, nil
 }
@@ -43,18 +47,6 @@ func groupName(dir string) string {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(dir))
 	return fmt.Sprintf("sallyport-lab-%016x", sum.Sum64())
-}
-
-func mountGroups() (int, error) {
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	defer func() { _ = unix.Close(fs) }()
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, err
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
 // make makes a machine's group and gives it to the machine's root, in the way
@@ -78,19 +70,38 @@ func (g *groups) make(id string) (*os.File, error) {
 // groupTime is how long a group may stay busy with processes that have ended.
 const groupTime = 2 * time.Second
 
-// remove removes a machine's group, and the lab's with the last.
+// remove removes a machine's groups, and the lab's with the last.
 func (g *groups) remove(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.clear(g.name + "/" + id)
-	_ = g.root.Remove(g.name) // refused while others are in it
+	for _, root := range g.roots() {
+		_ = root.Remove(g.name) // refused while others are in it
+	}
 }
 
-// clear removes a group with all below it. One that stays is removed when the
-// lab is opened again.
+// roots are the hierarchies that machines have groups in.
+func (g *groups) roots() []*os.Root {
+	roots := []*os.Root{g.root}
+	for _, l := range g.limits {
+		if l.root != g.root {
+			roots = append(roots, l.root)
+		}
+	}
+	return roots
+}
+
+// clear removes a group with all below it, in each hierarchy. One that stays is
+// removed when the lab is opened again.
 func (g *groups) clear(path string) {
+	for _, root := range g.roots() {
+		clearBelow(root, path)
+	}
+}
+
+func clearBelow(root *os.Root, path string) {
 	var below []string
-	_ = fs.WalkDir(g.root.FS(), path, func(at string, e fs.DirEntry, err error) error {
+	_ = fs.WalkDir(root.FS(), path, func(at string, e fs.DirEntry, err error) error {
 		if err == nil && e.IsDir() {
 			below = append(below, at)
 		}
@@ -98,7 +109,7 @@ func (g *groups) clear(path string) {
 	})
 	for i := len(below) - 1; i >= 0; i-- {
 		for deadline := time.Now().Add(groupTime); ; time.Sleep(5 * time.Millisecond) {
-			if err := g.root.Remove(below[i]); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			if err := root.Remove(below[i]); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 				break
 			}
 		}

@@ -71,6 +71,8 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&cfg.StateDir, "state", "", "directory for machines' files, made if missing")
 	f.StringArrayVar(&rootfs, "rootfs", nil, "[SYSTEM=]DIR[:DIR...], topmost first: what machines of a system are overlays of (packaging/rootfs/layer.sh and prepare.sh print them); once for each of debian11, debian12, debian13")
 	f.StringVar(&cfg.ServerAddr, "server-addr", "", "loopback HOST:PORT that machines reach as 10.77.0.1:443")
+	f.IntVar(&cfg.Limits.Tasks, "machine-tasks", defaultLimits.Tasks, "how many processes and threads a machine may have")
+	f.IntVar(&cfg.Limits.Memory, "machine-memory", defaultLimits.Memory, "how much memory a machine may use, in MiB, files that it reads included")
 	require(c, "socket", "owner", "state", "rootfs")
 	return c
 }
@@ -101,6 +103,9 @@ func serve(ctx context.Context, cfg Config, socket string, owner int) error {
 	}
 	if owner < 0 {
 		return fault.New(fault.Invalid, "InvalidOwner", "--owner must be a uid, 0 or higher").WithTarget("owner")
+	}
+	if cfg.Limits.Tasks < leastLimits.Tasks || cfg.Limits.Memory < leastLimits.Memory {
+		return fault.New(fault.Invalid, "InvalidLimit", "a machine cannot run with fewer than %d tasks or less than %d MiB", leastLimits.Tasks, leastLimits.Memory).WithTarget("machine-tasks")
 	}
 	l, err := Open(ctx, cfg)
 	if err != nil {

@@ -10,5 +10,5 @@
 // computer outside its state directory. Mounts exist only in the machines' own
 // mount namespaces and interfaces only in namespaces that end with this
 // process, so kill -9 cleans up as well as a polite stop does. Only empty control
-// groups of nspawn machines outlive it, until the lab starts again.
+// groups of machines outlive it, until the lab starts again.
 package lab

@@ -28,6 +28,8 @@ type Config struct {
 	// machines are overlays of, topmost first: the layer of this build and the
 	// prepared root filesystem.
 	RootFS map[labwire.System][]string
+	// Limits are of each machine; the zero ones are 4096 processes and 4 GiB.
+	Limits Limits
 	// ServerAddr is a loopback address with port of this computer that machines
 	// reach as 10.77.0.1:443; empty opens nothing.
 	ServerAddr string
@@ -50,7 +52,7 @@ type Lab struct {
 	// share one wait too, which costs time only.
 	turns [64]sync.Mutex
 
-	// groups opens the control groups of nspawn machines when the first starts.
+	// groups opens the control groups of machines when the first starts.
 	groups func() (*groups, error)
 
 	mu      sync.Mutex // guards state and running
@@ -83,10 +85,8 @@ func Open(ctx context.Context, cfg Config) (*Lab, error) {
 		return nil, errors.Join(err, l.fabric.close(), l.claim.Close(), l.state.close())
 	}
 	l.each(func(r record) {
-		if r.Backend == labwire.BackendNspawn {
-			if _, err := l.groups(); err != nil { // removes what a killed lab left
-				l.cfg.Log.Error("machines under nspawn cannot run", "error", err)
-			}
+		if _, err := l.groups(); err != nil && r.Backend == labwire.BackendNspawn { // removes what a killed lab left
+			l.cfg.Log.Error("machines under nspawn cannot run", "error", err)
 		}
 		if !r.Run {
 			return
@@ -320,9 +320,6 @@ func (l *Lab) halt(ctx context.Context, r record) {
 	}
 	p.stop()
 	l.fabric.detach(ctx, r)
-	if r.Backend != labwire.BackendNspawn {
-		return
-	}
 	if groups, err := l.groups(); err == nil {
 		groups.remove(r.ID)
 	}

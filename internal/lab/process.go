@@ -82,7 +82,10 @@ func (l *Lab) boot(ctx context.Context, r record) (*process, error) {
 		return nil, err
 	}
 	defer func() { _ = status.Close() }()
-	err = l.fabric.attach(ctx, r, p.cmd.Process.Pid)
+	err = l.confine(r, p.cmd.Process.Pid)
+	if err == nil {
+		err = l.fabric.attach(ctx, r, p.cmd.Process.Pid)
+	}
 	if err == nil {
 		err = l.describeTo(spec, r, p.cmd.Process.Pid)
 	}

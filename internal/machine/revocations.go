@@ -80,7 +80,11 @@ func Revokes(e audit.Event) (reach, what string, ok bool) {
 		return reachScope + e.Target, "under " + e.Detail["parent"], true
 	case "resource.write", "resource.delete":
 		vm, isMachine := machineIn(e.Target)
-		return reachScope + vm, e.Detail["type"], isMachine && e.Detail["created"] == ""
+		return reachScope + vm, e.Detail["type"], isMachine && e.Detail["created"] != "true"
+	case "resource.move":
+		// Whoever had a role at the old group or at the machine itself has lost it.
+		vm, isMachine := machineIn(e.Target)
+		return reachScope + vm, "from " + e.Detail["from"], isMachine && vm == e.Target
 	case EventSessionEnd:
 		return reachMachine + e.Detail["machineId"], "session " + e.Detail["session"], true
 	}

@@ -119,8 +119,9 @@ func TestRevokes(t *testing.T) {
 		{"user.delete", "U", nil, "all"}, {"user.update", "u", map[string]string{"properties": "displayName accountEnabled=false"}, "all"},
 		{"user.update", "u", map[string]string{"properties": "accountEnabled=true"}, ""}, {"servicePrincipal.update", "u", map[string]string{"accountEnabled": "true"}, ""},
 		{"group.removeMember", "G", map[string]string{"member": "u"}, "group:g"}, {"roleAssignment.delete", vm, nil, "scope:" + vm}, {"roleAssignment.write", vm, nil, ""},
-		{"resource.delete", vm + "/extensions/AADSSHLoginForLinux", nil, "scope:" + vm}, {"resource.write", vm, map[string]string{"type": "x"}, "scope:" + vm},
-		{"resource.write", vm, map[string]string{"created": "yes"}, ""}, {"resource.write", "/subscriptions/s/resourceGroups/rg", nil, ""},
+		{"resource.delete", vm + "/extensions/AADSSHLoginForLinux", nil, "scope:" + vm}, {"resource.write", vm, map[string]string{"type": "x", "created": "false"}, "scope:" + vm},
+		{"resource.write", vm, map[string]string{"created": "true"}, ""}, {"resource.write", "/subscriptions/s/resourceGroups/rg", nil, ""},
+		{"resource.move", vm, map[string]string{"from": "old"}, "scope:" + vm}, {"resource.move", vm + "/extensions/x", nil, ""}, {"resource.move", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/disks/d", nil, ""},
 		{"subscription.move", "/subscriptions/s", nil, "scope:/subscriptions/s"}, {"certificate.revoke", "u", nil, "all"}, {"machineSession.end", vm, map[string]string{"machineId": "m"}, "machine:m"}, {"certificate.issue", "u", nil, ""},
 	} {
 		reach, _, ok := machine.Revokes(audit.Event{Type: c.kind, Outcome: audit.Success, Target: c.target, Detail: c.detail})

@@ -70,45 +70,81 @@ func (m *vm) client(t *testing.T, kind, login string, options []string, command 
 	return r
 }
 
-// everyKind opens a session of each kind with one certificate and returns when
-// the machine has told the server of all of them, and of those that were there.
-func everyKind(t *testing.T, m *vm, p *person, key identity, elevated bool, there ...string) []*running {
+// The kinds of sessions, with what a person may have running by them.
+const (
+	kindPTY        = "pty"
+	kindExec       = "exec"
+	kindSFTP       = "sftp"
+	kindForward    = "forward"    // a forwarded port and nothing else
+	kindChannels   = "channels"   // two more on one connection
+	kindBackground = "background" // children that left their session in three ways
+	kindElevated   = "elevated"   // sudo su -
+)
+
+func allKinds() []string {
+	return []string{kindPTY, kindExec, kindSFTP, kindForward, kindChannels, kindBackground, kindElevated}
+}
+
+// opened are the clients of sessions, and what a machine tells of them.
+type opened struct {
+	clients []*running
+	listed  map[string]int
+}
+
+// open opens sessions of some kinds with one certificate and returns when the
+// machine has told the server of all of them, and of those that were there.
+func open(t *testing.T, m *vm, p *person, key identity, kinds []string, there ...string) opened {
 	t.Helper()
 	dir := filepath.Dir(key.key)
 	with := func(more ...string) []string { return append(key.options(), more...) }
-	list := []*running{
-		m.client(t, "pty", p.name, with("-tt"), "echo began; exec sleep 300"),
-		m.client(t, "exec", p.name, with(), "echo began; sleep 301"),
-		m.client(t, "sftp", p.name, with("-s"), "sftp"),
-		m.client(t, "forward", p.name, with("-N", "-L", dir+"/fwd:127.0.0.1:22")),
-		m.client(t, "master", p.name, with("-M", "-N", "-S", dir+"/mux")),
+	o := opened{listed: map[string]int{}}
+	add := func(listed, kind string, options []string, command ...string) {
+		o.clients = append(o.clients, m.client(t, kind, p.name, options, command...))
+		if listed != "" {
+			o.listed[listed]++
+		}
 	}
-	// Three ways to leave the session: a new process group, a double fork, nohup.
-	left := m.ssh(p.name, key.options(), `setsid sleep 302 >/dev/null 2>&1 & (setsid sh -c "sleep 303 & exit" >/dev/null 2>&1 &) ; nohup sleep 304 >/dev/null 2>&1 & echo left`)
-	if left.code != 0 || !strings.Contains(left.out, "left") {
-		t.Fatalf("detached children: %s", left)
-	}
-	if elevated {
-		list = append(list, m.client(t, "elevated", p.name, with("-tt"), `echo began; sudo su - -c "sleep 305"; sleep 306`))
-	}
-	if err := until(limitEnd, func() error { return m.ssh(p.name, with("-S", dir+"/mux", "-O", "check")).failure() }); err != nil {
-		t.Fatalf("the multiplexed connection: %v", err)
-	}
-	list = append(list, m.client(t, "channel", p.name, with("-S", dir+"/mux"), "echo began; sleep 307"), m.client(t, "channel", p.name, with("-S", dir+"/mux", "-tt"), "echo began; sleep 308"))
-	if err := until(limitEnd, func() error { return banner(dir + "/fwd") }); err != nil {
-		t.Fatalf("the forwarded port: %v", err)
-	}
-	want := map[string]int{"pty": 2, "exec": 1, "sftp": 1, "forward": 1, "background": 1}
-	if elevated {
-		want["pty"]++
+	for _, kind := range kinds {
+		switch kind {
+		case kindPTY:
+			add("pty", kind, with("-tt"), "echo began; exec sleep 300")
+		case kindExec:
+			add("exec", kind, with(), "echo began; sleep 301")
+		case kindSFTP:
+			add("sftp", kind, with("-s"), "sftp")
+		case kindForward:
+			add("forward", kind, with("-N", "-L", dir+"/fwd:127.0.0.1:22"))
+			if err := until(limitEnd, func() error { return banner(dir + "/fwd") }); err != nil {
+				t.Fatalf("the forwarded port: %v", err)
+			}
+		case kindChannels:
+			add("pty", "master", with("-M", "-N", "-S", dir+"/mux"))
+			if err := until(limitEnd, func() error { return m.ssh(p.name, with("-S", dir+"/mux", "-O", "check")).failure() }); err != nil {
+				t.Fatalf("the multiplexed connection: %v", err)
+			}
+			add("", kind, with("-S", dir+"/mux"), "echo began; sleep 307")
+			add("", kind, with("-S", dir+"/mux", "-tt"), "echo began; sleep 308")
+		case kindBackground:
+			left := m.ssh(p.name, key.options(), `setsid sleep 302 >/dev/null 2>&1 & (setsid sh -c "sleep 303 & exit" >/dev/null 2>&1 &) ; nohup sleep 304 >/dev/null 2>&1 & echo left`)
+			if o.listed["background"]++; left.code != 0 || !strings.Contains(left.out, "left") {
+				t.Fatalf("detached children: %s", left)
+			}
+		case kindElevated:
+			add("pty", kind, with("-tt"), `echo began; sudo su - -c "sleep 305"; sleep 306`)
+		}
 	}
 	for _, kind := range there {
-		want[kind]++
+		o.listed[kind]++
 	}
-	if err := until(limitEnd, func() error { return lists(t, m, p, want, elevated) }); err != nil {
+	if err := until(limitEnd, func() error { return lists(t, m, p, o.listed, slices.Contains(kinds, kindElevated)) }); err != nil {
 		t.Fatal(err)
 	}
-	return list
+	return o
+}
+
+// wordless are the kinds in which sshd has no place for words.
+func (r *running) wordless() bool {
+	return r.kind == kindForward || r.kind == "master" || r.kind == kindSFTP
 }
 
 func (r result) failure() error {
@@ -207,83 +243,6 @@ func ended(t *testing.T, m *vm, list []*running, uid string) {
 	t.Logf("every client had ended %s after the command's answer", took.Round(time.Millisecond))
 }
 
-// cause is one way to lose the right to be on a machine.
-type cause struct {
-	name    string
-	happens func(t *testing.T, m *vm, p *person, c *circumstances)
-	session string   // what the sessions read
-	next    []string // what the next login reads
-}
-
-// circumstances are what a cause takes away.
-type circumstances struct{ assignment, group, objectID string }
-
-func causes() []cause {
-	remove := func(t *testing.T, _ *vm, _ *person, c *circumstances) {
-		admin(t).must(t, "role", "assignment", "delete", "--ids", c.assignment)
-	}
-	return []cause{
-		{"role", remove, "Azure role not assigned", []string{"Azure role not assigned", "orrelation id"}},
-		{"group", func(t *testing.T, _ *vm, _ *person, c *circumstances) {
-			admin(t).must(t, "ad", "group", "member", "remove", "--group", c.group, "--member-id", c.objectID)
-		}, "Azure role not assigned", []string{"Azure role not assigned"}},
-		{"disabled", func(t *testing.T, _ *vm, p *person, _ *circumstances) {
-			admin(t).must(t, "ad", "user", "update", "--id", p.name, "--account-enabled", "false")
-		}, "is disabled", []string{"is disabled"}},
-		{"deleted", func(t *testing.T, _ *vm, p *person, _ *circumstances) {
-			admin(t).must(t, "ad", "user", "delete", "--id", p.name)
-		}, "not an account", []string{"Permission denied"}},
-		{"signedout", func(t *testing.T, _ *vm, p *person, _ *circumstances) {
-			p.must(t, "account", "session", "revoke", "--all", "--yes")
-		}, "your sessions were ended by the directory", []string{"sessions of", "were ended"}},
-	}
-}
-
-// TestLive_EveryCauseEndsEveryKind: what a person has running on a machine ends,
-// with words, whatever took the right away, on every system.
-func TestLive_EveryCauseEndsEveryKind(t *testing.T) {
-	eachSystem(t, func(t *testing.T, system string) {
-		m := machineOn(t, "net-"+system, platform{system, netns})
-		for i, c := range causes() {
-			if system != debian12 && i > 0 {
-				continue // what ends is the same; how, differs by system
-			}
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				live(t, m, c, "live-"+c.name+"-"+system)
-			})
-		}
-	})
-}
-
-func live(t *testing.T, m *vm, c cause, alias string) {
-	a := admin(t)
-	p := newUser(t, alias)
-	with := circumstances{objectID: a.must(t, "ad", "user", "show", "--id", p.name, "--query", "id", "-o", "tsv")}
-	if c.name == "group" {
-		with.group = a.must(t, "ad", "group", "create", "--display-name", alias, "--mail-nickname", alias, "--query", "id", "-o", "tsv")
-		a.must(t, "ad", "group", "member", "add", "--group", with.group, "--member-id", with.objectID)
-		a.must(t, "role", "assignment", "create", "--role", roleAdmin, "--assignee-object-id", with.group, "--assignee-principal-type", "Group", "--scope", m.id)
-	} else {
-		with.assignment = grant(t, roleAdmin, p.name, m.id)
-	}
-	allowedSoon(t, p, m)
-	key := certificate(t, p)
-	uid := strings.TrimSpace(m.ssh(p.name, key.options(), "id -u").out)
-	list := everyKind(t, m, p, key, true)
-	c.happens(t, m, p, &with)
-	ended(t, m, list, uid)
-	for _, r := range list {
-		if r.kind != "forward" && r.kind != "master" && r.kind != "sftp" { // sshd has no place for words there
-			says(t, r.text(), c.session)
-		}
-	}
-	refused(t, m.ssh(p.name, key.options(), "true"), c.next...)
-	if err := until(limitGrant, func() error { return lists(t, m, p, map[string]int{}, false) }); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestLive_OneSessionEndsAlone: ending a session by its id ends that one, with
 // what it left behind, and the person's others stay.
 func TestLive_OneSessionEndsAlone(t *testing.T) {
@@ -327,57 +286,6 @@ func TestLive_OneSessionEndsAlone(t *testing.T) {
 	})
 }
 
-// TestLive_RevokedCertificateEndsItsSessions: those that it opened, with what they
-// left behind, and not those of another certificate of the same person.
-func TestLive_RevokedCertificateEndsItsSessions(t *testing.T) {
-	m := machine(t, "net-"+debian12)
-	p := newUser(t, "live-cert")
-	grant(t, roleUser, p.name, m.id)
-	allowedSoon(t, p, m)
-	thief, own := certificate(t, p), certificate(t, p)
-	stays := m.client(t, "exec", p.name, own.options(), "echo began; sleep 341")
-	uid := strings.TrimSpace(m.ssh(p.name, own.options(), "id -u").out)
-	list := everyKind(t, m, p, thief, false, "exec")
-	serial := ""
-	if err := until(limitEnd, func() error {
-		all, err := sessionsOf(t, m, p)
-		for _, l := range all {
-			if l.Properties.Kind == "sftp" {
-				serial = l.Properties.Certificate.Serial
-			}
-		}
-		if err == nil && serial == "" {
-			err = fmt.Errorf("listed are %+v", all)
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	p.must(t, "cert", "revoke", "--serial", serial, "--yes")
-	for _, r := range list {
-		select {
-		case <-r.gone:
-		case <-time.After(limitEnd):
-			t.Fatalf("the %s session goes on: %s", r.kind, r.text())
-		}
-		if r.kind != "forward" && r.kind != "master" && r.kind != "sftp" {
-			says(t, r.text(), "the certificate that opened this session was revoked")
-		}
-	}
-	if err := until(limitEnd, func() error {
-		if left := m.remains(t, uid); strings.Count(left, "sleep") != strings.Count(left, "sleep 341") || stays.over() {
-			return fmt.Errorf("what runs: %s\n%s", left, stays.text())
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, m.ssh(p.name, thief.options(), "true"), "the certificate with serial "+serial+" was revoked")
-	if r := m.ssh(p.name, own.options(), "true"); r.code != 0 {
-		t.Errorf("the other certificate: %s", r)
-	}
-}
-
 // TestLive_AdministratorBecomesUser: what runs as root ends, what a background
 // shell left as root too, and the plain session lives on and reads why.
 func TestLive_AdministratorBecomesUser(t *testing.T) {
@@ -416,34 +324,4 @@ func TestLive_AdministratorBecomesUser(t *testing.T) {
 		}
 		refused(t, m.ssh(p.name, key.options(), "sudo", "-n", "true"), roleAdmin)
 	})
-}
-
-// TestLive_IdentityRemoved ends everybody's sessions on the machine, and nobody
-// of the machine's own.
-func TestLive_IdentityRemoved(t *testing.T) {
-	m := machine(t, "identityVM")
-	p := newUser(t, "live-identity")
-	grant(t, roleUser, p.name, m.id)
-	allowedSoon(t, p, m)
-	key := certificate(t, p)
-	local := m.client(t, "local", "azureuser", []string{"-i", m.key}, "echo began; sleep 331")
-	theirs := m.client(t, "exec", p.name, key.options(), "echo began; sleep 332")
-	if err := until(limitEnd, func() error {
-		if !strings.Contains(local.text(), "began") || !strings.Contains(theirs.text(), "began") {
-			return fmt.Errorf("%s %s", local.text(), theirs.text())
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	uid := strings.TrimSpace(m.ssh(p.name, key.options(), "id -u").out)
-	admin(t).must(t, "vm", "identity", "remove", "-g", group, "-n", m.name)
-	ended(t, m, []*running{theirs}, uid)
-	says(t, theirs.text(), "managed identity is removed")
-	refused(t, m.ssh(p.name, key.options(), "true"), "managed identity is removed")
-	if local.over() {
-		t.Error("a local person's session ended")
-	}
-	admin(t).must(t, "vm", "identity", "assign", "-g", group, "-n", m.name)
-	allowedSoon(t, p, m)
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -160,19 +161,35 @@ func (p *Process) status(b []byte) error {
 	return errShape
 }
 
-// All returns every process that can be read; those that end meanwhile are
-// left out.
+// PIDs lists the processes' ids, ascending.
+func (t Table) PIDs() ([]int, error) {
+	dir, err := os.Open(t.Dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := dir.Readdirnames(-1)
+	if err := errors.Join(err, dir.Close()); err != nil {
+		return nil, err
+	}
+	pids := make([]int, 0, len(names))
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// All returns every process that can be read, the newest ids first; those that end
+// meanwhile are left out.
 func (t Table) All() ([]Process, error) {
-	names, err := os.ReadDir(t.Dir)
+	pids, err := t.PIDs()
 	if err != nil {
 		return nil, err
 	}
 	var all []Process
-	for _, n := range names {
-		pid, err := strconv.Atoi(n.Name())
-		if err != nil {
-			continue
-		}
+	for _, pid := range slices.Backward(pids) {
 		if p, err := t.Read(pid); err == nil {
 			all = append(all, p)
 		}

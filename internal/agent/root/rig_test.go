@@ -108,6 +108,9 @@ func (r *rig) All() ([]proc.Process, error) {
 	return list, nil
 }
 
+// PIDs is of session.Processes; looking needs none.
+func (r *rig) PIDs() ([]int, error) { return nil, nil }
+
 func (r *rig) Look() (session.Scene, error) { return session.New(session.Config{Processes: r}).Look() }
 
 func (r *rig) End(_ context.Context, targets []session.Target) ([]int, error) {

@@ -19,6 +19,8 @@ import (
 type Processes interface {
 	All() ([]proc.Process, error)
 	Read(pid int) (proc.Process, error)
+	// PIDs lists the ids alone, ascending.
+	PIDs() ([]int, error)
 }
 
 // Signaller sends a signal to exactly the process that was seen: same is asked
@@ -33,6 +35,7 @@ type Config struct {
 	Root      string // "/" on a machine: where Left looks
 	Processes Processes
 	Signaller Signaller
+	Holder    Holder
 	// Daemons is the folder of pid files, /run: a process that one of them names
 	// is a daemon, whoever started it.
 	Daemons string
@@ -53,8 +56,9 @@ func New(cfg Config) *Ender { return &Ender{cfg: cfg} }
 const (
 	grace     = 200 * time.Millisecond
 	looks     = 4 // during the grace: what has gone by itself is not waited for
-	maxRounds = 50
+	maxRounds = 20
 	quiet     = 2 // scans in a row that find nothing
+	patience  = 3 // rounds, then what goes on is caught
 )
 
 // Target is one thing to end, or to tell something.
@@ -92,9 +96,8 @@ func (t Target) hears(s Scene, p proc.Process) bool {
 // End ends all targets at the same time. It writes each message to the terminals
 // and the standard errors of its target, hangs up, waits at most 200 ms and
 // kills, until two scans find nothing of any; between them what no scan sees is
-// swept. sshd is not hung up, so that it can
-// carry the message and the last words of what ends to the client. It returns how
-// many processes of each it met.
+// caught. sshd is not hung up, so that it can carry the message and the last words
+// of what ends to the client. It returns how many processes of each it met.
 func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 	met := make([]map[int]uint64, len(targets))
 	empty, told := 0, false
@@ -107,7 +110,7 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 		found := scene.find(targets)
 		if len(found) == 0 {
 			if empty++; empty == 1 {
-				if err := e.sweep(targets); err != nil {
+				if err := e.catch(ctx, targets, met); err != nil {
 					return counts(met), err
 				}
 			}
@@ -122,21 +125,21 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 			}
 		}
 		for _, f := range found {
-			if met[f.target] == nil {
-				met[f.target] = map[int]uint64{}
-			}
-			met[f.target][f.PID] = f.Start
+			note(met, f)
 			if sig == unix.SIGHUP && f.SSHD() {
 				continue
 			}
-			if err := e.signal(f.Process, sig, func(p proc.Process) bool { return targets[f.target].takes(scene, p) }); err != nil {
+			if err := e.signal(f.Process, sig, takenBy(targets[f.target], scene)); err != nil {
 				last = err
 			}
 		}
-		if sig == unix.SIGHUP {
+		switch {
+		case sig == unix.SIGHUP:
 			e.await(ctx, targets)
-		} else {
+		case round < patience:
 			e.cfg.Wait(ctx, grace/20)
+		default:
+			last = errors.Join(e.catch(ctx, targets, met), ctx.Err())
 		}
 	}
 	if empty < quiet {

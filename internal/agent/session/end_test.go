@@ -24,8 +24,37 @@ type kernel struct {
 	stubborn map[int]bool // survives HUP
 	sent     map[int][]unix.Signal
 	spawn    func(k *kernel, round int)
+	after    func(k *kernel) // once a scan has been made
+	listed   func(k *kernel) // before ids are listed
 	scans    int
 	swept    []uint32
+	slices   bool            // persons have slices
+	held     map[uint32]bool // those that are stopped
+	holds    int
+}
+
+func (k *kernel) Hold(uid uint32) (bool, error) {
+	if k.slices {
+		k.held[uid] = true
+		k.holds++
+	}
+	return k.slices, nil
+}
+
+func (k *kernel) Held(uid uint32) bool { return k.held[uid] }
+
+func (k *kernel) Release(uid uint32) error {
+	delete(k.held, uid)
+	return nil
+}
+
+func (k *kernel) PIDs() ([]int, error) {
+	if k.listed != nil {
+		k.listed(k)
+	}
+	pids := left(k)
+	slices.Sort(pids)
+	return pids, nil
 }
 
 func (k *kernel) Sweep(uid uint32) error {
@@ -38,7 +67,11 @@ func (k *kernel) All() ([]proc.Process, error) {
 	if k.spawn != nil {
 		k.spawn(k, k.scans)
 	}
-	return slices.Clone(k.list), nil
+	seen := slices.Clone(k.list)
+	if k.after != nil {
+		k.after(k)
+	}
+	return seen, nil
 }
 
 func (k *kernel) Read(pid int) (proc.Process, error) {
@@ -55,6 +88,14 @@ func (k *kernel) Signal(pid int, sig unix.Signal, same func() bool) error {
 		return nil
 	}
 	k.sent[pid] = append(k.sent[pid], sig)
+	if sig == unix.SIGSTOP {
+		for i := range k.list {
+			if k.list[i].PID == pid {
+				k.list[i].State = 'T'
+			}
+		}
+		return nil
+	}
 	if sig == unix.SIGKILL || !k.stubborn[pid] {
 		k.list = slices.DeleteFunc(k.list, func(p proc.Process) bool { return p.PID == pid })
 	}
@@ -76,7 +117,7 @@ func sshdProcess(pid int, uid, login uint32, title string) proc.Process {
 func world(t *testing.T) (*kernel, *Ender, string) {
 	t.Helper()
 	run := t.TempDir()
-	k := &kernel{sent: map[int][]unix.Signal{}, stubborn: map[int]bool{}}
+	k := &kernel{held: map[uint32]bool{}, sent: map[int][]unix.Signal{}, stubborn: map[int]bool{}}
 	k.list = []proc.Process{
 		process(1, 0, proc.NoLogin, "init"),
 		process(50, 0, aliceUID, "sally agent root"), // restarted by an administrator: ourselves
@@ -102,7 +143,7 @@ func world(t *testing.T) (*kernel, *Ender, string) {
 	if err := os.WriteFile(filepath.Join(run, "nginx", "nginx.pid"), []byte("106\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := New(Config{Root: t.TempDir(), Processes: k, Signaller: k, Daemons: run, Terminals: t.TempDir(), ProcFolder: t.TempDir(), Wait: func(context.Context, time.Duration) {}, Self: 50})
+	e := New(Config{Root: t.TempDir(), Processes: k, Signaller: k, Holder: k, Daemons: run, Terminals: t.TempDir(), ProcFolder: t.TempDir(), Wait: func(context.Context, time.Duration) {}, Self: 50})
 	return k, e, run
 }
 

@@ -1,0 +1,151 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/proc"
+)
+
+// Bounds of a catch.
+const (
+	holding  = 40 // looks at a slice that stops
+	stops    = 40 // scans that stop what is seen
+	hunts    = 2000
+	huntRest = 50 // listings in a row without a new process that matters
+	catches  = 20 // rounds of the end itself
+)
+
+// catch ends what ordinary rounds do not: what forks faster than it is seen and
+// killed. Where systemd keeps each person's processes in a slice, the slice is
+// stopped, and what is to end is killed one by one, each looked at first, while
+// nothing can fork. Elsewhere what is seen is stopped before anything is killed,
+// so that a table full of it stays full; and what forks and exits at once is
+// looked for among the newest processes alone.
+func (e *Ender) catch(ctx context.Context, targets []Target, met []map[int]uint64) error {
+	held, release := e.hold(ctx, targets)
+	err := e.sweep(targets)
+	if err == nil && !held {
+		err = errors.Join(e.still(ctx, targets), e.hunt(targets, met))
+	}
+	for empty, round := 0, 0; err == nil && empty < quiet && round < catches; round++ {
+		var scene Scene
+		if scene, err = e.Look(); err != nil {
+			break
+		}
+		found := scene.find(targets)
+		if len(found) == 0 {
+			empty++
+			continue
+		}
+		empty = 0
+		for _, f := range found {
+			note(met, f)
+			_ = e.signal(f.Process, unix.SIGKILL, takenBy(targets[f.target], scene)) // who is left is found again
+		}
+		e.cfg.Wait(ctx, grace/100)
+	}
+	return errors.Join(err, release())
+}
+
+// hold stops the slices of the targets' persons; held says that all of them are.
+func (e *Ender) hold(ctx context.Context, targets []Target) (held bool, release func() error) {
+	var uids []uint32
+	release = func() error {
+		var all error
+		for _, uid := range uids {
+			all = errors.Join(all, e.cfg.Holder.Release(uid))
+		}
+		return all
+	}
+	held = true
+	for _, t := range targets {
+		if slices.Contains(uids, t.UID) {
+			continue
+		}
+		is, err := e.cfg.Holder.Hold(t.UID)
+		held = held && is && err == nil
+		if is {
+			uids = append(uids, t.UID)
+		}
+	}
+	for range holding {
+		if !slices.ContainsFunc(uids, func(uid uint32) bool { return !e.cfg.Holder.Held(uid) }) {
+			return held, release
+		}
+		e.cfg.Wait(ctx, 5*time.Millisecond)
+	}
+	return false, release
+}
+
+// still stops what is to end until two scans find nothing that runs.
+func (e *Ender) still(ctx context.Context, targets []Target) error {
+	for calm, round := 0, 0; calm < quiet && round < stops; round++ {
+		scene, err := e.Look()
+		if err != nil {
+			return err
+		}
+		calm++
+		for _, f := range scene.find(targets) {
+			if f.State == 'T' || f.State == 't' {
+				continue
+			}
+			calm = 0
+			_ = e.signal(f.Process, unix.SIGSTOP, takenBy(targets[f.target], scene))
+		}
+		e.cfg.Wait(ctx, time.Millisecond)
+	}
+	return nil
+}
+
+// hunt looks at new processes alone, the newest first, and kills what is to end.
+// What forks and exits at once has gone when a scan of all processes comes to it.
+func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
+	scene, err := e.Look()
+	if err != nil {
+		return err
+	}
+	known := map[int]bool{}
+	for rest, round := -1, 0; rest < huntRest && round < hunts; round++ {
+		pids, err := e.cfg.Processes.PIDs()
+		if err != nil {
+			return err
+		}
+		rest++
+		now := make(map[int]bool, len(pids))
+		for _, pid := range slices.Backward(pids) {
+			if now[pid] = true; known[pid] || round == 0 {
+				continue
+			}
+			p, err := e.cfg.Processes.Read(pid)
+			if err != nil {
+				rest = 0 // it has gone, and left another one perhaps
+				continue
+			}
+			scene.byPID[pid] = p
+			if i := slices.IndexFunc(targets, func(t Target) bool { return t.takes(scene, p) }); i >= 0 && !e.spared(p) {
+				rest = 0
+				note(met, taken{p, i})
+				_ = e.signal(p, unix.SIGKILL, takenBy(targets[i], scene))
+			}
+		}
+		known = now
+	}
+	return nil
+}
+
+func takenBy(t Target, s Scene) func(proc.Process) bool {
+	return func(p proc.Process) bool { return t.takes(s, p) }
+}
+
+// note counts a process that was met.
+func note(met []map[int]uint64, f taken) {
+	if met[f.target] == nil {
+		met[f.target] = map[int]uint64{}
+	}
+	met[f.target][f.PID] = f.Start
+}

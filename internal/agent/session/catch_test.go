@@ -1,0 +1,204 @@
+package session
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/proc"
+)
+
+const bombAudit = "77"
+
+// bomb is a process of one login of alice's; as is whose it runs as.
+func bomb(pid int, as uint32) proc.Process {
+	p := process(pid, as, aliceUID, "bomb")
+	p.Audit = bombAudit
+	return p
+}
+
+func bombs(k *kernel) (list []int) {
+	for _, p := range k.list {
+		if p.Audit == bombAudit {
+			list = append(list, p.PID)
+		}
+	}
+	return list
+}
+
+// forks lets every bomb that runs have a child behind each scan, so that no scan
+// has seen all, until the table is full.
+func forks(k *kernel) {
+	next := 5000
+	const full = 64
+	k.after = func(k *kernel) {
+		for _, p := range slices.Clone(k.list) {
+			if p.Audit == bombAudit && p.State != 'T' && !k.held[aliceUID] && len(bombs(k)) < full {
+				next++
+				k.list = append(k.list, bomb(next, p.UIDs[0]))
+			}
+		}
+	}
+}
+
+// parts are the targets that are less than a person.
+func parts() map[string]Target {
+	return map[string]Target{
+		"one login":           {UID: aliceUID, Origins: []Origin{{PID: 9999, Start: 1, Audit: bombAudit}}},
+		"all but another":     {UID: aliceUID, Spare: []Origin{{PID: 102, Start: 102, Audit: "5"}}},
+		"what runs as others": {UID: aliceUID, Elevated: true},
+	}
+}
+
+// TestEnd_ForkBombOfAPart: one that forks without end is ended with the login, or
+// the role, that it belongs to: in a slice that is stopped meanwhile, and without
+// slices by stopping it first.
+func TestEnd_ForkBombOfAPart(t *testing.T) {
+	for name, target := range parts() {
+		for _, sliced := range []bool{true, false} {
+			k, e, _ := world(t)
+			k.slices = sliced
+			k.list = slices.DeleteFunc(k.list, func(p proc.Process) bool { return p.LoginUID == aliceUID || p.Has(aliceUID) })
+			other := process(102, aliceUID, aliceUID, "-bash")
+			other.Audit = "5"
+			k.list = append(k.list, other, bomb(1000, bobUID), bomb(1001, bobUID))
+			forks(k)
+			if _, err := e.End(t.Context(), []Target{target}); err != nil {
+				t.Errorf("%s, slices %v: %v", name, sliced, err)
+			}
+			if left := bombs(k); len(left) > 0 {
+				t.Errorf("%s, slices %v: %d go on", name, sliced, len(left))
+			}
+			if _, err := k.Read(102); err != nil || k.sent[102] != nil {
+				t.Errorf("%s, slices %v: the other login got %v, %v", name, sliced, k.sent[102], err)
+			}
+			if len(k.held) > 0 || sliced != (k.holds > 0) {
+				t.Errorf("%s, slices %v: held are %v after %d times", name, sliced, k.held, k.holds)
+			}
+		}
+	}
+}
+
+// TestEnd_ReleasesWhatItStopped, also when it cannot look.
+func TestEnd_ReleasesWhatItStopped(t *testing.T) {
+	k, e, _ := world(t)
+	k.slices = true
+	e.cfg.Processes = blind{k}
+	if _, err := e.End(t.Context(), []Target{{UID: aliceUID}}); err == nil || k.holds == 0 || len(k.held) > 0 {
+		t.Fatalf("%v, held %d times, now %v", err, k.holds, k.held)
+	}
+}
+
+// blind is a process table that cannot be read while somebody is stopped.
+type blind struct{ *kernel }
+
+func (b blind) All() ([]proc.Process, error) {
+	if len(b.held) > 0 {
+		return nil, errors.New("out of memory")
+	}
+	return b.kernel.All()
+}
+
+// TestEnd_HuntsWhatNoScanSees: a process that is its own child again and again has
+// another id each time that ids are listed.
+func TestEnd_HuntsWhatNoScanSees(t *testing.T) {
+	for name, target := range parts() {
+		k, e, _ := world(t)
+		pid, last := 7000, proc.Process{}
+		k.listed = func(k *kernel) {
+			k.list = slices.DeleteFunc(k.list, last.Same)
+			if last.PID != 0 && k.sent[last.PID] != nil {
+				return // killed before it had a child
+			}
+			pid++
+			last = bomb(pid, bobUID)
+			k.list = append(k.list, last)
+		}
+		k.after = func(k *kernel) { k.list = slices.DeleteFunc(k.list, last.Same) }
+		n, err := e.End(t.Context(), []Target{target})
+		if err != nil || len(bombs(k)) > 0 || !slices.Contains(k.sent[pid], unix.SIGKILL) || n[0] == 0 {
+			t.Errorf("%s: %v, left %v, sent %v, met %v", name, err, bombs(k), k.sent[pid], n)
+		}
+	}
+}
+
+// groupFolder is a hierarchy of control groups as systemd makes it.
+func groupFolder(t *testing.T, slices ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, s := range slices {
+		at := filepath.Join(dir, "user.slice", s)
+		for file, text := range map[string]string{freezeFile: "0\n", eventsFile: "populated 1\nfrozen 0\n"} {
+			if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, file), []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+func TestSlices_HoldAndRelease(t *testing.T) {
+	dir := groupFolder(t, "user-1879048200.slice", "user-1000.slice")
+	own := filepath.Join(t.TempDir(), "cgroup")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	frozen := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, "user.slice", name, freezeFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:1])
+	}
+	write(own, "0::/system.slice/sallyport-agent-root.service\n")
+	s := Slices{Folders: []string{filepath.Join(dir, "unified"), dir}, Self: own}
+	if is, err := s.Hold(aliceUID); !is || err != nil || frozen("user-1879048200.slice") != "1" || frozen("user-1000.slice") != "0" || s.Held(aliceUID) {
+		t.Fatal(is, err)
+	}
+	write(filepath.Join(dir, "user.slice/user-1879048200.slice", eventsFile), "populated 1\nfrozen 1\n")
+	if !s.Held(aliceUID) {
+		t.Error("the kernel says that it has stopped")
+	}
+	if err := s.Release(aliceUID); err != nil || frozen("user-1879048200.slice") != "0" {
+		t.Error(err)
+	}
+	if is, err := s.Hold(bobUID); is || err != nil {
+		t.Error("a slice that is not there:", is, err)
+	}
+	if err := s.Release(bobUID); err != nil {
+		t.Error("a slice that has gone:", err)
+	}
+	// Who would stop himself stops nobody.
+	write(own, "12:pids:/x\n0::/user.slice/user-1879048200.slice/session-4.scope\n")
+	if is, err := s.Hold(aliceUID); is || err != nil || frozen("user-1879048200.slice") != "0" {
+		t.Error("it would have stopped itself:", is, err)
+	}
+}
+
+// TestSlices_ReleaseAll: what a killed agent left stopped goes on when the next one
+// starts, if it is of our people.
+func TestSlices_ReleaseAll(t *testing.T) {
+	names := []string{"user-1879048200.slice", "user-1879048201.slice", "user-1000.slice", "user-1879048200x.slice"}
+	dir := groupFolder(t, names...)
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, "user.slice", name, freezeFile), []byte("1\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (Slices{Folders: []string{dir}}).ReleaseAll(aliceUID, bobUID); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		b, err := os.ReadFile(filepath.Join(dir, "user.slice", name, freezeFile))
+		if err != nil || (b[0] == '0') != (i < 2) {
+			t.Errorf("%s: %s %v", name, b, err)
+		}
+	}
+}
