@@ -34,7 +34,7 @@ suite() { # name, command...
 }
 
 unit() { suite unit go test -v -shuffle=on ./...; }
-race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent; }
+race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
 clibs() { suite c make --no-print-directory -j2 -C shim test scan; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
 hsm() { suite hsm env CGO_ENABLED=1 go test -race -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }

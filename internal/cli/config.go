@@ -34,9 +34,9 @@ type Config struct {
 	Wait func(ctx context.Context, d time.Duration) error
 	// OpenBrowser shows a page to the person; an error means no browser.
 	OpenBrowser func(url string) error
-	// Run runs a program with these arguments (never a shell) and returns its
-	// exit code.
-	Run func(ctx context.Context, path string, args []string) (int, error)
+	// Run runs a program with these arguments (never a shell), our environment and
+	// more of it (NAME=value), and returns its exit code.
+	Run func(ctx context.Context, path string, args []string, more ...string) (int, error)
 	// Executable is the path of this program, written into ssh configurations.
 	Executable string
 	Version    string

@@ -263,6 +263,7 @@ type person struct {
 	now      time.Time
 	browser  func(string) error
 	runs     [][]string
+	more     []string // the last run's additions to the environment
 	exit     int
 	during   func(args []string)
 	wait     func(context.Context, time.Duration) error
@@ -291,7 +292,8 @@ func (p *person) run(args ...string) outcome {
 			}
 			return p.browser(u)
 		},
-		Run: func(_ context.Context, path string, args []string) (int, error) {
+		Run: func(_ context.Context, path string, args []string, more ...string) (int, error) {
+			p.more = more
 			p.runs = append(p.runs, append([]string{filepath.Base(path)}, args...))
 			if p.during != nil {
 				p.during(args)

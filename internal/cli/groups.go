@@ -64,7 +64,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"ad sp show": a.spShow(), "ad sp delete": a.spDelete(), "ad sp create-for-rbac": a.spCreateForRBAC(), "ad sp credential reset": a.credentialReset(),
 		"cert show": a.certShow(), "cert revoke": a.certRevoke(),
 		"session list": a.machineSessionList(), "session show": a.machineSessionShow(), "session end": a.machineSessionEnd(),
-		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(),
+		"ssh vm": a.sshVM(), "ssh config": a.sshConfig(), "ssh cert": a.sshCert(), "ssh renew": a.sshRenew(), "ssh agent": a.sshAgent(),
 	}
 }
 

@@ -20,6 +20,7 @@ type login struct {
 	name        string // account on the machine
 	identity    string // private key, or a public key whose other half is in the person's agent
 	certificate string // empty for a local user with a plain key
+	agent       string // socket of "sally ssh agent", in the place of both files
 	knownHosts  string // empty: the person's own
 	cert        *certificate
 }
@@ -203,6 +204,13 @@ func options(t target, l login) ([][2]string, error) {
 	}
 	if l.identity != "" {
 		list = append(list, [2]string{"IdentitiesOnly", "yes"})
+	}
+	if l.agent != "" {
+		path, err := sshPath(l.agent)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, [][2]string{{"IdentityAgent", path}, {"IdentityFile", "none"}, {"IdentitiesOnly", "no"}}...)
 	}
 	if l.cert != nil {
 		// Nobody types a directory password into a machine.

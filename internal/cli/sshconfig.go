@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,14 +33,15 @@ type renewal struct {
 	User    client.Person `json:"user"`
 	Login   string        `json:"login"`
 	Machine string        `json:"machine,omitempty"`
-	Public  string        `json:"publicKey"`
+	Public  string        `json:"publicKey,omitempty"` // empty: the agent has the keys
 }
 
 func (a *app) sshConfig() *cobra.Command {
 	flags := append(append(targetFlags(), keyFlags()...),
 		flag{name: "file", short: "f", required: true, usage: "File for the configuration"}, flag{name: "overwrite", kind: 'b', usage: "Replace the file instead of adding to it"},
 		flag{name: "keys-destination-folder", usage: "Folder for keys and certificates; sally_ssh_config beside the file by default"},
-		flag{name: "certificate-file", short: "c", usage: "Certificate of your own, for --local-user"})
+		flag{name: "certificate-file", short: "c", usage: "Certificate of your own, for --local-user"},
+		flag{name: "identity-agent", usage: "Socket of sally ssh agent, in the place of a key and a certificate in files"})
 	cmd := leafFor("config", "Write an SSH configuration for use with other SSH clients.", flags, a.writeConfig)
 	cmd.Long = "Write Host blocks with which ssh, scp, rsync and others log in by themselves: the certificate is renewed whenever a\nconnection is made, as long as you are signed in."
 	cmd.Example = "  sally ssh config --file ~/.ssh/config -n VM -g GROUP\n  sally ssh config --file ./cfg --ip ADDRESS && ssh -F ./cfg ADDRESS"
@@ -110,7 +112,13 @@ func (a *app) keptLogin(ctx context.Context, s *client.Session, t target, in val
 		return l, err
 	}
 	if l.name = in.text("local-user"); l.name != "" {
+		if in.given("identity-agent") {
+			return l, usageError{"usage error: --identity-agent is for directory accounts, not for --local-user"}
+		}
 		return l, localLogin(in, &l)
+	}
+	if in.given("identity-agent") {
+		return a.agentLogin(ctx, s, t, in, l, folder)
 	}
 	public, private, err := ownKey(in)
 	if err != nil {
@@ -131,12 +139,41 @@ func (a *app) keptLogin(ctx context.Context, s *client.Session, t target, in val
 	if err := client.WriteFile(l.certificate, c.line(), 0o600); err != nil {
 		return l, err
 	}
-	note, err := json.MarshalIndent(renewal{Server: s.Server().URL(), User: s.Account().User, Login: l.name, Machine: t.machine,
-		Public: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub)))}, "", "  ")
+	return l, writeNote(s, t, l, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub))), folder)
+}
+
+// agentLogin leaves key and certificate to "sally ssh agent". One certificate is
+// had here, and thrown away: it says the login name, and that there will be one.
+func (a *app) agentLogin(ctx context.Context, s *client.Session, t target, in values, l login, folder string) (login, error) {
+	if in.text("public-key-file") != "" || in.text("private-key-file") != "" || in.text("certificate-file") != "" {
+		return l, usageError{"usage error: --identity-agent has keys and certificates of its own"}
+	}
+	if t.principal == "" {
+		return l, fault.New(fault.Conflict, "NoHostCertificate", "the machine at %s shows no host certificate of this directory, so the agent would offer it nothing.", t.address).
+			WithRemedy("Check the address, and on the machine: sally agent doctor")
+	}
+	var err error
+	if l.agent, err = absolute(in.text("identity-agent")); err != nil {
+		return l, err
+	}
+	_, pub, err := a.throwaway()
 	if err != nil {
 		return l, err
 	}
-	return l, client.WriteFile(filepath.Join(folder, renewFile), append(note, '\n'), 0o600)
+	c, err := a.obtain(ctx, s, pub, t.machine, true)
+	if err != nil {
+		return l, err
+	}
+	l.cert, l.name = &c, c.login
+	return l, writeNote(s, t, l, "", folder)
+}
+
+func writeNote(s *client.Session, t target, l login, public, folder string) error {
+	note, err := json.MarshalIndent(renewal{Server: s.Server().URL(), User: s.Account().User, Login: l.name, Machine: t.machine, Public: public}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return client.WriteFile(filepath.Join(folder, renewFile), append(note, '\n'), 0o600)
 }
 
 func certificatePath(folder string) string { return filepath.Join(folder, "ssh-cert.pub") }
@@ -220,6 +257,9 @@ func (a *app) sshRenew() *cobra.Command {
 		if err != nil {
 			return fault.Wrap(err, fault.Invalid, "RenewFile", "%s is no folder of a configuration written by sally ssh config", folder)
 		}
+		if note.Public == "" {
+			return a.renew(ctx, note, nil, folder)
+		}
 		pub, _, _, _, err := ssh.ParseAuthorizedKey([]byte(note.Public))
 		if err != nil {
 			return fault.Wrap(err, fault.Invalid, "RenewFile", "%s names no key", filepath.Join(folder, renewFile))
@@ -249,6 +289,8 @@ func (a *app) stillGood(path string, pub ssh.PublicKey) bool {
 	return c.until().Sub(a.cfg.Now()) > min(renewBefore, life/4)
 }
 
+// renew gets a new certificate for the key and writes the authorities again; only
+// the latter where the agent has the keys.
 func (a *app) renew(ctx context.Context, note renewal, pub ssh.PublicKey, folder string) error {
 	p, err := a.readProfile()
 	if err != nil {
@@ -265,6 +307,9 @@ func (a *app) renew(ctx context.Context, note renewal, pub ssh.PublicKey, folder
 		s, err := client.Open(cfg, p, account)
 		if err != nil {
 			return err
+		}
+		if pub == nil {
+			return repin(s, note, folder)
 		}
 		c, err := a.obtain(ctx, s, pub, note.Machine, false)
 		if err != nil {
@@ -289,5 +334,9 @@ func repin(s *client.Session, note renewal, folder string) error {
 	if _, err := os.Lstat(path); err != nil || note.Machine == "" || len(m.Domains) == 0 {
 		return nil
 	}
-	return client.WriteFile(path, knownHosts(protocol.HostPrincipal(note.Machine, m.Domains[0]), m), 0o600)
+	want := knownHosts(protocol.HostPrincipal(note.Machine, m.Domains[0]), m)
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, want) {
+		return nil
+	}
+	return client.WriteFile(path, want, 0o600)
 }

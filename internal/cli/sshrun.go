@@ -23,8 +23,11 @@ const agentAway = 3 * time.Minute
 // runProgram runs a program on our own streams and waits for it. Signals that
 // would end us first are passed on, so that temporary keys are always removed;
 // the terminal sends its interrupts to the program by itself.
-func (c Config) runProgram(_ context.Context, path string, args []string) (int, error) {
+func (c Config) runProgram(_ context.Context, path string, args []string, more ...string) (int, error) {
 	cmd := exec.Command(path, args...) //nolint:gosec,noctx // every argument passed an alphabet; it ends when it ends
+	if len(more) > 0 {
+		cmd.Env = append(os.Environ(), more...)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)

@@ -129,9 +129,11 @@ func (f *Folder) lock(ctx context.Context, name string) (func(), error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			break
 		}
-		if err := f.wait(ctx, lockWait); err != nil {
+		if wait := f.wait(ctx, lockWait); errors.Is(wait, context.DeadlineExceeded) {
+			break
+		} else if wait != nil {
 			_ = file.Close()
-			return nil, err
+			return nil, wait
 		}
 	}
 	if err != nil {
