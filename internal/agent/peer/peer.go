@@ -20,10 +20,19 @@ func Of(conn *net.UnixConn) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	var cred *unix.Ucred
+	var p Process
 	var failed error
-	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err = raw.Control(func(fd uintptr) { p, failed = OfDescriptor(int(fd)) })
 	if err := errors.Join(err, failed); err != nil {
+		return Process{}, err
+	}
+	return p, nil
+}
+
+// OfDescriptor is Of for a socket that is no net.Conn.
+func OfDescriptor(fd int) (Process, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
 		return Process{}, err
 	}
 	return Process{PID: int(cred.Pid), UID: cred.Uid}, nil

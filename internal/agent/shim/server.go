@@ -3,9 +3,12 @@ package shim
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sallyport/internal/agent/peer"
 	"sallyport/internal/fault"
@@ -40,12 +43,12 @@ type Config struct {
 	Refused func(peer Peer, err error)
 }
 
-// ServePAM answers the PAM module until ctx ends or the listener is closed; then
-// it waits for the answers under way. It closes the listener. A connection that
+// ServePAM answers the PAM module until ctx ends; then it waits for the answers
+// under way. It closes the listener. A connection that
 // brings anything but one well-formed request is closed without an answer,
 // which the module takes for a denial.
 func ServePAM(ctx context.Context, listener *net.UnixListener, config Config, handler PAMHandler) error {
-	return serve(ctx, listener, config, func(ctx context.Context, peer Peer, conn net.Conn) error {
+	return serve(ctx, listener, config, func(ctx context.Context, peer Peer, conn io.ReadWriter) error {
 		f, err := readFrame(conn, limitPAM)
 		if err != nil {
 			return err
@@ -61,7 +64,7 @@ func ServePAM(ctx context.Context, listener *net.UnixListener, config Config, ha
 // ServePrincipals does the same for sshd's principals command. An object id that
 // is no GUID is not sent.
 func ServePrincipals(ctx context.Context, listener *net.UnixListener, config Config, handler PrincipalsHandler) error {
-	return serve(ctx, listener, config, func(ctx context.Context, peer Peer, conn net.Conn) error {
+	return serve(ctx, listener, config, func(ctx context.Context, peer Peer, conn io.ReadWriter) error {
 		f, err := readFrame(conn, limitPrincipals)
 		if err != nil {
 			return err
@@ -81,7 +84,7 @@ func ServePrincipals(ctx context.Context, listener *net.UnixListener, config Con
 	})
 }
 
-func reply(conn net.Conn, f frame, limit int) error {
+func reply(conn io.Writer, f frame, limit int) error {
 	b, err := f.encode(limit)
 	if err != nil {
 		return err
@@ -93,10 +96,27 @@ func reply(conn net.Conn, f frame, limit int) error {
 }
 
 // exchange reads one request from conn and answers it.
-type exchange func(ctx context.Context, peer Peer, conn net.Conn) error
+type exchange func(ctx context.Context, peer Peer, conn io.ReadWriter) error
 
-// acceptPause is how long a failing accept (no descriptors left) rests.
-const acceptPause = 50 * time.Millisecond
+const (
+	// acceptPause is how long a failing accept (no descriptors left) rests.
+	acceptPause = 50 * time.Millisecond
+	// spare is how many threads wait for the next connection.
+	spare = 2
+)
+
+// desk is a listening socket and the threads that wait in accept(2) for it: the
+// one that the kernel wakes answers.
+type desk struct {
+	config Config
+	fd     int
+	talk   exchange
+
+	mu      sync.Mutex
+	waiting int // in accept
+	all     int
+	running sync.WaitGroup
+}
 
 func serve(ctx context.Context, listener *net.UnixListener, config Config, talk exchange) error {
 	if config.Timeout <= 0 {
@@ -105,49 +125,82 @@ func serve(ctx context.Context, listener *net.UnixListener, config Config, talk 
 	if config.Concurrency <= 0 {
 		config.Concurrency = 64
 	}
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	file, err := listener.File() // a copy
+	if err = errors.Join(err, listener.Close()); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "ShimAcceptFailed", "cannot listen")
+	}
+	defer func() { _ = file.Close() }()
+	d := &desk{config: config, fd: int(file.Fd()), talk: talk}
+	if err := unix.SetNonblock(d.fd, false); err != nil {
+		return fault.Wrap(err, fault.Internal, "ShimAcceptFailed", "cannot listen")
+	}
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(d.fd, unix.SHUT_RDWR) })
 	defer stop()
-	defer func() { _ = listener.Close() }()
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots := make(chan struct{}, config.Concurrency)
+	d.mu.Lock()
+	for range min(spare, config.Concurrency) {
+		d.add(ctx)
+	}
+	d.mu.Unlock()
+	d.running.Wait()
+	return nil
+}
+
+// add makes another thread wait; the caller holds mu.
+func (d *desk) add(ctx context.Context) {
+	d.waiting++
+	d.all++
+	d.running.Go(func() { d.attend(ctx) })
+}
+
+// attend answers connections until there are enough others who wait for them, or
+// the socket is shut down.
+func (d *desk) attend(ctx context.Context) {
 	for {
-		conn, err := listener.AcceptUnix()
+		fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
+			if ctx.Err() != nil || errors.Is(err, unix.EINVAL) {
+				return
 			}
-			config.refused(Peer{}, fault.Wrap(err, fault.Unavailable, "ShimAcceptFailed", "cannot accept a connection"))
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptPause):
+			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+				d.config.refused(Peer{}, fault.Wrap(err, fault.Unavailable, "ShimAcceptFailed", "cannot accept a connection"))
+				select {
+				case <-ctx.Done():
+				case <-time.After(acceptPause):
+				}
 			}
 			continue
 		}
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			config.converse(ctx, conn, talk)
-		})
+		d.mu.Lock()
+		if d.waiting--; d.waiting == 0 && d.all < d.config.Concurrency && ctx.Err() == nil {
+			d.add(ctx)
+		}
+		d.mu.Unlock()
+		d.config.converse(ctx, fd, d.talk)
+		d.mu.Lock()
+		enough := d.waiting >= spare
+		if enough {
+			d.all--
+		} else {
+			d.waiting++
+		}
+		d.mu.Unlock()
+		if enough {
+			return
+		}
 	}
 }
 
 // converse gives one connection its time and closes it.
-func (c Config) converse(ctx context.Context, conn *net.UnixConn, talk exchange) {
-	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	peer, err := peerOf(conn)
+func (c Config) converse(ctx context.Context, fd int, talk exchange) {
+	defer func() { _ = unix.Close(fd) }()
+	patient := &patience{Context: ctx, until: time.Now().Add(c.Timeout)}
+	defer patient.end()
+	peer, err := peerOf(fd)
 	if err == nil && peer.UID != c.AllowedUID {
 		err = fault.New(fault.Forbidden, "ShimPeerNotAllowed", "uid %d may not ask here", peer.UID)
 	}
 	if err == nil {
-		if deadline, ok := ctx.Deadline(); ok {
-			err = conn.SetDeadline(deadline)
-		}
-	}
-	if err == nil {
-		err = talk(ctx, peer, conn)
+		err = talk(patient, peer, &line{fd: fd, until: patient.until})
 	}
 	if err != nil {
 		c.refused(peer, err)
@@ -160,8 +213,8 @@ func (c Config) refused(peer Peer, err error) {
 	}
 }
 
-func peerOf(conn *net.UnixConn) (Peer, error) {
-	p, err := peer.Of(conn)
+func peerOf(fd int) (Peer, error) {
+	p, err := peer.OfDescriptor(fd)
 	if err != nil {
 		return Peer{}, fault.Wrap(err, fault.Internal, "ShimPeerUnknown", "cannot ask who is calling")
 	}
