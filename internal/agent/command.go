@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -100,6 +101,7 @@ func rootCommand() *cobra.Command {
 			if err := needRoot(); err != nil {
 				return err
 			}
+			keepLittle(c)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			pins, err := pin.Load("/", 0)
@@ -130,6 +132,25 @@ func rootCommand() *cobra.Command {
 			}
 			return nil
 		}}
+}
+
+// littleGrowth is the collector's GOGC of both parts: they allocate little, and
+// are on every machine.
+const littleGrowth = 50
+
+// keepLittle makes a process small that stays for as long as the machine runs:
+// every other command of the program goes, and with it what their flags and
+// texts take.
+func keepLittle(c *cobra.Command) {
+	debug.SetGCPercent(littleGrowth)
+	for keep := c; keep.HasParent(); keep = keep.Parent() {
+		for _, other := range keep.Parent().Commands() {
+			if other != keep {
+				keep.Parent().RemoveCommand(other)
+			}
+		}
+	}
+	debug.FreeOSMemory()
 }
 
 // gatherTime is how late the server may learn of a login: reports made in the
@@ -169,6 +190,7 @@ func runCommand(version string) *cobra.Command {
 			if me := os.Geteuid(); me != 0 && me != int(uid) {
 				return fault.New(fault.Forbidden, "NotTheNetworkUser", "the network part runs as the user %s", networkUser).WithRemedy("Start it as that user, or as root: it becomes that user then.")
 			}
+			keepLittle(c)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			pins, err := pin.Load("/", 0)
