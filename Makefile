@@ -71,7 +71,7 @@ mutations: ## take each guard of test/mutations/list.txt out: its test must fail
 	@test/run.sh mutations
 
 .PHONY: test-fresh
-test-fresh: ## the README's demo in a fresh minimal root filesystem with empty caches (root)
+test-fresh: ## the README's demo in a fresh minimal root filesystem (root; SALLY_FRESH_COLD=1 compiles everything anew)
 	@test/run.sh fresh
 
 .PHONY: lint

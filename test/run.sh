@@ -1,57 +1,107 @@
 #!/bin/bash
-# Runs the test suites, prints each one's time, and fails unless the tests that
-# skipped are exactly those of test/skips.txt.
+# Runs the test suites, prints each one's time and the slowest tests, and fails
+# unless the tests that skipped are exactly those of test/skips.txt.
+#
+# `all` runs its suites in lanes, side by side. What has machines and waits for
+# them comes first at the processors; what only computes takes the rest (nice).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0 # test programs run inside older systems, too
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
-failed=()
-passed=0
+lanes=() wanted=()
+# Each lane is a process group of its own, which is told when this one ends.
+finish() { for lane in "${lanes[@]}"; do kill -INT -- "-$lane" 2>/dev/null; done; wait; rm -rf "$logs"; }
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
-# failures prints what each failed test said, and what belongs to no test.
+# failures prints what each failed test said, and what belongs to no test. Tests
+# that run side by side take turns in the log.
 failures() {
-  awk '/^=== RUN +[^\/]+$/ { said = $0 "\n"; test = 1; next }
-       /^--- FAIL/ { printf "%s%s\n", said, $0; said = ""; test = 0; next }
-       /^--- (PASS|SKIP)/ { said = ""; test = 0; next }
-       /^(=== |PASS$|\?|ok )/ { next }
-       test { said = said $0 "\n"; next }
+  awk '/^=== (RUN|CONT|NAME|PAUSE) / { now = $3; sub(/\/.*/, "", now); if ($3 != now && $2 != "PAUSE") said[now] = said[now] $0 "\n"; next }
+       /^--- FAIL/ { printf "%s%s\n", said[$3], $0; delete said[$3]; now = ""; next }
+       /^--- (PASS|SKIP)/ { delete said[$3]; now = ""; next }
+       /^ +--- (PASS|SKIP)/ || /^(=== |PASS$|\?|ok )/ { next }
+       now != "" { said[now] = said[now] $0 "\n"; next }
        { print }
-       END { if (test) printf "%s", said }' "$1"
+       END { for (test in said) printf "=== not ended: %s\n%s", test, said[test] }' "$1"
 }
 
+# suite runs a command; only when it has ended, and all at once, its result is shown.
 suite() { # name, command...
-  local name=$1 start=$SECONDS; shift
-  echo "== $name"
-  if "$@" >"$logs/$name" 2>&1; then
-    passed=$((passed + 1))
-    printf '   passed in %d s\n' $((SECONDS - start))
-  else
-    failed+=("$name")
-    failures "$logs/$name" | tail -n "${TAIL:-300}"
-    printf '   FAILED after %d s\n' $((SECONDS - start))
-  fi
+  local name=$1 begin=$SECONDS end=passed; shift
+  "$@" >"$logs/$name" 2>&1 </dev/null || end=FAILED
+  {
+    flock 9
+    echo "$name $end $((SECONDS - begin))" >>"$logs/.suites"
+    echo "== $name"
+    if [ $end = passed ]; then
+      printf '   passed in %d s\n' $((SECONDS - begin))
+    else
+      failures "$logs/$name" | tail -n "${TAIL:-300}"
+      printf '   FAILED after %d s\n' $((SECONDS - begin))
+    fi
+  } 9>"$logs/.turn"
 }
 
-unit() { suite unit go test -v -shuffle=on ./...; }
-race() { suite race env CGO_ENABLED=1 go test -race ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
-clibs() { suite c make --no-print-directory -j2 -C shim test scan; }
+# program builds a package's tests once and runs a part of them where it lies.
+program() { # package, words of go test's program...
+  local package=$1 file=$logs/.${1//\//_}; shift
+  (flock 9; [ -e "$file" ] || go test -c -vet=off -ldflags='-s -w' -tags e2e -o "$file" "./$package") 9>"$file.turn" || return
+  (cd "$package" && exec "$file" -test.v -test.timeout 60m "$@")
+}
+
+lean=(-vet=off "-ldflags=-s -w") # vet is a suite of its own, and nobody debugs these programs
+unit() { suite unit go test -v -timeout 30m -shuffle=on "${lean[@]}" ./...; }
+# SQLite is C turned into Go: watched, it takes most of the time, and nothing in it is ours.
+race() { suite race env CGO_ENABLED=1 go test -race -timeout 30m "${lean[@]}" '-gcflags=modernc.org/...=-race=false' ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
+c() { suite c make --no-print-directory -j2 -C shim test scan; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet ./... && go vet -tags e2e ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
-hsm() { suite hsm env CGO_ENABLED=1 go test -race -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
-mutations() { suite mutations go test -v -count=1 -timeout 15m -parallel 2 -tags mutations ./test/mutations; }
-e2e() { suite e2e go test -v -count=1 -timeout 25m -tags e2e ./test/e2e/... ./test/operations/... ./internal/lab/...; }
+hsm() { suite hsm env CGO_ENABLED=1 go test -race "${lean[@]}" -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
+postgres() { suite postgres go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e ./test/postgres; }
+mutations() { suite mutations go test -v -count=1 -timeout 60m -parallel 2 -tags mutations ./test/mutations; }
 fresh() { suite fresh test/fresh.sh; }
 
+# The end-to-end tests, in parts that have a server and a lab each.
+others='^Test(Authorities|Backup|Offline|Replicas|Restore|Rotate|Signer)' # with worlds of their own, in which they wait
+matrix() { suite matrix program test/e2e -test.parallel 3 -test.run '^TestMatrix'; }
+worlds() { suite worlds program test/e2e -test.parallel 4 -test.run "$others"; }
+machines() { suite machines program test/e2e -test.skip "^TestMatrix|$others"; }
+wiring() { suite wiring program test/e2e/wiring; }
+operations() { suite operations program test/operations; }
+lab() { suite lab go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e ./internal/lab/...; }
+
+# lane runs suites one after another, beside the other lanes.
+lane() { # nice, suites...
+  local nice=$1; shift
+  wanted+=("$@")
+  set -m
+  (
+    [ "$nice" = 0 ] || renice -n "$nice" $BASHPID >/dev/null
+    for one; do "$one"; done
+  ) &
+  lanes+=($!)
+  set +m
+}
+e2e_lanes() { lane 0 matrix wiring; lane 0 machines; lane 0 worlds operations lab; }
+
 case "${1:-all}" in
-  all) vet; clibs; unit; mutations; hsm; race; e2e; fresh ;;
-  unit) vet; unit; hsm ;;
-  c) clibs ;;
-  mutations) mutations ;;
-  e2e) e2e ;;
-  fresh) fresh ;;
+  all) e2e_lanes; lane 10 vet unit race; lane 10 fresh c mutations hsm postgres ;;
+  unit) lane 0 vet unit hsm ;;
+  c) lane 0 c ;;
+  mutations) lane 0 mutations ;;
+  e2e) e2e_lanes; lane 10 postgres ;;
+  fresh) lane 0 fresh ;;
   *) echo "usage: test/run.sh all|unit|c|mutations|e2e|fresh" >&2; exit 2 ;;
 esac
+wait
+lanes=()
 
+touch "$logs/.suites"
+failed=()
+for one in "${wanted[@]}"; do
+  grep -q "^$one passed " "$logs/.suites" || failed+=("$one")
+done
 cat "$logs"/* 2>/dev/null | grep -E '^ *--- SKIP' | sed -E 's/^ *--- SKIP: ([^ ]+).*/\1/' | sort -u >"$logs/.skips"
 grep -vE '^(#|$)' test/skips.txt 2>/dev/null | awk '{print $1}' | sort -u >"$logs/.known"
 new=$(comm -23 "$logs/.skips" "$logs/.known")
@@ -62,6 +112,11 @@ if [ -n "$new" ]; then
 fi
 tests=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- PASS')
 bad=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- FAIL')
+echo
+echo "suites, by their time beside the others:"
+sort -k3 -rn "$logs/.suites" | awk '{ printf "  %5d s  %s\n", $3, $1 }'
+echo "the slowest tests:"
+(cd "$logs" && grep -HE '^--- (PASS|FAIL): ' * | sed -E 's/^([^:]+):--- [A-Z]+: ([^ ]+) \(([0-9.]+)s\)$/\3 \1 \2/' | sort -rn | head -n 10 | awk '{ printf "  %7.1f s  %s: %s\n", $1, $2, $3 }')
 echo
 [ ${#failed[@]} -eq 0 ] || { echo "failed suites: ${failed[*]}"; [ "$bad" -gt 0 ] || bad=${#failed[@]}; }
 echo "$tests passed, $bad failed, $skipped skipped"

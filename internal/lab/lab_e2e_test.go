@@ -44,7 +44,7 @@ func TestMachine_BootsWithinASecond(t *testing.T) {
 	begin := time.Now()
 	banner(t, b.machine(machineB, "web-2"))
 	t.Logf("create, first boot and banner: %v; start to banner: %v", time.Since(begin), best)
-	if best > time.Second {
+	if best > crowded(time.Second) {
 		t.Errorf("start to banner took %v", best)
 	}
 }

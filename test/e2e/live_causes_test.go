@@ -221,7 +221,7 @@ func ends(t *testing.T, l *lost, clients []*running, uid string, stays *running)
 	for _, r := range clients {
 		select {
 		case <-r.gone:
-		case <-time.After(limitEnd):
+		case <-time.After(crowded(limitEnd)):
 			t.Fatalf("the %s session goes on: %s", r.kind, r.text())
 		}
 	}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -179,42 +178,4 @@ func (b *box) listener(t *testing.T) int {
 	}
 	t.Fatalf("no sshd listens in %s", b.name)
 	return 0
-}
-
-// traced is what strace is asked for: every way to reach a socket, to open a
-// file and to become another program, and the family tree.
-const traced = "trace=connect,sendto,sendmsg,open,openat,openat2,execve,clone,clone3,fork,vfork"
-
-// attach follows a running process and all that it starts, into file, until stop
-// is called.
-func attach(t *testing.T, pid int, file string) (stop func()) {
-	t.Helper()
-	cmd := exec.Command("strace", "-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", file, "-p", strconv.Itoa(pid))
-	var said strings.Builder
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := until(10*time.Second, func() error {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil || !strings.Contains(string(status), fmt.Sprintf("TracerPid:\t%d\n", cmd.Process.Pid)) {
-			return fmt.Errorf("strace has not attached to %d: %v", pid, err)
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		done := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(done) }()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		select {
-		case <-done:
-		case <-ctx.Done():
-			_ = cmd.Process.Kill()
-			<-done
-		}
-	}
 }

@@ -30,6 +30,8 @@ type matrixVM struct {
 	uid   string // ours
 	askpw string // prints the password, for ssh
 	dir   string // traces and logs
+
+	privileges string // what keepPrivileges made
 }
 
 // settle makes the local people, then Sallyport comes, then ours log in once.
@@ -61,6 +63,7 @@ func settle(t *testing.T, system string) *matrixVM {
 		chmod 440 /etc/sudoers.d/people
 		mkdir -p -m 755 /usr/local/matrix
 	`, localByKey, localByWord, foreignName, aWord, strings.TrimSpace(string(pub))))
+	m.privileges = keepPrivileges(t)
 	m.askpw = filepath.Join(m.dir, "askpass")
 	if err := os.WriteFile(m.askpw, []byte("#!/bin/sh\necho "+aWord+"\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -124,8 +127,7 @@ func (m *matrixVM) bySSH(name string) result {
 // local runs a program of the machine under strace, answering its first prompt
 // for a password.
 func (m *matrixVM) local(state, name, way string, command ...string) seen {
-	argv := append([]string{"strace", "-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", m.traceFile(state, name, way)}, m.argv(command...)...)
-	return converse(exec.Command(argv[0], argv[1:]...))
+	return converse(m.strace(m.traceFile(state, name, way), m.argv(command...)...))
 }
 
 func (m *matrixVM) traceFile(state, name, way string) string {

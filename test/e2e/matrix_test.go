@@ -81,6 +81,7 @@ func TestMatrix_NeverLockedOut(t *testing.T) { eachSystem(t, neverLockedOut) }
 
 func neverLockedOut(t *testing.T, system string) {
 	m := settle(t, system)
+	ownSSHD := m.doorkeeper(t)
 	for _, s := range matrixStates() {
 		if !t.Run(s.name, func(t *testing.T) {
 			undo := s.make(t, m)
@@ -92,6 +93,7 @@ func neverLockedOut(t *testing.T, system string) {
 			return
 		}
 	}
+	ownSSHD()
 	t.Run("nss repaired", m.repaired)
 	t.Run("clock", m.clocks)
 }
@@ -102,7 +104,7 @@ func (m *matrixVM) repaired(t *testing.T) {
 	const file = "/var/lib/sallyport/nss.db"
 	for _, damage := range []string{"rm " + file, "truncate -s 100 " + file, "head -c 8192 /dev/urandom >" + file, "chmod 666 " + file} {
 		m.sh(t, damage)
-		if err := until(time.Duration(float64(oursLimit)*crowd()), func() error {
+		if err := until(oursLimit, func() error {
 			if r := m.try("getent passwd " + m.ours.name); r.code != 0 {
 				return errors.New(r.String())
 			}
@@ -128,9 +130,9 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 	t.Helper()
 	people := []string{rootByKey, localByKey, localByWord, foreignName, m.ours.name}
 	file := m.traceFile(state, "all", "ssh")
-	listener := m.listener(t)
-	stop, unwatch := attach(t, listener, file), m.witness(t)
-	defer unwatch()
+	listener, stop := m.sshd(t, file)
+	defer stop()
+	defer m.witness(t)()
 	var cells []cell
 	if state == "agent stopped" { // who waits needs no processor
 		var all sync.WaitGroup
@@ -149,7 +151,6 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 			cells = append(cells, atOnce(w, people, func(name string) seen { return run(m, state, name) })...)
 		}
 	}
-	stop()
 	byCron := m.startCron(t, state).finish(t, people)
 	if slices.ContainsFunc(byCron, func(c cell) bool { return c.took > othersLimit || c.took == 0 && c.name != m.ours.name }) {
 		byCron = m.startCron(t, state).finish(t, people)
@@ -157,6 +158,7 @@ func (m *matrixVM) everybody(t *testing.T, state string) {
 	for _, c := range append(cells, byCron...) {
 		m.judge(t, state, c)
 	}
+	stop()
 	m.unnoticed(t, state, file, listener)
 }
 
@@ -169,12 +171,16 @@ func (m *matrixVM) witness(t *testing.T) (stop func()) {
 	looking.Go(func() {
 		select {
 		case <-done:
-		case <-time.After(time.Duration(6 * float64(oursLimit) * crowd())):
+		case <-time.After(crowded(6 * oursLimit)):
 			t.Logf("what the machine waits for: %s", m.try("systemctl --no-pager list-jobs; loginctl --no-pager; ps -eo pid,ppid,user,stat,wchan:20,args --forest; journalctl --no-pager -n 60"))
 		}
 	})
 	return func() { close(done); looking.Wait() }
 }
+
+// crowded is a limit as it is on this computer now: it grows in proportion when
+// more programs want to run than there are processors.
+func crowded(limit time.Duration) time.Duration { return time.Duration(float64(limit) * crowd()) }
 
 // crowd is how many programs want each processor, at least 1.
 func crowd() float64 {
@@ -221,7 +227,7 @@ func (m *matrixVM) judge(t *testing.T, state string, c cell) {
 		r := run(m, state, c.name)
 		c.result, c.took = r.result, r.at.Sub(began)
 	}
-	if c.took > time.Duration(float64(limit)*crowd()) {
+	if c.took > crowded(limit) {
 		t.Errorf("%s by %s took %s: %s", c.name, c.way, c.took, c.result)
 	}
 	text := c.result.out + c.result.err
@@ -296,8 +302,7 @@ type cronRun struct {
 func (m *matrixVM) startCron(t *testing.T, state string) *cronRun {
 	t.Helper()
 	m.sh(t, "rm -rf /run/matrix /run/crond.reboot && mkdir -m 1777 /run/matrix")
-	argv := append([]string{"-f", "--pidns-translation", "-q", "-s", "256", "-e", traced, "-e", "signal=none", "-o", m.traceFile(state, "all", "cron")}, m.argv("cron", "-f")...)
-	c := &cronRun{m: m, cmd: exec.Command("strace", argv...), began: time.Now()}
+	c := &cronRun{m: m, cmd: m.strace(m.traceFile(state, "all", "cron"), m.argv("cron", "-f")...), began: time.Now()}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +314,7 @@ func (m *matrixVM) startCron(t *testing.T, state string) *cronRun {
 func (c *cronRun) finish(t *testing.T, people []string) []cell {
 	t.Helper()
 	took := map[string]time.Duration{}
-	_ = until(2*time.Duration(float64(othersLimit)*crowd()), func() error {
+	_ = until(2*othersLimit, func() error {
 		list := c.m.try("cd /run/matrix && ls").out
 		for _, name := range people {
 			if took[name] == 0 && slices.Contains(strings.Fields(list), name) {

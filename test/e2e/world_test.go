@@ -223,13 +223,14 @@ func output(name string, args ...string) (string, error) {
 }
 
 // until polls for a condition of the outside world; it gives up with the last
-// error after the limit.
+// error after the limit, which is that of a computer with nothing else to do. It
+// rests as long as it asked: who waits for us needs the processor, too.
 func until(limit time.Duration, try func() error) error {
+	limit = crowded(limit)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		err := try()
 		if err == nil {
 			return nil
@@ -237,7 +238,7 @@ func until(limit time.Duration, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("after %s: %w", limit, err)
-		case <-tick.C:
+		case <-time.After(min(max(time.Since(began), 20*time.Millisecond), 200*time.Millisecond)):
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build e2e
 
-package e2e
+package postgres
 
 import (
 	"os"
@@ -40,7 +40,7 @@ func TestDomains_OnPostgreSQL(t *testing.T) {
 	if len(packages) < 8 {
 		t.Fatalf("only %q use a store", packages)
 	}
-	cmd := exec.Command("go", append([]string{"test", "-count=1", "-timeout=20m", "-skip", ofSQLite}, packages...)...)
+	cmd := exec.Command("go", append([]string{"test", "-count=1", "-timeout=60m", "-vet=off", "-ldflags=-s -w", "-skip", ofSQLite}, packages...)...)
 	cmd.Dir = "../../internal"
 	cmd.Env = append(os.Environ(), storetest.Database+"="+server.URL("postgres"))
 	out, err = cmd.CombinedOutput()
