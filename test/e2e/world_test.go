@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -37,6 +38,9 @@ type world struct {
 	port    int
 	server  *exec.Cmd
 	lab     *exec.Cmd
+
+	// front is the port that machines reach instead of the server's; 0: the server's.
+	front int
 
 	// initExtra and runExtra are more words for server init and server run.
 	initExtra, runExtra []string
@@ -199,7 +203,7 @@ func (w *world) startLab() error {
 	if cache == "" {
 		cache = "/var/cache/sallyport"
 	}
-	args := []string{"lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", fmt.Sprintf("127.0.0.1:%d", w.port)}
+	args := []string{"lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", fmt.Sprintf("127.0.0.1:%d", cmp.Or(w.front, w.port))}
 	rootfs, err := rootFilesystems(cache)
 	if err != nil {
 		return err

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
 )
 
 // Revocations are what was taken away, and which machines know; *machine.Service
@@ -84,7 +86,51 @@ func (h *Handler) revocation(c *httpd.Call) error {
 	if !found {
 		return fault.New(fault.NotFound, "RevocationNotFound", "there is no revocation of this id").WithRemedy("List them with: sally access revocation list. They are kept for %d days.", machine.RevocationMemory/(24*time.Hour))
 	}
-	return c.JSON(http.StatusOK, h.showRevocation(p, &concerned))
+	left, err := h.leftBehind(c.R.Context(), p)
+	if err != nil {
+		return err
+	}
+	shown := h.showRevocation(p, &concerned)
+	shown["properties"].(map[string]any)["left"] = left
+	return c.JSON(http.StatusOK, shown)
+}
+
+const (
+	// leftFor is how long after a revocation a machine's word on what it ended
+	// counts as an answer to it: it may have been away.
+	leftFor  = 7 * 24 * time.Hour
+	leftMost = 1000
+)
+
+// leftBehind is what machines told that they could not end of what a revocation
+// ends: of the person, the session or the machine that it names. Of a group that
+// it names the machines' records say no more than whose processes were ended.
+func (h *Handler) leftBehind(ctx context.Context, p machine.Pending) ([]map[string]any, error) {
+	records, err := h.cfg.Audit.Records(ctx, audit.Filter{Type: "machine." + protocol.EventSessionEnd, Since: p.At, Until: p.At.Add(leftFor), Limit: leftMost})
+	if err != nil {
+		return nil, err
+	}
+	left := []map[string]any{}
+	for _, r := range records {
+		if told := r.Detail[protocol.FactLeft]; told != "" && answers(r, p) {
+			left = append(left, map[string]any{"resourceId": r.Target, "principalId": r.Detail["objectId"], "principalName": r.Detail["login"], "at": r.Time.UTC(), "correlationId": r.CorrelationID, "left": told})
+		}
+	}
+	return left, nil
+}
+
+// answers reports whether an end that a machine tells of is one that a revocation
+// asked for.
+func answers(r audit.Record, p machine.Pending) bool {
+	session, person := r.Detail[protocol.FactSession], r.Detail["objectId"]
+	switch {
+	case p.Type == machine.EventSessionEnd:
+		return session != "" && p.What == "session "+session
+	case strings.HasPrefix(p.Type, "resource."):
+		under := strings.ToLower(p.Target) + "/"
+		return strings.HasPrefix(under, strings.ToLower(r.Target)+"/")
+	}
+	return person != "" && (p.Target == person || strings.HasSuffix(p.What, " "+person))
 }
 
 func (h *Handler) showRevocation(p machine.Pending, concerned *int) map[string]any {
