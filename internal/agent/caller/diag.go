@@ -84,6 +84,10 @@ const (
 	answerLen    = headerLen + 72
 	errorLen     = headerLen + 4
 	noCookie     = 0xff // INET_DIAG_NOCOOKIE, in each byte
+	// loopback is LOOPBACK_IFINDEX of include/net/flow.h, over which a machine's
+	// connections with itself go: the kernel looks for the socket that a packet from
+	// there would reach, and finds one that is bound to that interface by no other.
+	loopback = 1
 )
 
 // request asks for one socket, or with dump for all of no state, which answers
@@ -109,6 +113,7 @@ func request(local, remote netip.AddrPort, dump bool) []byte {
 	from, to := local.Addr().As4(), remote.Addr().As4()
 	copy(id[4:], from[:])
 	copy(id[20:], to[:])
+	binary.NativeEndian.PutUint32(id[36:], loopback)
 	for i := range 8 {
 		id[40+i] = noCookie
 	}

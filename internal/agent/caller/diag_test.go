@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -61,9 +62,17 @@ func TestSockets_OnlyAnEstablishedSocketOfALivingProcess(t *testing.T) {
 	}
 }
 
-func connected(t *testing.T) (local, remote netip.AddrPort, hangUp func()) {
+// connected is a connection of this process with itself. The identity service's
+// listener is bound to the loopback interface, and so is what it accepts.
+func connected(t *testing.T, device string) (local, remote netip.AddrPort, hangUp func()) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if device == "" {
+			return nil
+		}
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }), err)
+	}}
+	l, err := config.Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,16 +100,18 @@ func TestSockets_KnowThisProcess(t *testing.T) {
 		t.Fatal("this kernel has no tcp_diag: load the module")
 	}
 	none := Sockets{Table: Table{Path: "/nowhere"}}
-	local, remote, hangUp := connected(t)
-	if uid, err := none.Owner(local, remote); err != nil || uid != uint32(os.Geteuid()) {
-		t.Fatalf("%d %v", uid, err)
-	}
-	if _, err := none.Owner(local, netip.AddrPortFrom(remote.Addr(), 1)); !errors.Is(err, ErrNobody) {
-		t.Fatal(err)
-	}
-	hangUp()
-	if uid, err := none.Owner(local, remote); !errors.Is(err, ErrNobody) {
-		t.Fatalf("a closed socket is uid %d's: %v", uid, err)
+	for _, device := range []string{"", "lo"} {
+		local, remote, hangUp := connected(t, device)
+		if uid, err := none.Owner(local, remote); err != nil || uid != uint32(os.Geteuid()) {
+			t.Fatalf("%q: %d %v", device, uid, err)
+		}
+		if _, err := none.Owner(local, netip.AddrPortFrom(remote.Addr(), 1)); !errors.Is(err, ErrNobody) {
+			t.Fatal(err)
+		}
+		hangUp()
+		if uid, err := none.Owner(local, remote); !errors.Is(err, ErrNobody) {
+			t.Fatalf("a closed socket is uid %d's: %v", uid, err)
+		}
 	}
 }
 
