@@ -33,6 +33,15 @@ signer: ## build out/sally-signer, which holds CA keys in a PKCS#11 token
 	@mkdir -p $(OUT)
 	CGO_ENABLED=1 go build -tags pkcs11 -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/sally-signer ./cmd/sally-signer
 
+# In out/packages; what they are made of is in out/packages/build.
+.PHONY: packages
+packages: ## deb and rpm packages for amd64 and arm64, in out/packages
+	@packaging/deps.sh packages
+	@packaging/packages.sh build $(OUT)/packages/build
+	@rm -f $(OUT)/packages/*.deb $(OUT)/packages/*.rpm
+	@packaging/packages.sh pack $(CURDIR)/$(OUT)/packages/build $(OUT)/packages $(VERSION)
+	@ls $(OUT)/packages/*.deb $(OUT)/packages/*.rpm
+
 .PHONY: rootfs
 rootfs: ## prepare the lab's root filesystems in $(CACHE)
 	@for suite in bullseye bookworm trixie; do packaging/rootfs/prepare.sh $(CACHE) $$suite || exit 1; done

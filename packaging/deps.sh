@@ -1,10 +1,14 @@
 #!/bin/bash
 # Installs what building and the demo need, on Debian 12 as root; with the word
-# "tests" also what the tests need.
+# "tests" also what the tests need, with "packages" what `make packages` needs.
 # Does nothing, quickly, where everything is there.
 set -euo pipefail
 packages=(gcc libc6-dev libpam0g-dev make mmdebstrap systemd-container iproute2 openssh-client strace util-linux ca-certificates binutils procps)
-[ "${1:-}" != tests ] || packages+=(git python3-venv softhsm2 postgresql-15 rsyslog clang clang-tools libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user) # what only `make test` needs
+[ "${1:-}" != tests ] || packages+=(git python3-venv softhsm2 postgresql-15 rsyslog clang clang-tools libclang-rt-14-dev qemu-user) # what only `make test` needs
+# What makes packages for the other architecture, and the policy module.
+case "${1:-}" in tests | packages) packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross checkpolicy semodule-utils) ;; esac
+# What reads packages and repositories as the systems do that install them.
+[ "${1:-}" != tests ] || packages+=(rpm createrepo-c dnf dnf-plugins-core gpgv sqv)
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")

@@ -32,7 +32,7 @@ import (
 func Command(version string) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand())
+	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand(), uninstallCommand())
 	return c
 }
 

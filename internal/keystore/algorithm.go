@@ -49,7 +49,8 @@ func authority(p Purpose) bool { return p == protocol.UserCA || p == protocol.Ho
 
 // generate makes a key of the kind that its purpose needs. Tokens are RS256,
 // because that is what MSAL and the Azure SDKs verify; TLS keys are P-256,
-// because browsers accept no Ed25519 certificates; the rest is Ed25519, and an
+// because browsers accept no Ed25519 certificates; packages are signed with RSA,
+// because older rpm and gpg verify no other; the rest is Ed25519, and an
 // authority's what the deployment has chosen.
 func generate(rand io.Reader, p Purpose, chosen Algorithm) (crypto.Signer, error) {
 	switch {
@@ -57,6 +58,8 @@ func generate(rand io.Reader, p Purpose, chosen Algorithm) (crypto.Signer, error
 		return nil, fault.New(fault.Invalid, "InvalidAlgorithm", "the algorithm of the %s key cannot be chosen", p)
 	case p == protocol.Token:
 		return rsa.GenerateKey(rand, 2048)
+	case p == Repository:
+		return rsa.GenerateKey(rand, 3072)
 	case p == TLS || p == TLSCA:
 		return ecdsa.GenerateKey(elliptic.P256(), rand)
 	}
@@ -79,14 +82,14 @@ func generate(rand io.Reader, p Purpose, chosen Algorithm) (crypto.Signer, error
 func suits(p Purpose, key crypto.PublicKey) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return p == protocol.Token && k.N.BitLen() >= 2048 || authority(p) && k.N.BitLen() >= 3072 && k.N.BitLen() <= 8192
+		return p == protocol.Token && k.N.BitLen() >= 2048 || (authority(p) || p == Repository) && k.N.BitLen() >= 3072 && k.N.BitLen() <= 8192
 	case *ecdsa.PublicKey:
 		if authority(p) {
 			return k.Curve == elliptic.P256() || k.Curve == elliptic.P384() || k.Curve == elliptic.P521()
 		}
 		return p == TLS || p == TLSCA
 	case ed25519.PublicKey:
-		return p != TLS && p != TLSCA && p != protocol.Token
+		return p != TLS && p != TLSCA && p != protocol.Token && p != Repository
 	}
 	return false
 }

@@ -24,6 +24,9 @@ const (
 	Manifest Purpose = "manifest" // signs the manifest; may be moved off the server
 	TLSCA    Purpose = "tls-ca"   // signs the server's own TLS certificate
 	TLS      Purpose = "tls"      // the server's TLS key
+	// Repository signs the package repositories that a server hands out. Only a
+	// deployment that does has one: AddRepository makes it.
+	Repository Purpose = "repository"
 )
 
 const hashFile = "hash.key"
@@ -32,6 +35,9 @@ const hashFile = "hash.key"
 func Purposes() []Purpose {
 	return []Purpose{Manifest, protocol.UserCA, protocol.HostCA, protocol.Token, protocol.Snapshot, protocol.Audit, TLSCA, TLS}
 }
+
+// possible returns every purpose that a store may hold.
+func possible() []Purpose { return append(Purposes(), Repository) }
 
 // Config says where the keys are. Rand is needed by Create and Rotate and by the
 // signatures that need randomness. Passphrase, where given, encrypts the files at
@@ -103,7 +109,8 @@ func Create(c Config) (*Store, error) {
 }
 
 // Open reads every key and refuses a folder or a file that another user could
-// read or change. Only the manifest key may be absent: it may be kept offline.
+// read or change. Only the manifest key may be absent, for it may be kept offline,
+// and the repository key.
 func Open(c Config) (*Store, error) {
 	if err := checkDir(c.Dir); err != nil {
 		return nil, err
@@ -111,9 +118,9 @@ func Open(c Config) (*Store, error) {
 	s := &Store{cfg: c, rand: c.Rand, keys: map[Purpose]crypto.Signer{}, held: map[Purpose]held{}}
 	box := &box{passphrase: c.Passphrase, derived: map[string][]byte{}}
 	seen := map[string]Purpose{}
-	for _, p := range Purposes() {
+	for _, p := range possible() {
 		found, err := readAll(c, box, p)
-		if os.IsNotExist(err) && p == Manifest {
+		if os.IsNotExist(err) && (p == Manifest || p == Repository) {
 			continue
 		}
 		if err != nil {
@@ -172,7 +179,34 @@ func (s *Store) Signer(p Purpose) (crypto.Signer, error) {
 		return nil, fault.New(fault.Unavailable, "ManifestKeyOffline", "the manifest key is not on this server").
 			WithRemedy("Bring manifest.pem back to the key folder for the time of the change.")
 	}
+	if p == Repository {
+		return nil, fault.New(fault.Precondition, "RepositoryKeyMissing", "this deployment has no key for its package repositories yet").
+			WithRemedy("Run once, on one server: sally server repository-key --state FOLDER; other servers of the deployment get a copy of keys/%s.", fileName(p))
+	}
 	return nil, fault.New(fault.Internal, "KeyUnknown", "no key is in use for %q", string(p))
+}
+
+// AddRepository makes the repository key of a deployment that has none. It never
+// replaces a key.
+func (s *Store) AddRepository() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys[Repository] != nil {
+		return nil
+	}
+	box, err := newBox(s.cfg.Rand, s.cfg.Passphrase)
+	if err != nil {
+		return err
+	}
+	key, err := generate(s.cfg.Rand, Repository, "")
+	if err != nil {
+		return fmt.Errorf("keystore: make key %s: %w", Repository, err)
+	}
+	if err := writeKey(s.cfg, box, Repository, fileName(Repository), key); err != nil {
+		return err
+	}
+	s.keys[Repository] = key
+	return nil
 }
 
 // Public returns all public keys, so that no certificate is ever issued for one
@@ -181,7 +215,7 @@ func (s *Store) Public() []crypto.PublicKey {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out []crypto.PublicKey
-	for _, p := range Purposes() {
+	for _, p := range possible() {
 		key := s.keys[p]
 		if key != nil {
 			out = append(out, key.Public())

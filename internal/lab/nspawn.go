@@ -36,6 +36,17 @@ func needNspawn() error {
 	return nil
 }
 
+// ownProgram says whether the machine's layers leave the program to its packages.
+// The layers are asked and not the machine, whose root may write anything.
+func (r record) ownProgram() bool {
+	for _, dir := range r.Lower {
+		if _, err := os.Lstat(filepath.Join(dir, inside.OwnProgramPath)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // withUserNamespace gives the stage's process a user namespace and makes it root
 // there. Its control group namespace it makes itself.
 func withUserNamespace(attr *syscall.SysProcAttr, group *os.File) {

@@ -112,7 +112,7 @@ func (l *Lab) describeTo(spec io.Writer, r record, pid int) error {
 		if err := l.mountFiles(r, pid); err != nil {
 			return fmt.Errorf("mount the machine's files: %w", err)
 		}
-		s.Nspawn, s.MachineID = true, r.ID
+		s.Nspawn, s.MachineID, s.OwnProgram = true, r.ID, r.ownProgram()
 		return inside.WriteSpec(spec, s)
 	}
 	s.Lower, s.Program = r.Lower, l.state.program()

@@ -17,7 +17,7 @@ import (
 // Command returns `sally server`; version is the build's.
 func Command(version string) *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Run a Sallyport server."}
-	cmd.AddCommand(initCommand(), runCommand(version), migrateCommand(), statusCommand(), openapiCommand(), backupCommand(version), identityCommand(), restoreCommand(), epochCommand(), recoverCommand())
+	cmd.AddCommand(initCommand(), runCommand(version), migrateCommand(), statusCommand(), openapiCommand(), backupCommand(version), identityCommand(), restoreCommand(), epochCommand(), recoverCommand(), repositoryKeyCommand())
 	return cmd
 }
 

@@ -21,6 +21,7 @@ import (
 	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/repeat"
+	"sallyport/internal/repository"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
@@ -37,6 +38,7 @@ type Config struct {
 	at         store.Config
 	Replica    string // this server's name among those of one database; "" is server-1
 	Listen     string // host:port
+	Packages   string // folder of packages to hand out; empty for none
 	LabSocket  string // of `sally lab serve`; empty for a server that makes no machines
 	Metrics    string // loopback host:port to serve Prometheus's text on; empty for none
 	Passphrase []byte
@@ -73,7 +75,8 @@ type deployment struct {
 	lag      *lagMeter
 	replica  *replica
 	tls      *certificates
-	waiting  *httpd.Waiting // polls over HTTP/1.1; nil before it serves
+	waiting  *httpd.Waiting         // polls over HTTP/1.1; nil before it serves
+	packages *repository.Repository // nil without a folder of packages
 	meter    *meter
 	started  time.Time
 

@@ -56,6 +56,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (d *deployment) serve(ctx context.Context) error {
+	if err := d.openPackages(); err != nil {
+		return err
+	}
 	answering := newLifetimes(ctx, d.cfg.Now, d.replica.whileFresh)
 	defer answering.end()
 	d.waiting = answering.waiting
@@ -106,6 +109,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.serveMetrics(ctx, metrics) })
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })
+	tasks.Go(func() error { return d.keepPackages(ctx) })
 	d.tell("READY=1") // the sockets take connections already
 	for _, l := range listeners {
 		d.cfg.Log.Info("serving", "listen", l.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
@@ -195,7 +199,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	pages.Mount(mux)
 	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, URL: d.manifest.URL}).Mount(mux)
 	httpmachine.New(httpmachine.Config{Machines: d.machines, Identities: identities{d}}).Mount(mux)
-	probes, err := operations.New(operations.Config{Rows: route.All(), URL: d.manifest.URL, Ready: d.ready})
+	probes, err := operations.New(operations.Config{Rows: route.All(), URL: d.manifest.URL, Ready: d.ready, Packages: d.packagesAt()})
 	if err != nil {
 		return nil, err
 	}

@@ -76,6 +76,7 @@ func runCommand(version string) *cobra.Command {
 	f.StringVar(&cfg.Replica, "replica", writerName, "Name of this server among those that share the database: a-z, 0-9 and -.")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "Address and port to serve on.")
 	f.StringVar(&cfg.LabSocket, "lab-socket", "", "Socket of `sally lab serve`, to make machines with.")
+	f.StringVar(&cfg.Packages, "packages", "", "Folder of packages (*.deb, *.rpm) to hand out as apt and yum repositories.")
 	f.StringVar(&cfg.Metrics, "metrics", "", "Loopback address and port to serve Prometheus metrics on, for example 127.0.0.1:9464; off without it.")
 	f.StringVar(&words.passphraseFile, "key-passphrase-file", "", "File with the passphrase of the keys.")
 	words.authority.signerFlags(f)

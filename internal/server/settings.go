@@ -32,6 +32,7 @@ func settingKeys() map[string]string {
 		"listen":               "listen",
 		"labSocket":            "lab-socket",
 		"metrics":              "metrics",
+		"packages":             "packages",
 		"auditSyslog":          "audit-syslog", "auditSyslogCA": "audit-syslog-ca", "auditOTLP": "audit-otlp", "auditOTLPCA": "audit-otlp-ca", "auditOTLPHeadersFile": "audit-otlp-headers-file",
 		"keyPassphraseFile": "key-passphrase-file",
 		"userCASigners":     "user-ca-signer",

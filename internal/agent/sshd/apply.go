@@ -20,7 +20,7 @@ func (w *Wiring) Wired() bool {
 // Recover finishes what a kill interrupted: a change is undone, a removal is
 // completed. It is called before anything else.
 func (w *Wiring) Recover(ctx context.Context) error {
-	if err := durable.Folder(w.at(stateFolder), 0o700); err != nil {
+	if err := durable.Folder(w.at(StateFolder), 0o700); err != nil {
 		return err
 	}
 	j, err := w.load()
@@ -115,7 +115,7 @@ func (w *Wiring) candidates(ctx context.Context, files []file, p parts) error {
 	}
 	for _, f := range files {
 		var argv []string
-		path := filepath.Join(w.at(stateFolder), "candidate")
+		path := filepath.Join(w.at(StateFolder), "candidate")
 		switch f.Path {
 		case sudoersPath:
 			argv = []string{p.visudo, "-c", "-f", path}
@@ -336,7 +336,7 @@ func (w *Wiring) forget(j journal) error {
 	for _, e := range j.Files {
 		for _, name := range []string{e.Original, e.Before} {
 			if name != "" {
-				if err := durable.Remove(filepath.Join(w.at(stateFolder), name)); err != nil {
+				if err := durable.Remove(filepath.Join(w.at(StateFolder), name)); err != nil {
 					return err
 				}
 			}

@@ -46,7 +46,7 @@ type journal struct {
 	Goal string `json:"goal,omitempty"`
 }
 
-func (w *Wiring) journalPath() string { return filepath.Join(w.at(stateFolder), "journal.json") }
+func (w *Wiring) journalPath() string { return filepath.Join(w.at(StateFolder), "journal.json") }
 
 func (w *Wiring) load() (journal, error) {
 	var j journal
@@ -83,7 +83,7 @@ func digest(text string) string {
 // never overwritten by another.
 func (w *Wiring) keep(text string) (string, error) {
 	name := digest(text)
-	path := filepath.Join(w.at(stateFolder), name)
+	path := filepath.Join(w.at(StateFolder), name)
 	if _, err := os.Lstat(path); err == nil {
 		return name, nil
 	}
@@ -91,7 +91,7 @@ func (w *Wiring) keep(text string) (string, error) {
 }
 
 func (w *Wiring) kept(name string) (string, error) {
-	b, err := durable.Read(filepath.Join(w.at(stateFolder), name), w.cfg.Owner, 16<<20)
+	b, err := durable.Read(filepath.Join(w.at(StateFolder), name), w.cfg.Owner, 16<<20)
 	if err == nil && digest(string(b)) != name {
 		err = fmt.Errorf("the kept file %s was altered", name)
 	}

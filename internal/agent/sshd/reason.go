@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-const probeFolder = stateFolder + "/probe"
+const probeFolder = StateFolder + "/probe"
 
 // candidate is sshd's configuration for the self-test: the main file and the
 // drop-ins as they are, by path.

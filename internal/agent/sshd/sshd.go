@@ -25,8 +25,9 @@ const (
 	nssPath             = "/etc/nsswitch.conf"
 	pamFolder           = "/etc/pam.d"
 	pidPath             = "/run/sshd.pid"
-	stateFolder         = "/var/lib/sallyport/root/wiring"
-	helperUser          = "sallyport-ssh"
+	// StateFolder holds what the wired files were before, and the journal.
+	StateFolder = "/var/lib/sallyport/root/wiring"
+	helperUser  = "sallyport-ssh"
 )
 
 // Codes of faults that have an exit code of their own (ExitCode).

@@ -62,7 +62,7 @@ func machineRoot(t *testing.T) (string, *fakeSSHD, *Wiring) {
 	} {
 		put(t, root, path, text)
 	}
-	if err := os.MkdirAll(root+stateFolder, 0o700); err != nil {
+	if err := os.MkdirAll(root+StateFolder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f := &fakeSSHD{root: root}
@@ -172,7 +172,7 @@ func TestRemove_RestoresByteForByte(t *testing.T) {
 	if w.Wired() {
 		t.Fatal("still wired")
 	}
-	files, _ := os.ReadDir(root + stateFolder)
+	files, _ := os.ReadDir(root + StateFolder)
 	if len(files) != 1 {
 		t.Fatalf("kept files are left: %v", files)
 	}

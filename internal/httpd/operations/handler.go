@@ -18,12 +18,15 @@ type Config struct {
 	// Ready runs the checks and returns for each its public state: OK, or
 	// what is missing.
 	Ready func(context.Context) map[string]string
+	// Packages finds what stands at a path of the package repositories.
+	Packages Packages
 }
 
 // Handler answers probes and describes the wire.
 type Handler struct {
 	ready    func(context.Context) map[string]string
 	document []byte
+	packages Packages
 }
 
 // New makes a Handler. It fails when the rows cannot be described.
@@ -32,7 +35,7 @@ func New(cfg Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{ready: cfg.Ready, document: document}, nil
+	return &Handler{ready: cfg.Ready, document: document, packages: cfg.Packages}, nil
 }
 
 // Mount sets the handlers of every operations row.
@@ -40,6 +43,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("operations.health", h.health)
 	m.Handle("operations.ready", h.readiness)
 	m.Handle("operations.openapi", h.openapi)
+	m.Handle("operations.repository", h.repository)
 }
 
 // health says that the process answers, and nothing of what it stands on: who

@@ -176,7 +176,10 @@ func refusals(row route.Row) []int {
 func responses(row route.Row, schemas *schemas) object {
 	well := object{"description": "Success."}
 	status := "2XX"
+	_, file := row.Response.(route.File)
 	switch {
+	case file:
+		well["content"] = object{"*/*": object{}}
 	case row.Response != nil:
 		status = "200"
 		well["content"] = object{"application/json": object{"schema": schemas.of(row.Response)}}
@@ -196,6 +199,10 @@ func responses(row route.Row, schemas *schemas) object {
 	}
 	if row.Surface == route.Page {
 		out["3XX"] = object{"description": "The next step is at another address."}
+	}
+	if file {
+		out["304"] = object{"description": "What the client holds is what there is."}
+		out["416"] = object{"description": "There is no such part of the file."}
 	}
 	if r, ready := row.Response.(route.Readiness); ready {
 		out["503"] = object{"description": "A check is not ok.", "content": object{"application/json": object{"schema": schemas.of(r)}}}

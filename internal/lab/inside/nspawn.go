@@ -111,7 +111,7 @@ func furnish(spec Spec) error {
 			return err
 		}
 	}
-	if info, err := root.Lstat(strings.TrimPrefix(binaryPath, "/")); err == nil && info.Mode().IsRegular() {
+	if info, err := root.Lstat(strings.TrimPrefix(binaryPath, "/")); spec.OwnProgram || err == nil && info.Mode().IsRegular() {
 		return nil
 	}
 	path := strings.TrimPrefix(binaryPath, "/")
@@ -121,13 +121,16 @@ func furnish(spec Spec) error {
 // arguments are systemd-nspawn's. The network namespace is this process's own,
 // which the lab has connected; no systemd or D-Bus of the computer is asked.
 func arguments(spec Spec) []string {
-	return []string{
+	list := []string{
 		"--quiet", "--settings=no", "--register=no", "--keep-unit", "--boot",
 		"--directory=" + NspawnRoot, "--machine=" + spec.Hostname, "--uuid=" + spec.MachineID,
-		"--bind-ro=" + NspawnProgram + ":" + binaryPath,
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
 		"--drop-capability=" + droppedCapabilities, "--system-call-filter=" + deniedNames,
 	}
+	if !spec.OwnProgram {
+		list = append(list, "--bind-ro="+NspawnProgram+":"+binaryPath)
+	}
+	return list
 }
 
 // runNspawn runs the machine until it ends; again says that it asked for a

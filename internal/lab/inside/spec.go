@@ -25,6 +25,9 @@ type Spec struct {
 	// empty. MachineID becomes its /etc/machine-id.
 	Nspawn    bool
 	MachineID string
+	// OwnProgram says that an nspawn machine's layers leave the program to the
+	// packages that are installed in it.
+	OwnProgram bool
 }
 
 // Where the stage of an nspawn machine finds what the lab has mounted for it.
@@ -50,9 +53,11 @@ const maxSpec = 64 << 10
 // Files of a machine that its first process reads or makes.
 const (
 	binaryPath = "/usr/bin/sally"
-	unitsPath  = "/etc/sallyport-init.conf"
-	logDir     = "/var/log"
-	initLog    = "/var/log/sallyport-init.log"
+	// OwnProgramPath is in a layer whose machines install the program themselves.
+	OwnProgramPath = "/etc/sallyport-own-program"
+	unitsPath      = "/etc/sallyport-init.conf"
+	logDir         = "/var/log"
+	initLog        = "/var/log/sallyport-init.log"
 )
 
 func readSpec(r io.Reader) (Spec, error) {

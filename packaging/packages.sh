@@ -1,0 +1,86 @@
+#!/bin/bash
+# Makes deb and rpm packages for amd64 and arm64 from this checkout. Equal sources
+# give equal bytes: versions, times and owners come from the sources alone.
+#
+#   packages.sh build BUILD              programs for both architectures, in BUILD/amd64 and BUILD/arm64
+#   packages.sh pack BUILD OUT VERSION [ARCH...]    packages of BUILD, in OUT
+#
+# It runs on amd64. Needed beside what building needs: packaging/deps.sh packages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=0 LC_ALL=C TZ=UTC
+umask 022
+# 2.46 and newer do not build everywhere: a module of theirs is not on the proxy.
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+# The time of the commit; of sources without a history, a fixed one.
+epoch() { git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 1767225600; }
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(epoch)}
+
+build() { # BUILD
+  local build=$1 arch
+  mkdir -p "$build/amd64" "$build/arm64"
+  build=$(cd "$build" && pwd)
+  for arch in amd64 arm64; do
+    GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION:-$(cat VERSION)}" -o "$build/$arch/sally" ./cmd/sally
+  done
+  make --no-print-directory -s -C shim OUT="$build/c/amd64" all
+  HOST_CC=cc sh shim/test/stub-libpam.sh aarch64-linux-gnu-gcc "$build/c/arm64/libpam"
+  make --no-print-directory -s -C shim CC=aarch64-linux-gnu-gcc OUT="$build/c/arm64" PAMDEV="-I$build/c/arm64/libpam/include -L$build/c/arm64/libpam" all
+  for arch in amd64 arm64; do
+    install -m 0755 "$build/c/$arch"/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$build/$arch/"
+    "$build/amd64/sally" completion bash >"$build/$arch/sally.bash"
+    manual "$build/amd64/sally" | gzip -9n >"$build/$arch/sally.1"
+  done
+  checkmodule -M -m -c 17 -o "$build/sallyport.mod" packaging/selinux/sallyport.te >/dev/null
+  semodule_package -o "$build/amd64/sallyport.pp" -m "$build/sallyport.mod" -f packaging/selinux/sallyport.fc
+}
+
+# manual is the program's own help as a manual page.
+manual() { # SALLY
+  printf '.TH SALLY 1 "" "Sallyport" "User commands"\n.SH NAME\nsally \\- sign in to Linux machines with a directory identity\n.SH SYNOPSIS\n.B sally\nGROUP COMMAND [OPTIONS]\n.SH DESCRIPTION\n.nf\n'
+  "$1" --help | sed 's/\\/\\e/g; s/-/\\-/g; s/^\([.'"'"']\)/\\\&\1/'
+  printf '.fi\n.SH SEE ALSO\nEach command explains itself:\n.B sally\nCOMMAND\n.B \\-\\-help\n'
+}
+
+# once fetches and builds the packager.
+once() {
+  local at=${SALLY_CACHE:-/var/cache/sallyport}/tools/${nfpm##*@}
+  if [ ! -x "$at/nfpm" ]; then
+    mkdir -p "$at"
+    GOFLAGS=-trimpath GOBIN=$at.new go install "$nfpm" && mv -f "$at.new/nfpm" "$at/nfpm"
+  fi
+  echo "$at/nfpm"
+}
+
+pack() { # BUILD OUT VERSION [ARCH...]
+  local build=$1 out=$2 version=$3 arch triplet name tool config
+  shift 3
+  [ $# -gt 0 ] || set -- amd64 arm64
+  [[ $version =~ ^[0-9][0-9A-Za-z.+~]*$ ]] || { echo "the version $version is none that both deb and rpm take" >&2; exit 1; }
+  tool=$(once)
+  mkdir -p "$out"
+  config=$(mktemp -d)
+  trap "rm -rf '$config'" EXIT
+  for arch; do
+    case $arch in
+    amd64) triplet=x86_64-linux-gnu ;;
+    arm64) triplet=aarch64-linux-gnu ;;
+    *) echo "packages are made for amd64 and arm64, not for $arch" >&2; exit 1 ;;
+    esac
+    for name in sallyport sallyport-agent sallyport-selinux; do
+      [ $name != sallyport-selinux ] || [ $arch = amd64 ] || continue # one for all
+      sed -e "s|@ARCH@|$arch|; s|@VERSION@|$version|g; s|@TRIPLET@|$triplet|g; s|@BUILD@|$build/$arch|g" \
+        -e "s|@MTIME@|$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)|" packaging/nfpm/$name.yaml >"$config/$name.yaml"
+      for format in deb rpm; do
+        "$tool" package --config "$config/$name.yaml" --packager $format --target "$out/" >/dev/null
+      done
+    done
+  done
+}
+
+case "${1:-}" in
+build) build "$2" ;;
+pack) shift; pack "$@" ;;
+*) echo "usage: packages.sh build BUILD | pack BUILD OUT VERSION [ARCH...]" >&2; exit 2 ;;
+esac
