@@ -9,6 +9,8 @@ packages=(gcc libc6-dev libpam0g-dev make mmdebstrap systemd-container iproute2 
 case "${1:-}" in tests | packages) packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross checkpolicy semodule-utils) ;; esac
 # What reads packages and repositories as the systems do that install them.
 [ "${1:-}" != tests ] || packages+=(rpm createrepo-c dnf dnf-plugins-core gpgv sqv)
+# The ssh clients that people use.
+[ "${1:-}" != tests ] || packages+=(rsync putty-tools ansible-core python3-paramiko python3-asyncssh)
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,7 +211,7 @@ func (i *agentIdentity) Machine(ctx context.Context, key ssh.PublicKey) (string,
 		principal = hostPrincipal(key, server.Manifest(), i.a.cfg.Now)
 	}
 	if principal == "" {
-		return "", i.strange(cert, server.Manifest())
+		return "", i.strange(key)
 	}
 	machine, err := machineOf(principal)
 	if err != nil {
@@ -230,8 +229,7 @@ func (i *agentIdentity) plain(key ssh.PublicKey) (string, error) {
 	if h, ok := i.known[string(key.Marshal())]; ok && i.a.cfg.Now().Before(h.until) {
 		return h.machine, nil
 	}
-	return "", fault.New(fault.Forbidden, "HostKey", "A host has shown the plain key %s and no certificate of this directory: the agent offers it nothing.", ssh.FingerprintSHA256(key)).
-		WithRemedy("If it is one of your machines, your known_hosts holds its plain key: let sally ssh config --identity-agent write the configuration, or remove the line (ssh-keygen -R HOST).")
+	return "", i.strange(key)
 }
 
 // ofDirectory reports whether a certificate claims to be of one of our machines.
@@ -243,20 +241,18 @@ func ofDirectory(cert *ssh.Certificate, m protocol.Manifest) bool {
 	return found && slices.Contains(m.Domains, domain)
 }
 
-// strange says what is wrong with a host certificate.
-func (i *agentIdentity) strange(cert *ssh.Certificate, m protocol.Manifest) error {
-	name := output.CleanLine(strings.Join(cert.ValidPrincipals, ","))
-	ours := slices.ContainsFunc(authorityKeys(m, protocol.HostCA), func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), cert.SignatureKey.Marshal()) })
+// strange says what is wrong with a host key or its certificate.
+func (i *agentIdentity) strange(key ssh.PublicKey) error {
+	m, now := i.s.Server().Manifest(), i.a.cfg.Now()
+	f := fault.New(fault.Forbidden, "HostKey", "A host has shown %s: the agent offers it nothing.", hostShown(key, m, now))
+	cert, ok := key.(*ssh.Certificate)
 	switch {
-	case !ours:
-		return fault.New(fault.Forbidden, "HostKey", "A host has shown a certificate for %s that no authority of this directory has signed (it is of %s): the agent offers it nothing.", name, ssh.FingerprintSHA256(cert.SignatureKey)).
-			WithRemedy("It is a machine of another directory, or somebody who poses as yours: tell your administrator if you have expected a machine of your own there.")
-	case cert.ValidBefore <= uint64(max(i.a.cfg.Now().Unix(), 0)):
-		end := time.Unix(int64(cert.ValidBefore), 0) //nolint:gosec // it is before now
-		return fault.New(fault.Forbidden, "HostKey", "The host certificate of %s has ended on %s: the agent offers it nothing.", name, end.Local().Format("2006-01-02 15:04:05")).
-			WithRemedy("The machine's agent renews it as long as it reaches the server; its local administrator can run there: sally agent doctor")
+	case !ok:
+		return f.WithRemedy("If it is one of your machines, your known_hosts holds its plain key: let sally ssh config --identity-agent write the configuration, or remove the line (ssh-keygen -R HOST).")
+	case cert.ValidBefore <= uint64(max(now.Unix(), 0)):
+		return f.WithRemedy("A machine's agent renews its certificate as long as it reaches the server; its local administrator can run there: sally agent doctor")
 	}
-	return fault.New(fault.Forbidden, "HostKey", "A host has shown a certificate for %s that is not that of a machine of this directory: the agent offers it nothing.", name)
+	return f.WithRemedy("It is a machine of another directory, or somebody who poses as yours: tell your administrator if you have expected a machine of your own there.")
 }
 
 // Mint gets a certificate for one machine, without a sign-in page: whoever needs

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,7 +97,7 @@ func hostCertificate(t *testing.T, ca ed25519.PrivateKey, name string, until tim
 }
 
 func forMachine(c *ssh.Certificate) {
-	c.Extensions = map[string]string{"machine@sallyport": string(ssh.Marshal(struct{ T string }{machineID}))}
+	c.Extensions = map[string]string{"machine@sallyport": machineID}
 }
 
 func (p *person) agentSocket() string {
@@ -141,7 +143,7 @@ func TestSSHAgent_ForItsCommand(t *testing.T) {
 		}
 	}
 	p.exit = 7
-	r := p.fails(7, []string{"no certificate of this directory", "sally ssh config --identity-agent"}, "ssh", "agent", "--", "true", "-x", "--", "y")
+	r := p.fails(7, []string{"and no certificate of this directory", "sally ssh config --identity-agent"}, "ssh", "agent", "--", "true", "-x", "--", "y")
 	if got := strings.Join(p.runs[0], " "); got != "true -x -- y" {
 		t.Errorf("ran %q", got)
 	}
@@ -168,8 +170,8 @@ func TestSSHAgent_Strangers(t *testing.T) {
 		"a stolen name":                 {evil, principal, clock().Add(time.Hour), "no authority of this directory has signed"},
 		"another directory's machine":   {evil, machineID + ".machine.evil.test", clock().Add(time.Hour), "a machine of another directory"},
 		"an old certificate":            {f.hostCA, principal, clock().Add(-time.Minute), "has ended on"},
-		"our authority, another domain": {f.hostCA, machineID + ".machine.evil.test", clock().Add(time.Hour), "not that of a machine of this directory"},
-		"our authority, any name":       {f.hostCA, "*", clock().Add(time.Hour), "not that of a machine of this directory"},
+		"our authority, another domain": {f.hostCA, machineID + ".machine.evil.test", clock().Add(time.Hour), "which is no machine of this directory"},
+		"our authority, any name":       {f.hostCA, "*", clock().Add(time.Hour), "which is no machine of this directory"},
 	} {
 		host, cert := hostCertificate(t, tc.ca, tc.named, tc.until)
 		n := f.issued
@@ -303,5 +305,60 @@ func TestSSHConfig_IdentityAgent(t *testing.T) {
 	f.facts(`"`+principal+`"`, `""`)
 	if r := p.run("ssh", "config", "--file", cfg, "-n", "myVM", "-g", "RG", "--identity-agent", socket); r.code == 0 {
 		t.Error("written for a machine without a host certificate")
+	}
+}
+
+// TestExplain_Impostor: at the machine's address answers somebody else; nothing is
+// sent there, and the person reads who it is.
+func TestExplain_Impostor(t *testing.T) {
+	f, p := signedIn(t)
+	_, evil, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.exit = 255
+	good := f.hostCA
+	for name, tc := range map[string]struct {
+		ca    ed25519.PrivateKey
+		named string
+		says  string
+	}{
+		"a stolen name":   {evil, principal, "that no authority of this directory has signed"},
+		"another machine": {good, strings.Replace(principal, "3333", "9999", 1), "which is another machine"},
+		"another domain":  {good, machineID + ".machine.evil.test", "which is no machine of this directory"},
+		"the machine":     {good, principal, "ssh could not log in to myVM"},
+	} {
+		f.hostCA = tc.ca
+		port := f.sshd(t, tc.named)
+		f.hostCA = good
+		f.facts(`"loopbackAddress":"127.77.0.2","sshPort":22`, `"loopbackAddress":"127.0.0.1","sshPort":`+port)
+		if r := p.run("ssh", "vm", "-n", "myVM", "-g", "RG"); r.code != 255 || !strings.Contains(r.err, tc.says) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// TestSSHAgent_LockedCache: another command that holds the token cache for too
+// long is named.
+func TestSSHAgent_LockedCache(t *testing.T) {
+	f, p := signedIn(t)
+	f.changeCA = forMachine
+	host, cert := hostCertificate(t, f.hostCA, principal, clock().Add(time.Hour))
+	p.during = func([]string) {
+		lock, err := os.OpenFile(filepath.Join(p.dir, "config", "tokens.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		if asks(t, p.agentSocket(), host, cert) != nil {
+			t.Error("offered without the cache")
+		}
+	}
+	p.wait = func(context.Context, time.Duration) error { return context.DeadlineExceeded }
+	if r := p.run("ssh", "agent", "--", "true"); !strings.Contains(r.err, "another sally command holds") || !strings.Contains(r.err, "Wait for it to end") {
+		t.Errorf("%+v", r)
 	}
 }

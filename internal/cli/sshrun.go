@@ -86,6 +86,11 @@ func (a *app) reason(ctx context.Context, s *client.Session, t target, l login) 
 	if l.cert != nil && a.cfg.Now().After(l.cert.until()) {
 		return "the certificate has run out meanwhile. Run the command again."
 	}
+	if l.knownHosts != "" {
+		if text := a.impostor(ctx, s, t); text != "" {
+			return text
+		}
+	}
 	where := t.address
 	if !t.id.IsZero() {
 		where = t.id.Name()

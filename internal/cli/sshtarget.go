@@ -237,29 +237,41 @@ func probe(ctx context.Context, m protocol.Manifest, address string, port int, n
 		port = 22
 	}
 	t := target{name: address, address: address, port: port}
+	key := shownKey(ctx, address, port)
+	if key == nil {
+		return t, nil // ssh says what is wrong with the address
+	}
+	if principal := hostPrincipal(key, m, now); principal != "" {
+		t.principal = principal
+		t.machine, _ = machineOf(principal)
+	} else {
+		_, t.foreign = key.(*ssh.Certificate)
+	}
+	return t, nil
+}
+
+// shownKey connects to an address and returns the host key that sshd proves, a
+// certificate where it has one; nil where nobody answers like an sshd.
+func shownKey(ctx context.Context, address string, port int) (shown ssh.PublicKey) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 	if err != nil {
-		return t, nil // ssh says what is wrong with the address
+		return nil
 	}
 	defer func() { _ = conn.Close() }()
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}
 	check := func(_ string, _ net.Addr, key ssh.PublicKey) error {
-		if principal := hostPrincipal(key, m, now); principal != "" {
-			t.principal = principal
-			t.machine, _ = machineOf(principal)
-		} else {
-			_, t.foreign = key.(*ssh.Certificate)
-		}
+		shown = key
 		return errProbed
 	}
 	_, _, _, _ = ssh.NewClientConn(conn, address, &ssh.ClientConfig{User: "probe", HostKeyCallback: check, HostKeyAlgorithms: []string{ //nolint:dogsled // it always ends with an error
 		ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
+		ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 	}})
-	return t, nil
+	return shown
 }
 
 // hostPrincipal returns the machine's name when key is a host certificate of

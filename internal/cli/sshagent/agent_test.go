@@ -184,13 +184,13 @@ func TestAgent_WrongCertificates(t *testing.T) {
 	other := newSigner(t)
 	for name, change := range map[string]func(*ssh.Certificate){
 		"of another machine": func(c *ssh.Certificate) {
-			c.Extensions[machineExtension] = string(ssh.Marshal(struct{ T string }{machineB}))
+			c.Extensions[machineExtension] = machineB
 		},
-		"of every machine":     func(c *ssh.Certificate) { delete(c.Extensions, machineExtension) },
-		"of an unreadable one": func(c *ssh.Certificate) { c.Extensions[machineExtension] = machineA },
-		"of another key":       func(c *ssh.Certificate) { c.Key = other.PublicKey() },
-		"a host's":             func(c *ssh.Certificate) { c.CertType = ssh.HostCert },
-		"one without an end":   func(c *ssh.Certificate) { c.ValidBefore = ssh.CertTimeInfinity },
+		"of every machine":   func(c *ssh.Certificate) { delete(c.Extensions, machineExtension) },
+		"of two machines":    func(c *ssh.Certificate) { c.Extensions[machineExtension] = machineA + "," + machineB },
+		"of another key":     func(c *ssh.Certificate) { c.Key = other.PublicKey() },
+		"a host's":           func(c *ssh.Certificate) { c.CertType = ssh.HostCert },
+		"one without an end": func(c *ssh.Certificate) { c.ValidBefore = ssh.CertTimeInfinity },
 	} {
 		d, a := newDirectory(t)
 		d.change = change

@@ -78,7 +78,7 @@ func (d *directory) Mint(ctx context.Context, machine string, key ssh.PublicKey)
 	}
 	now := d.clock()
 	c := &ssh.Certificate{Key: key, CertType: ssh.UserCert, ValidPrincipals: []string{alice, "id"}, ValidAfter: uint64(now.Add(-5 * time.Minute).Unix()), ValidBefore: uint64(now.Add(time.Hour).Unix()),
-		Permissions: ssh.Permissions{Extensions: map[string]string{machineExtension: string(ssh.Marshal(struct{ Text string }{machine}))}}}
+		Permissions: ssh.Permissions{Extensions: map[string]string{machineExtension: machine}}}
 	if change != nil {
 		change(c)
 	}

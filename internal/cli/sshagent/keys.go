@@ -144,8 +144,7 @@ func (k *keys) mint(ctx context.Context, machine string) (*credential, error) {
 // boundTo reports whether a certificate names the machine as the only one that
 // may accept it.
 func boundTo(cert *ssh.Certificate, machine string) bool {
-	var value struct{ Text string }
-	return ssh.Unmarshal([]byte(cert.Extensions[machineExtension]), &value) == nil && value.Text != "" && strings.EqualFold(value.Text, machine)
+	return machine != "" && strings.EqualFold(cert.Extensions[machineExtension], machine)
 }
 
 // forget drops the credential whose certificate this is, or all without one, and
