@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,52 +76,57 @@ func (c *clients) putty(t *testing.T, h *host) {
 	}
 }
 
-const asyncSSH = `
-import asyncio, sys, asyncssh
-host, port, user, key, cert, hosts, alias = sys.argv[1:8]
-async def main():
-    async with asyncssh.connect(host, port=int(port), username=user, client_keys=[(key, cert)], known_hosts=hosts, host_key_alias=alias, config=None, agent_path=None) as c:
-        print((await c.run('id -un', check=True)).stdout.strip())
+// pythonSSH logs in to each machine with AsyncSSH and with Paramiko. Its argument
+// is a list of what the test knows of them.
+const pythonSSH = `
+import asyncio, base64, json, sys, asyncssh, paramiko
+machines = json.loads(sys.argv[1])
+def aio(m, alias):
+    return asyncssh.connect(m['host'], port=int(m['port']), username=m['user'], client_keys=[(m['key'], m['cert'])],
+                            known_hosts=m['hosts'], host_key_alias=alias, config=None, agent_path=None)
+async def one(m):
+    async with aio(m, m['principal']) as c:
+        print('asyncssh', m['system'], (await c.run('id -un', check=True)).stdout.strip())
+    try:
+        async with aio(m, m['other']): print('asyncssh takes', m['system'], 'for another')
+    except asyncssh.HostKeyNotVerifiable: pass
+async def main(): await asyncio.gather(*map(one, machines))
 asyncio.run(main())
-`
-
-const paramikoSSH = `
-import sys, base64, paramiko
-host, port, user, key, cert, hostkey = sys.argv[1:7]
-k = paramiko.Ed25519Key.from_private_key_file(key)
-k.load_certificate(cert)
-c = paramiko.SSHClient()
-name = host if port == '22' else '[%s]:%s' % (host, port)
-c.get_host_keys().add(name, 'ssh-ed25519', paramiko.Ed25519Key(data=base64.b64decode(hostkey)))
-c.set_missing_host_key_policy(paramiko.RejectPolicy())
-c.connect(host, port=int(port), username=user, pkey=k, allow_agent=False, look_for_keys=False)
-print(c.exec_command('id -un')[1].read().decode().strip())
-with c.open_sftp() as s:
-    with s.open('paramiko', 'w') as f: f.write('x')
-c.close()
+for m in machines:
+    key = paramiko.Ed25519Key.from_private_key_file(m['key'])
+    key.load_certificate(m['cert'])
+    c = paramiko.SSHClient()
+    name = m['host'] if m['port'] == '22' else '[%s]:%s' % (m['host'], m['port'])
+    c.get_host_keys().add(name, 'ssh-ed25519', paramiko.Ed25519Key(data=base64.b64decode(m['plain'])))
+    c.set_missing_host_key_policy(paramiko.RejectPolicy())
+    c.connect(m['host'], port=int(m['port']), username=m['user'], pkey=key, allow_agent=False, look_for_keys=False)
+    with c.open_sftp() as s:
+        with s.open('paramiko', 'w') as f: f.write('x')
+    print('paramiko', m['system'], c.exec_command('id -un; rm paramiko')[1].read().decode().strip())
+    c.close()
 `
 
 // python: AsyncSSH checks the machine's certificate; Paramiko knows none, so the
 // plain host key is asked for over a connection that has checked it.
-func (c *clients) python(t *testing.T, h *host) {
-	f := c.files(t, h)
-	dir := t.TempDir()
-	run := func(script string, args ...string) result {
-		path := filepath.Join(dir, "script.py")
-		if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return capture(c.tool("/usr/bin/python3", append([]string{"-W", "ignore", path, h.vm.host, h.vm.port, c.name, f.key, f.cert}, args...)...))
+func (c *clients) python(t *testing.T) {
+	var machines []map[string]string
+	var want []string
+	for system, h := range c.hosts {
+		f := c.files(t, h)
+		plain := strings.Fields(c.works(t, c.tool("ssh", "-F", c.cfg, "-o", "BatchMode=yes", h.alias(), "cat /etc/ssh/ssh_host_ed25519_key.pub")))
+		machines = append(machines, map[string]string{"system": system, "host": h.vm.host, "port": h.vm.port, "user": c.name, "key": f.key, "cert": f.cert, "hosts": f.hosts, "principal": f.principal,
+			"plain": plain[1], "other": "00000000-0000-4000-8000-000000000000.machine." + domain})
+		want = append(want, "asyncssh "+system+" "+c.name, "paramiko "+system+" "+c.name)
 	}
-	if r := run(asyncSSH, f.hosts, f.principal); r.code != 0 || strings.TrimSpace(r.out) != c.name {
-		t.Errorf("AsyncSSH: %s", r)
+	text, err := json.Marshal(machines)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if r := run(asyncSSH, f.hosts, "00000000-0000-4000-8000-000000000000.machine."+domain); r.code == 0 {
-		t.Errorf("AsyncSSH takes the machine for another: %s", r)
-	}
-	hostKey := strings.Fields(c.works(t, c.tool("ssh", "-F", c.cfg, "-o", "BatchMode=yes", h.alias(), "cat /etc/ssh/ssh_host_ed25519_key.pub")))
-	if r := run(paramikoSSH, hostKey[1]); r.code != 0 || strings.TrimSpace(r.out) != c.name {
-		t.Errorf("Paramiko: %s", r)
+	got := strings.Split(c.works(t, c.tool("/usr/bin/python3", "-W", "ignore", c.script(t, pythonSSH), string(text))), "\n")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -162,26 +169,35 @@ func (c *clients) ansible(t *testing.T) {
 	c.works(t, cmd)
 }
 
-// editor is what an editor on another computer's files does: a long channel
-// without a terminal, and a dynamic forward. Both outlive the certificate; the
-// next connection gets a new one by itself.
-func (c *clients) editor(t *testing.T, h *host) {
+// editing is what an editor does that works on another computer: a long channel
+// without a terminal, and a dynamic forward.
+type editing struct {
+	*clients
+	host    *host
+	files   files
+	channel *running
+	in      io.Writer
+	short   string // the certificate with which it has begun
+	socks   string
+}
+
+// editorBegins connects with a certificate that ends soon.
+func (c *clients) editorBegins(t *testing.T, h *host) *editing {
+	t.Helper()
 	dir := t.TempDir()
-	cfg := filepath.Join(dir, "cfg")
-	c.must(t, "ssh", "config", "--file", cfg, "-n", h.vm.name, "-g", group)
-	mine := &clients{person: c.person, dir: dir, cfg: cfg, agent: c.agent}
-	f := mine.files(t, h)
-	short := shortened(t, f, 8*time.Second)
+	e := &editing{clients: &clients{person: c.person, dir: dir, cfg: filepath.Join(dir, "cfg"), agent: c.agent}, host: h}
+	c.must(t, "ssh", "config", "--file", e.cfg, "-n", h.vm.name, "-g", group)
+	e.files = e.clients.files(t, h)
+	e.short = shortened(t, e.files, 8*time.Second)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	socks := l.Addr().String()
+	e.socks = l.Addr().String()
 	_ = l.Close()
-	r := &running{cmd: mine.tool("ssh", "-F", cfg, "-o", "CertificateFile="+short, "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-T", "-D", socks, h.alias(), "sh"), gone: make(chan struct{})}
+	r := &running{cmd: e.tool("ssh", "-F", e.cfg, "-o", "CertificateFile="+e.short, "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-T", "-D", e.socks, h.alias(), "sh"), gone: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r, r
-	in, err := r.cmd.StdinPipe()
-	if err != nil {
+	if e.in, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.cmd.Start(); err != nil {
@@ -189,40 +205,51 @@ func (c *clients) editor(t *testing.T, h *host) {
 	}
 	go func() { _ = r.cmd.Wait(); close(r.gone) }()
 	t.Cleanup(func() { _ = r.cmd.Process.Kill(); <-r.gone })
-	answers := func(word string) error {
-		if _, err := io.WriteString(in, "echo "+word+"-$((6*7))\n"); err != nil {
-			return err
-		}
-		return until(limitEnd, func() error {
-			if !strings.Contains(r.text(), word+"-42") {
-				return errors.New(r.text())
-			}
-			return nil
-		})
-	}
-	if err := answers("began"); err != nil {
+	e.channel = r
+	if err := e.answers("began"); err != nil {
 		t.Fatal(err)
 	}
-	only := []string{"-i", f.key, "-o", "CertificateFile=" + short}
+	return e
+}
+
+func (e *editing) answers(word string) error {
+	if _, err := io.WriteString(e.in, "echo "+word+"-$((6*7))\n"); err != nil {
+		return err
+	}
+	return until(limitEnd, func() error {
+		if !strings.Contains(e.channel.text(), word+"-42") {
+			return errors.New(e.channel.text())
+		}
+		return nil
+	})
+}
+
+// goesOn: channel and forward outlive the certificate; the next connection, with
+// the same ended certificate in the configuration, gets a new one by itself.
+func (e *editing) goesOn(t *testing.T) {
+	only := []string{"-i", e.files.key, "-o", "CertificateFile=" + e.short}
 	if err := until(limitEnd, func() error {
-		if r := h.vm.ssh(c.name, only, "true"); !strings.Contains(r.err, "Permission denied") {
+		if r := e.host.vm.ssh(e.name, only, "true"); !strings.Contains(r.err, "Permission denied") {
 			return fmt.Errorf("the certificate has not ended: %s", r)
 		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := answers("later"); err != nil {
+	if err := e.answers("later"); err != nil {
 		t.Error(err)
 	}
-	if banner, err := throughSOCKS(socks, 22); err != nil || !strings.HasPrefix(banner, "SSH-2.0-OpenSSH") {
+	if banner, err := throughSOCKS(e.socks, 22); err != nil || !strings.HasPrefix(banner, "SSH-2.0-OpenSSH") {
 		t.Errorf("the forward: %q %v", banner, err)
 	}
-	// What the configuration holds has ended, too: the next connection renews it.
-	if text, err := os.ReadFile(short); err != nil || os.WriteFile(f.cert, text, 0o600) != nil {
+	text, err := os.ReadFile(e.short)
+	if err == nil {
+		err = os.WriteFile(e.files.cert, text, 0o600)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	if r := mine.ssh2(cfg, h, "id -un"); r.code != 0 || strings.TrimSpace(r.out) != c.name {
+	if r := e.ssh2(e.cfg, e.host, "id -un"); r.code != 0 || strings.TrimSpace(r.out) != e.name {
 		t.Errorf("reconnect: %s", r)
 	}
 }

@@ -45,21 +45,29 @@ func TestClients(t *testing.T) {
 		return
 	}
 	c.configure(t)
+	var editors []*editing
+	for _, h := range c.hosts {
+		editors = append(editors, c.editorBegins(t, h))
+	}
 	t.Run("all", func(t *testing.T) {
+		c.cell(t, "ansible", c.ansible) // the longest begins first
 		for system, h := range c.hosts {
 			c.cell(t, system+"/ssh", func(t *testing.T) { c.openSSH(t, h) })
 			c.cell(t, system+"/agent", func(t *testing.T) { c.forwarded(t, h) })
 			c.cell(t, system+"/multiplexed", func(t *testing.T) { multiplexed(t, h) })
 			c.cell(t, system+"/security-key", func(t *testing.T) { c.securityKey(t, h) })
 			c.cell(t, system+"/putty", func(t *testing.T) { c.putty(t, h) })
-			c.cell(t, system+"/python", func(t *testing.T) { c.python(t, h) })
-			c.cell(t, system+"/editor", func(t *testing.T) { c.editor(t, h) })
 		}
 		c.cell(t, "jump", c.jump)
 		c.cell(t, "git", c.git)
-		c.cell(t, "ansible", c.ansible)
+		c.cell(t, "python", c.python)
 		c.cell(t, "command", c.agentCommand)
 		c.cell(t, "impostor", c.impostor)
+	})
+	t.Run("later", func(t *testing.T) {
+		for _, e := range editors {
+			c.cell(t, systemOf(e.host)+"/editor", e.goesOn)
+		}
 	})
 	c.agentEnds(t)
 }
@@ -145,7 +153,7 @@ func (c *clients) openSSH(t *testing.T, h *host) {
 		"scp":    {{"scp", "-F", c.cfg, "-B", file, there + "scp"}, {"scp", "-F", c.agentCfg, "-B", there + "scp", back}},
 		"scp -O": {{"scp", "-O", "-F", c.agentCfg, "-B", file, there + "scp-o"}, {"scp", "-O", "-F", c.cfg, "-B", there + "scp-o", back}},
 		"rsync":  {{"rsync", "-e", "ssh -F " + c.agentCfg, file, there + "rsync"}, {"rsync", "-e", "ssh -F " + c.cfg, there + "rsync", back}},
-		"sftp":   {{"sftp", "-F", c.agentCfg, "-b", c.script(t, "put "+file+" sftp\n"), h.alias()}, {"sftp", "-F", c.cfg, "-b", c.script(t, "get sftp "+back+"\n"), h.alias()}},
+		"sftp":   {{"sftp", "-F", c.agentCfg, "-b", c.script(t, "put "+file+" sftp\nget sftp "+back+"\n"), h.alias()}},
 	} {
 		_ = os.Remove(back)
 		for _, argv := range ways {
@@ -193,6 +201,11 @@ func (c *clients) agentCommand(t *testing.T) {
 	r := capture(c.command("ssh", "agent", "--", "ssh", "-F", c.agentCfg, "-o", "IdentityAgent=SSH_AUTH_SOCK", "-o", "BatchMode=yes", h.alias(), "id -un; exit 9"))
 	if r.code != 9 || strings.TrimSpace(r.out) != c.name {
 		t.Errorf("%s", r)
+	}
+	ssh := "ssh -F " + c.agentCfg + " -o IdentityAgent=SSH_AUTH_SOCK -o BatchMode=yes " + h.alias()
+	r = capture(c.command("ssh", "agent", "--", "sh", "-c", `printf 'pw\npw\n' | ssh-add -x; `+ssh+` true; echo "locked $?"; printf 'other\n' | ssh-add -X; printf 'pw\n' | ssh-add -X; `+ssh+` id -un; ssh-add -D && ssh-add `+h.vm.key))
+	if r.code == 0 || strings.Join(strings.Fields(r.out), " ") != "locked 255 "+c.name || strings.Count(r.err, "refused operation") != 2 {
+		t.Errorf("locked and opened: %s", r)
 	}
 	r = capture(c.command("ssh", "agent", "--", "ssh-add", "-l"))
 	if r.code != 1 || !strings.Contains(r.out, "no identities") || !strings.Contains(r.err, "session-bind@openssh.com") {
