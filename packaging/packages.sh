@@ -3,6 +3,7 @@
 # give equal bytes: versions, times and owners come from the sources alone.
 #
 #   packages.sh build BUILD              programs for both architectures, in BUILD/amd64 and BUILD/arm64
+#   packages.sh stage BUILD              what `make build` has made, as BUILD/amd64
 #   packages.sh pack BUILD OUT VERSION [ARCH...]    packages of BUILD, in OUT
 #
 # It runs on amd64. Needed beside what building needs: packaging/deps.sh packages.
@@ -29,11 +30,23 @@ build() { # BUILD
   make --no-print-directory -s -C shim CC=aarch64-linux-gnu-gcc OUT="$build/c/arm64" PAMDEV="-I$build/c/arm64/libpam/include -L$build/c/arm64/libpam" all
   for arch in amd64 arm64; do
     install -m 0755 "$build/c/$arch"/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$build/$arch/"
-    "$build/amd64/sally" completion bash >"$build/$arch/sally.bash"
-    manual "$build/amd64/sally" | gzip -9n >"$build/$arch/sally.1"
+    texts "$build" $arch
   done
-  checkmodule -M -m -c 17 -o "$build/sallyport.mod" packaging/selinux/sallyport.te >/dev/null
-  semodule_package -o "$build/amd64/sallyport.pp" -m "$build/sallyport.mod" -f packaging/selinux/sallyport.fc
+}
+
+stage() { # BUILD
+  mkdir -p "$1/amd64"
+  install -m 0755 out/sally shim/out/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$1/amd64/"
+  texts "$1" amd64
+}
+
+# texts makes what is the same for both architectures.
+texts() { # BUILD ARCH
+  "$1/amd64/sally" completion bash >"$1/$2/sally.bash"
+  manual "$1/amd64/sally" | gzip -9n >"$1/$2/sally.1"
+  [ "$2" = amd64 ] || return 0
+  checkmodule -M -m -c 17 -o "$1/sallyport.mod" packaging/selinux/sallyport.te >/dev/null
+  semodule_package -o "$1/amd64/sallyport.pp" -m "$1/sallyport.mod" -f packaging/selinux/sallyport.fc
 }
 
 # manual is the program's own help as a manual page.
@@ -81,6 +94,7 @@ pack() { # BUILD OUT VERSION [ARCH...]
 
 case "${1:-}" in
 build) build "$2" ;;
+stage) stage "$2" ;;
 pack) shift; pack "$@" ;;
-*) echo "usage: packages.sh build BUILD | pack BUILD OUT VERSION [ARCH...]" >&2; exit 2 ;;
+*) echo "usage: packages.sh build BUILD | stage BUILD | pack BUILD OUT VERSION [ARCH...]" >&2; exit 2 ;;
 esac

@@ -44,6 +44,8 @@ type world struct {
 
 	// initExtra and runExtra are more words for server init and server run.
 	initExtra, runExtra []string
+	// rootfs makes what the lab's machines stand on; nil is rootFilesystems.
+	rootfs func(cache string) ([]string, error)
 
 	mu    sync.Mutex
 	users map[string]*person
@@ -204,7 +206,11 @@ func (w *world) startLab() error {
 		cache = "/var/cache/sallyport"
 	}
 	args := []string{"lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", fmt.Sprintf("127.0.0.1:%d", cmp.Or(w.front, w.port))}
-	rootfs, err := rootFilesystems(cache)
+	prepare := rootFilesystems
+	if w.rootfs != nil {
+		prepare = w.rootfs
+	}
+	rootfs, err := prepare(cache)
 	if err != nil {
 		return err
 	}

@@ -174,12 +174,17 @@ func runNspawn(ctx context.Context, spec Spec, ready func() error) (again bool, 
 // runs (sd_notify(3)).
 func awaitStart(notify *net.UnixConn, ended chan error, said *bytes.Buffer) error {
 	started := make(chan error, 1)
+	// Read to the end of the machine: its systemd tells of each reload, and would
+	// wait for ever for a reader.
 	go func() {
 		message := make([]byte, 4096)
-		for {
+		for told := false; ; {
 			n, err := notify.Read(message)
-			if err != nil || strings.Contains("\n"+string(message[:n])+"\n", "\nREADY=1\n") {
+			if ready := strings.Contains("\n"+string(message[:n])+"\n", "\nREADY=1\n"); !told && (err != nil || ready) {
+				told = true
 				started <- err
+			}
+			if err != nil {
 				return
 			}
 		}
@@ -189,7 +194,7 @@ func awaitStart(notify *net.UnixConn, ended chan error, said *bytes.Buffer) erro
 	}
 	select {
 	case err := <-started:
-		return err
+		return errors.Join(err, notify.SetReadDeadline(time.Time{}))
 	case err := <-ended:
 		return fmt.Errorf("systemd-nspawn ended: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
