@@ -18,21 +18,30 @@ const wiredFiles = `cd /etc && find ssh pam.d sudoers sudoers.d nsswitch.conf ! 
 
 // TestPackages_Life: a computer of each system gets the agent from the server's
 // own repository by apt over TLS, is upgraded while somebody is logged in, and
-// is without it again, byte for byte; and again where the agent is broken.
+// is without it again, byte for byte; and again where the agent is broken. What
+// somebody else made of the repositories is refused, by dnf too.
 func TestPackages_Life(t *testing.T) {
 	w := packagesWorld(t)
 	script := w.person(adminUPN, "").must(t, "repository", "script", "--type", "apt")
+	older := w.copied(t)
+	newer := w.signedAnew(t, older)
 	t.Run("systems", func(t *testing.T) {
 		for _, system := range []string{debian11, debian12, debian13} {
 			t.Run(system, func(t *testing.T) {
 				t.Parallel()
-				packageLife(t, w, system, script)
+				m := packageLife(t, w, system, script)
+				forgedAreRefused(t, w, m, older, newer)
 			})
 		}
+		t.Run("dnf", func(t *testing.T) {
+			t.Parallel()
+			dnfTakesTheServersOwn(t, w)
+		})
 	})
 }
 
-func packageLife(t *testing.T, w *world, system, script string) {
+func packageLife(t *testing.T, w *world, system, script string) *vm {
+	t.Helper()
 	m := w.barely(t, "pkg-"+system, system)
 	before := m.mustSuper(t, wiredFiles)
 	m.give(t, "/root/repository.sh", strings.NewReader(script))
@@ -51,6 +60,7 @@ func packageLife(t *testing.T, w *world, system, script string) {
 	upgradeUnderASession(t, w, m, p)
 	removed(t, m, before)
 	broken(t, m, p, before)
+	return m
 }
 
 // apt runs apt-get as an administrator would.
@@ -178,11 +188,12 @@ func removed(t *testing.T, m *vm, before string) {
 	m.mustSuper(t, "! ls /lib/*-linux-gnu/libnss_sallyport.so.2 /lib/*-linux-gnu/security/pam_sallyport.so /usr/libexec/sallyport-principals 2>/dev/null && test -f /etc/sallyport/machine.json")
 }
 
-// broken: the package comes back and the machine is what it was; then its program
-// dies, and the removal goes on without it. A purge leaves nothing.
+// broken: the package comes back, the older one this time, and the machine is what
+// it was; then its program dies, and the removal goes on without it. A purge
+// leaves nothing.
 func broken(t *testing.T, m *vm, p *person, before string) {
 	t.Helper()
-	m.apt(t, "install sallyport-agent")
+	m.apt(t, "install --allow-downgrades sallyport="+olderPackages+"-1 sallyport-agent="+olderPackages+"-1")
 	m.mustSuper(t, "systemctl enable --now sallyport-agent-root sallyport-agent")
 	allowedSoon(t, p, m)
 	m.mustSuper(t, `printf '#!/bin/sh\nexit 1\n' >/usr/bin/sally.broken && chmod 755 /usr/bin/sally.broken && mv /usr/bin/sally.broken /usr/bin/sally`)
