@@ -138,9 +138,9 @@ func forgedAreRefused(t *testing.T, w *world, m *vm, older, newer shelf) {
 		t.Errorf("an older index took the place of the newer: %s, then %s: %s", before, date(), r)
 	}
 	f.shows(t, newer.with(agentDeb, flipped))
-	refuse("an altered package", f.loads(), "Hash Sum mismatch", "hash")
+	refuse("an altered package", f.loads(), "Hash Sum mismatch", "hash", "Failed to fetch")
 	m.mustSuper(t, "rm -rf /var/tmp/forged/lists")
-	refuse("an altered index", f.shows(t, newer.with(packagesAmd, flipped).with(packagesAmd+".gz", flipped)), "Hash Sum mismatch", "unexpected size", "not the expected")
+	refuse("an altered index", f.shows(t, newer.with(packagesAmd, flipped).with(packagesAmd+".gz", flipped)), "Hash Sum mismatch", "unexpected size", "not the expected", "Failed to fetch")
 	m.mustSuper(t, "rm -rf /var/tmp/forged/lists")
 	refuse("an altered signed list", f.shows(t, newer.with(inRelease, func(b []byte) []byte {
 		return bytes.Replace(b, []byte("Suite: stable"), []byte("Suite: stabil"), 1)
@@ -178,12 +178,15 @@ func newDnfHome(t *testing.T, w *world) dnfHome {
 	if r := capture(cmd); r.code != 0 {
 		t.Fatalf("the script: %s", r)
 	}
+	if err := errors.Join(os.Mkdir(h.dir+"/log", 0o755), os.WriteFile(h.dir+"/dnf.conf", []byte("[main]\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
 func (h dnfHome) run(words ...string) result {
-	return capture(exec.Command("dnf", append([]string{"-y", "--config=/dev/null", "--installroot=" + h.dir + "/root", "--setopt=reposdir=" + h.dir + "/etc/yum.repos.d", "--setopt=cachedir=" + h.dir + "/cache", "--setopt=logdir=" + h.dir + "/log",
-		"--setopt=persistdir=" + h.dir + "/persist", "--releasever=9", "--forcearch=x86_64", "--refresh"}, words...)...))
+	return capture(exec.Command("dnf", append([]string{"-y", "--config=" + h.dir + "/dnf.conf", "--installroot=" + h.dir + "/root", "--setopt=reposdir=" + h.dir + "/etc/yum.repos.d", "--setopt=cachedir=" + h.dir + "/cache", "--setopt=logdir=" + h.dir + "/log",
+		"--setopt=persistdir=" + h.dir + "/persist", "--releasever=9", "--forcearch=x86_64", "--disableplugin=local", "--refresh"}, words...)...))
 }
 
 func (h dnfHome) download() result {
