@@ -102,6 +102,28 @@ func TestGuards_CoverTheAdvisories(t *testing.T) {
 	}
 }
 
+// TestGuards_NamedTestsShowTheirGuard: a test that bears an advisory's name has a
+// mutation of that advisory which it must notice. A test on whole machines is
+// one more look at what a smaller one holds.
+func TestGuards_NamedTestsShowTheirGuard(t *testing.T) {
+	shown, covered := map[string]bool{}, map[string]bool{}
+	for _, m := range guards(t) {
+		for _, c := range m.CVEs {
+			shown[c+" "+m.Test], covered[c] = true, true
+		}
+	}
+	bears := regexp.MustCompile(`CVE_([0-9]{4})_([0-9]+)`)
+	for name, folders := range testNames(t) {
+		for _, n := range bears.FindAllStringSubmatch(name, -1) {
+			advisory := "CVE-" + n[1] + "-" + n[2]
+			whole := strings.HasPrefix(folders[0], "./test/")
+			if !shown[advisory+" "+name] && !(whole && covered[advisory]) {
+				t.Errorf("%s (%s) bears the name of %s, and test/mutations/list.txt has no mutation of it that this test must notice", name, folders[0], advisory)
+			}
+		}
+	}
+}
+
 // TestThreatModel_NamesTestsThatExist: a test that the threat model relies on has
 // not gone, nor changed its name.
 func TestThreatModel_NamesTestsThatExist(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 // pair is an accepted connection and its other end.
@@ -104,8 +106,10 @@ func TestHand_StrangersAtEitherEnd(t *testing.T) {
 	var h Hand
 	done := make(chan error, 1)
 	go func() { done <- h.Serve(ctx, l, func(uint32) bool { return false }) }()
-	if err := Take(t.Context(), path, uint32(os.Geteuid()), func(Taken) { t.Error("a connection") }); err == nil {
-		t.Error("the refused network part was not closed")
+	patient, enough := context.WithTimeout(t.Context(), 20*time.Second)
+	defer enough()
+	if err := Take(patient, path, uint32(os.Geteuid()), func(Taken) { t.Error("a connection") }); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the refused network part was not closed: %v", err)
 	}
 	if err := Take(t.Context(), path, uint32(os.Geteuid())+1, func(Taken) { t.Error("a connection") }); err == nil {
 		t.Error("another's socket was believed")

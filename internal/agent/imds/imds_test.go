@@ -275,7 +275,7 @@ func TestRate_PerUser(t *testing.T) {
 // Refused callers who say nothing do not take the place of the others.
 func TestSlots_OfRefusedCallersAreTheirOwn(t *testing.T) {
 	r := newRig(t)
-	for range refusedSlots + 8 {
+	for range allowedSlots + refusedSlots + 8 {
 		here, there := net.Pipe()
 		defer here.Close()
 		r.service.Take(caller.Taken{Conn: there, Verdict: caller.Verdict{UID: 1000}})

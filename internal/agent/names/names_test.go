@@ -61,3 +61,24 @@ func TestOpen_RefusesWhatOthersMayWrite(t *testing.T) {
 		}
 	}
 }
+
+// A list that cannot be read is an error, and nothing is written in its place.
+func TestOpen_WhatCannotBeReadStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "names.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(path, uint32(os.Geteuid()))
+	if err == nil || len(r.All()) != 0 {
+		t.Fatalf("%v %v", r.All(), err)
+	}
+	if _, err := r.Keep("a@b.example", "one", 7); err == nil {
+		t.Error("a name was given away although nobody knows whose it is")
+	}
+	if err := r.HandOver("a@b.example", "one", 7); err == nil {
+		t.Error("a name was handed over")
+	}
+	if b, _ := os.ReadFile(path); string(b) != "{" {
+		t.Errorf("the file is %q now", b)
+	}
+}
