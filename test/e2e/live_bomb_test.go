@@ -47,11 +47,10 @@ func TestLive_ForkBombs(t *testing.T) {
 				}
 				out := strings.Fields(m.ssh(p.name, b.own.options(), "id -u; pwd").out)
 				b.uid, b.home = out[0], out[1]
-				if on.backend == nspawn {
-					// What the agent stops is there and, for the agent, writable.
-					m.mustRoot(t, `test -w /proc/$(systemctl show -P MainPID sallyport-agent-root)/root/sys/fs/cgroup/user.slice/user-`+b.uid+`.slice/cgroup.freeze`)
-				}
 				stays := m.client(t, "exec", p.name, b.own.options(), "echo began; sleep 361")
+				if on.backend == nspawn {
+					b.goesOn(t, stays)
+				}
 				b.session(t)
 				b.elevated(t, role)
 				if stays.over() {
@@ -104,6 +103,25 @@ func (b *bombed) over(t *testing.T, file string, stays ...string) {
 		t.Fatal(err)
 	}
 	t.Logf("over %s after the command's answer", time.Since(began).Round(time.Millisecond))
+}
+
+// goesOn: what the agent stops is there and writable for it, and what a killed
+// agent left stopped goes on with the next one.
+func (b *bombed) goesOn(t *testing.T, stays *running) {
+	t.Helper()
+	if err := until(limitEnd, func() error {
+		if !strings.Contains(stays.text(), "began") {
+			return fmt.Errorf("the session has not begun: %s", stays.text())
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	file := "/sys/fs/cgroup/user.slice/user-" + b.uid + ".slice/cgroup.freeze"
+	b.mustRoot(t, `test -w /proc/$(systemctl show -P MainPID sallyport-agent-root)/root`+file+` && echo 1 >`+file+` && systemctl kill -s KILL sallyport-agent-root`)
+	if err := until(limitEnd, func() error { return wants(b.root(t, "cat "+file), "0") }); err != nil {
+		t.Errorf("a stopped slice: %v", err)
+	}
 }
 
 // session ends one session that three bombs run in.

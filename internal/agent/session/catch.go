@@ -109,8 +109,8 @@ func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
 	if err != nil {
 		return err
 	}
-	known := map[int]bool{}
-	for rest, round := -1, 0; rest < huntRest && round < hunts; round++ {
+	known, rest, caught := map[int]bool{}, -1, 0
+	for round := 0; rest < huntRest && round < hunts; round++ {
 		pids, err := e.cfg.Processes.PIDs()
 		if err != nil {
 			return err
@@ -128,15 +128,20 @@ func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
 			}
 			scene.byPID[pid] = p
 			if i := slices.IndexFunc(targets, func(t Target) bool { return t.takes(scene, p) }); i >= 0 && !e.spared(p) {
-				rest = 0
+				rest, caught = 0, round
 				note(met, taken{p, i})
 				_ = e.signal(p, unix.SIGKILL, takenBy(targets[i], scene))
 			}
 		}
 		known = now
 	}
+	if rest < huntRest && caught > hunts-huntRest {
+		return errFaster
+	}
 	return nil
 }
+
+var errFaster = errors.New("processes begin anew faster than they are found")
 
 func takenBy(t Target, s Scene) func(proc.Process) bool {
 	return func(p proc.Process) bool { return t.takes(s, p) }

@@ -126,6 +126,23 @@ func TestEnd_HuntsWhatNoScanSees(t *testing.T) {
 	}
 }
 
+// TestEnd_SaysThatTheHuntIsLost: one that has a child before each look goes on, and
+// that is an error.
+func TestEnd_SaysThatTheHuntIsLost(t *testing.T) {
+	k, e, _ := world(t)
+	pid, last := 7000, proc.Process{}
+	k.listed = func(k *kernel) {
+		k.list = slices.DeleteFunc(k.list, last.Same)
+		pid++
+		last = bomb(pid, bobUID)
+		k.list = append(k.list, last)
+	}
+	k.after = func(k *kernel) { k.list = slices.DeleteFunc(k.list, last.Same) }
+	if _, err := e.End(t.Context(), []Target{parts()["one login"]}); !errors.Is(err, errFaster) {
+		t.Fatal(err)
+	}
+}
+
 // groupFolder is a hierarchy of control groups as systemd makes it.
 func groupFolder(t *testing.T, slices ...string) string {
 	t.Helper()

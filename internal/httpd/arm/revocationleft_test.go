@@ -37,12 +37,13 @@ func TestRevocation_SaysWhatWasLeft(t *testing.T) {
 	for _, c := range []struct {
 		kind, target, what string
 		n                  int
+		correlation        string
 	}{
-		{"user.update", person, "accountEnabled=false", 1}, {"roleAssignment.delete", vm, "principal " + person, 1}, {"group.removeMember", "g", "member " + person, 1}, {"certificate.revoke", person, "serial 7", 1},
-		{"machineSession.end", vm, "session s1", 1}, {"resource.write", vm, "", 1}, {"resource.delete", vm + "/extensions/x", "", 1}, {"resource.move", vm, "from old", 1},
-		{"user.update", "22222222-2222-4333-8444-555555555555", "", 0}, {"machineSession.end", vm, "session s2", 0}, {"resource.write", vm + "2", "", 0}, {"roleAssignment.delete", vm, "principal other", 0},
+		{"user.update", person, "accountEnabled=false", 1, "d"}, {"roleAssignment.delete", vm, "principal " + person, 1, "d"}, {"group.removeMember", "g", "member " + person, 1, "d"}, {"certificate.revoke", person, "serial 7", 1, "d"},
+		{"machineSession.end", vm, "session s1", 1, "d"}, {"machineSession.end", vm, "session s2", 1, "c"}, {"resource.write", vm, "", 1, "d"}, {"resource.delete", vm + "/extensions/x", "", 1, "d"}, {"resource.move", vm, "from old", 1, "d"},
+		{"user.update", "22222222-2222-4333-8444-555555555555", "", 0, "d"}, {"machineSession.end", vm, "session s2", 0, "d"}, {"resource.write", vm + "2", "", 0, "d"}, {"roleAssignment.delete", vm, "principal other", 0, "d"},
 	} {
-		left, err := h.leftBehind(t.Context(), machine.Pending{Revocation: machine.Revocation{Type: c.kind, Target: c.target, What: c.what, At: at}})
+		left, err := h.leftBehind(t.Context(), machine.Pending{Revocation: machine.Revocation{CorrelationID: c.correlation, Type: c.kind, Target: c.target, What: c.what, At: at}})
 		if err != nil || len(left) != c.n || c.n > 0 && left[0]["left"] != "a crontab" {
 			t.Errorf("%s %s %s: %v %v", c.kind, c.target, c.what, left, err)
 		}

@@ -125,7 +125,7 @@ func answers(r audit.Record, p machine.Pending) bool {
 	session, person := r.Detail[protocol.FactSession], r.Detail["objectId"]
 	switch {
 	case p.Type == machine.EventSessionEnd:
-		return session != "" && p.What == "session "+session
+		return session != "" && p.What == "session "+session || r.CorrelationID == p.CorrelationID // what goes on has no session's id
 	case strings.HasPrefix(p.Type, "resource."):
 		under := strings.ToLower(p.Target) + "/"
 		return strings.HasPrefix(under, strings.ToLower(r.Target)+"/")
