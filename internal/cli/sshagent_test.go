@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +74,29 @@ func asks(t *testing.T, socket string, host ssh.Signer, blob []byte) (listed []b
 		t.Fatal(err)
 	}
 	return k.Blob
+}
+
+// explained: docs/how-to/clients.md has every sentence of ours that begins with
+// "sally:", other than those of the server.
+func explained(t *testing.T, said string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/how-to/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := regexp.MustCompile(`\b(WHAT|WAY|WHY|TIME|NAME|FILE|ADDRESS|PRINCIPAL)\b`)
+	var known []*regexp.Regexp
+	for line := range strings.Lines(string(page)) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "> "); ok {
+			known = append(known, regexp.MustCompile("^sally: "+place.ReplaceAllString(regexp.QuoteMeta(text), ".+")+"$"))
+		}
+	}
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "sally: ") && !strings.HasPrefix(line, "sally: AADSTS") && !slices.ContainsFunc(known, func(r *regexp.Regexp) bool { return r.MatchString(line) }) {
+			t.Errorf("docs/how-to/clients.md does not have: %s", line)
+		}
+	}
 }
 
 // hostCertificate makes a host key with a certificate by a CA.
@@ -144,6 +169,7 @@ func TestSSHAgent_ForItsCommand(t *testing.T) {
 	}
 	p.exit = 7
 	r := p.fails(7, []string{"and no certificate of this directory", "sally ssh config --identity-agent"}, "ssh", "agent", "--", "true", "-x", "--", "y")
+	explained(t, r.err)
 	if got := strings.Join(p.runs[0], " "); got != "true -x -- y" {
 		t.Errorf("ran %q", got)
 	}
@@ -182,6 +208,8 @@ func TestSSHAgent_Strangers(t *testing.T) {
 		}
 		if r := p.run("ssh", "agent", "--", "true"); r.code != 0 || !strings.Contains(r.err, tc.says) || f.issued != n {
 			t.Errorf("%s: %+v, %d certificates", name, r, f.issued-n)
+		} else {
+			explained(t, r.err)
 		}
 	}
 }
@@ -213,6 +241,7 @@ func TestSSHAgent_PolicyAndSignedOut(t *testing.T) {
 		}
 	}
 	r := p.run("ssh", "agent", "--", "true")
+	explained(t, r.err)
 	for _, w := range []string{"AADSTS50076", "sally login --scope", alice + " is not signed in any more", "Please run: sally login"} {
 		if !strings.Contains(r.err, w) {
 			t.Errorf("it does not say %q: %s", w, r.err)
@@ -334,6 +363,9 @@ func TestExplain_Impostor(t *testing.T) {
 		f.facts(`"loopbackAddress":"127.77.0.2","sshPort":22`, `"loopbackAddress":"127.0.0.1","sshPort":`+port)
 		if r := p.run("ssh", "vm", "-n", "myVM", "-g", "RG"); r.code != 255 || !strings.Contains(r.err, tc.says) {
 			t.Errorf("%s: %+v", name, r)
+		} else if name != "the machine" {
+			first, _, _ := strings.Cut(r.err, "\n")
+			explained(t, first)
 		}
 	}
 }
@@ -360,5 +392,7 @@ func TestSSHAgent_LockedCache(t *testing.T) {
 	p.wait = func(context.Context, time.Duration) error { return context.DeadlineExceeded }
 	if r := p.run("ssh", "agent", "--", "true"); !strings.Contains(r.err, "another sally command holds") || !strings.Contains(r.err, "Wait for it to end") {
 		t.Errorf("%+v", r)
+	} else {
+		explained(t, r.err)
 	}
 }

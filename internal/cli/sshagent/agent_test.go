@@ -93,6 +93,7 @@ func TestAgent_SignsNothingElse(t *testing.T) {
 
 func TestAgent_Binding(t *testing.T) {
 	d, a := newDirectory(t)
+	d.outside = []string{"none of ours"}
 	ours, blob := d.host(t, machineA)
 	stranger := newSigner(t)
 	point, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -205,6 +206,7 @@ func TestAgent_WrongCertificates(t *testing.T) {
 
 func TestAgent_SignedOut(t *testing.T) {
 	d, a := newDirectory(t)
+	d.outside = []string{"alice is not signed in any more."}
 	c, cert, hostKey := bound(t, d, a, machineA)
 	d.set(func() { d.out = fault.New(fault.Unauthenticated, "SignedOut", "alice is not signed in any more.") })
 	if got := c.answer(t.Context(), signMessage(cert, goodRequest(session, cert, hostKey).bytes())); got[0] != msgFailure {
@@ -221,6 +223,7 @@ func TestAgent_SignedOut(t *testing.T) {
 
 func TestAgent_RenewsAndServerAway(t *testing.T) {
 	d, a := newDirectory(t)
+	d.outside = []string{"AADSTS53003: blocked."}
 	c, cert, _ := bound(t, d, a, machineA)
 	list := func() []byte { return listed(t, c.answer(t.Context(), []byte{msgList})) }
 	if string(list()) != string(cert) || d.minted.Load() != 1 {
@@ -359,11 +362,13 @@ func TestAgent_OneMintForManyConnections(t *testing.T) {
 
 func TestSay_NotOverAndOver(t *testing.T) {
 	d, a := newDirectory(t)
+	d.outside = []string{"the same"}
 	for range 3 {
 		a.say("the same")
 	}
 	for i := range 2 * mostSentences {
-		a.say(fmt.Sprint("another ", i))
+		d.outside = append(d.outside, fmt.Sprint("another ", i))
+		a.say(d.outside[i+1])
 	}
 	d.set(func() { d.now = d.now.Add(quiet) })
 	a.say("the same")

@@ -5,6 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,14 +41,15 @@ type directory struct {
 	ca    ssh.Signer
 	hosts map[string]string // public key -> machine
 
-	mu     sync.Mutex
-	out    error // not signed in
-	refuse error // of Mint
-	change func(*ssh.Certificate)
-	now    time.Time
-	wait   chan struct{} // Mint waits for it, where it is set
-	minted atomic.Int32
-	said   []string
+	mu      sync.Mutex
+	out     error // not signed in
+	refuse  error // of Mint
+	change  func(*ssh.Certificate)
+	now     time.Time
+	wait    chan struct{} // Mint waits for it, where it is set
+	minted  atomic.Int32
+	said    []string
+	outside []string // sentences that the test has made
 }
 
 func (d *directory) SignedIn() error {
@@ -108,7 +112,28 @@ func newDirectory(t testing.TB) (*directory, *Agent) {
 	d := &directory{ca: newSigner(t), hosts: map[string]string{}, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	a := New(Config{Identity: d, Rand: rand.Reader, Now: d.clock, MintTime: time.Minute, Wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 		Log: func(s string) { d.set(func() { d.said = append(d.said, s) }) }})
+	t.Cleanup(func() { d.explained(t) })
 	return d, a
+}
+
+// explained: the page of sentences has what the agent itself has said.
+func (d *directory) explained(t testing.TB) {
+	page, err := os.ReadFile("../../../docs/how-to/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := regexp.MustCompile(`\b(WHAT|WAY|WHY|TIME)\b`)
+	var known []*regexp.Regexp
+	for line := range strings.Lines(string(page)) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "> "); ok {
+			known = append(known, regexp.MustCompile("^"+place.ReplaceAllString(regexp.QuoteMeta(text), ".+")+"$"))
+		}
+	}
+	for _, s := range d.said {
+		if !slices.ContainsFunc(known, func(r *regexp.Regexp) bool { return r.MatchString(s) }) && !slices.Contains(d.outside, s) {
+			t.Errorf("docs/how-to/clients.md does not have: %s", s)
+		}
+	}
 }
 
 // host is a machine's host key with its certificate.
