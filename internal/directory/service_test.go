@@ -3,6 +3,7 @@ package directory_test
 import (
 	"crypto/rand"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -277,5 +278,27 @@ func TestIndex_OrderAndPaging(t *testing.T) {
 	w.dir.UsersAfter(ids[2], func(u directory.User) bool { rest = append(rest, u.ID); return true })
 	if !slices.Equal(rest, ids[3:]) {
 		t.Fatal(rest)
+	}
+}
+
+// What was issued to a principal of any kind counts no more, at the time of the
+// change; nobody else's goes with it.
+func TestRevokeIssued_EveryKindOfPrincipal(t *testing.T) {
+	w := newWorld(t)
+	admin, alice, bob := w.admin, w.user("alice"), w.user("bob")
+	_, robot := w.application("robot")
+	_, other := w.application("other")
+	for _, id := range []string{alice.ID, strings.ToUpper(robot.ID)} {
+		if err := w.svc.RevokeIssued(t.Context(), w.by(admin.ID), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.svc.RevokeIssued(t.Context(), w.by(admin.ID), "00000000-0000-4000-8000-00000000dead"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+	user := func(id string) bool { u, _ := w.dir.User(id); return !u.NotBefore.IsZero() }
+	principal := func(id string) bool { p, _ := w.dir.ServicePrincipal(id); return !p.NotBefore.IsZero() }
+	if !user(alice.ID) || !principal(robot.ID) || user(bob.ID) || principal(other.ID) {
+		t.Errorf("alice %v, robot %v, bob %v, other %v", user(alice.ID), principal(robot.ID), user(bob.ID), principal(other.ID))
 	}
 }
