@@ -71,7 +71,7 @@ const (
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity} {
+	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity, a.devices} {
 		all.Go(func() { loop(ctx, &pause{agent: a}) })
 	}
 	all.Wait()

@@ -101,7 +101,7 @@ func judge(ctx context.Context, st *control.Status, m protocol.Manifest) []findi
 	if !st.Extension {
 		return append(list, finding{"sign-in with directory accounts is off (" + strings.TrimSpace(st.Provisioned+" "+st.Message) + ")", nil})
 	}
-	want := sshd.Wanted{Domains: m.Domains, HostCertificate: !st.HostUntil.IsZero()}
+	want := sshd.Wanted{Domains: m.Domains, HostCertificate: !st.HostUntil.IsZero(), Preview: st.Preview}
 	for _, k := range m.For(protocol.UserCA) {
 		if key, err := ssh.NewPublicKey(k); err == nil {
 			want.UserCAs = append(want.UserCAs, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))

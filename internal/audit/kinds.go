@@ -26,7 +26,7 @@ func signInKinds() []Kind {
 		{"signin.revoke", "One sign-in of a user was ended.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"session", "id of the sign-in session or refresh family"}}},
 		{"certificate.revoke", "A user certificate was revoked before its end.", SurfaceSignIn, did(), principalTarget, []Key{{"serial", "serial number"}, reason}},
 		{"authorize.code", "An authorization code was given, or one was used a second time.", SurfaceSignIn, didOrDenied(), "client id; " + userTarget + " for a second use", []Key{scope, reason}},
-		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason}},
+		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason, {"machine", "id of the machine that asked for a login"}, {"login", "login name that it asked for"}}},
 		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code, caller}},
 		{"token.reuse", "A refresh token was used again after its successor: its family has ended.", SurfaceSignIn, refused(), principalTarget, []Key{family}},
 		{"certificate.issue", "A user certificate was issued or refused. The record is the certificate's only one.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{
@@ -42,7 +42,7 @@ func directoryKinds() []Kind {
 	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
 	return []Kind{
 		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
-		{"tenant.update", "The tenant's settings were changed: the ways to sign in, and how long that lasts.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"},
+		{"tenant.update", "The tenant's settings were changed: the ways to sign in, and how long that lasts.", SurfaceDirectory, did(), "tenant id", []Key{{"allowPasswordGrant", "true or false"}, {"allowDeviceCode", "true or false"}, {"allowPreviewLogin", "true or false"},
 			{"longestSessionMinutes", "after how many minutes machines end sessions; 0: never"}, {"offlineUserSeconds", "how long logins hold without the server"}, {"offlineAdministratorSeconds", "how long sudo does"}}},
 		{"user.create", "A user was created.", SurfaceDirectory, didOrDenied(), userTarget, []Key{upn}},
 		{"user.update", "A user was changed.", SurfaceDirectory, didOrDenied(), userTarget, []Key{{"properties", "names of the changed properties"}}},

@@ -19,7 +19,7 @@ func flagUser() flag {
 // signInVerbs: where people are signed in, and how they may.
 func signInVerbs() []verb {
 	const settings = "/providers/Sallyport.Access/tenantSettings/default"
-	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode",
+	table := columns("AllowPasswordGrant=properties.allowPasswordGrant", "AllowDeviceCode=properties.allowDeviceCode", "AllowPreviewLogin=properties.allowPreviewLogin",
 		"LongestSessionMinutes=properties.longestSessionMinutes", "OfflineUserSeconds=properties.offlineUserSeconds", "OfflineAdministratorSeconds=properties.offlineAdministratorSeconds")
 	return []verb{
 		{
@@ -34,13 +34,14 @@ func signInVerbs() []verb {
 			flags: []flag{
 				{name: "allow-password-grant", kind: 'b', usage: "Programs may send a user name and password (az login -u -p)"},
 				{name: "allow-device-code", kind: 'b', usage: "One device may be signed in by a browser on another (az login --use-device-code)"},
+				{name: "allow-preview-login", kind: 'b', usage: "Machines may take the preview extension AADLoginForLinux, which signs people in with device codes"},
 				{name: "offline-user", usage: "How long a machine lets people log in without the server, such as 24h; 30s to 720h"},
 				{name: "offline-administrator", usage: "The same for what an administrator's role adds, sudo, such as 1h"},
 				{name: "longest-session", usage: "Machines end a session after this time, such as 12h or 90m; 'none' for no end"},
 			},
 			body: func(in values) (any, error) {
 				properties := map[string]any{}
-				for name, member := range map[string]string{"allow-password-grant": "allowPasswordGrant", "allow-device-code": "allowDeviceCode"} {
+				for name, member := range map[string]string{"allow-password-grant": "allowPasswordGrant", "allow-device-code": "allowDeviceCode", "allow-preview-login": "allowPreviewLogin"} {
 					if in.given(name) {
 						properties[member] = in.on(name)
 					}
@@ -62,7 +63,7 @@ func signInVerbs() []verb {
 					}
 				}
 				if len(properties) == 0 {
-					return nil, usageError{"nothing to change: give --allow-password-grant, --allow-device-code, --longest-session, --offline-user or --offline-administrator"}
+					return nil, usageError{"nothing to change: give --allow-password-grant, --allow-device-code, --allow-preview-login, --longest-session, --offline-user or --offline-administrator"}
 				}
 				return map[string]any{"properties": properties}, nil
 			},

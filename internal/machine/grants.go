@@ -77,13 +77,26 @@ func grantsOf(in Inputs) (list []protocol.Grant) {
 
 // frame is what a document says of the machine itself.
 func frame(in Inputs) protocol.SnapshotDocument {
-	return protocol.SnapshotDocument{
+	doc := protocol.SnapshotDocument{
 		Tenant: in.Tenant.ID, MachineID: in.Machine.ID, KeyThumbprint: in.Machine.Thumbprint, ResourceID: in.Desired.ResourceID.String(),
 		Domains: slices.Clone(in.Tenant.Domains), Identity: in.Desired.Identity, LoginEnabled: in.Desired.LoginEnabled, Revision: in.Desired.Revision,
 		UserStale: int64(in.UserStale / time.Second), AdminStale: int64(in.AdminStale / time.Second), Administrator: in.Desired.Administrator,
 		Revoked: slices.Sorted(slices.Values(in.Revoked)), Capability: in.Capability, Ended: in.Ended, SessionMax: int64(in.SessionMax / time.Second),
 	}
+	switch {
+	case !in.Desired.Preview:
+	case in.Capability >= previewCapability:
+		doc.Preview = true
+	default:
+		// To such a machine it would be the other extension. It never reports a
+		// revision that it is not told, so the extension fails as with a silent agent.
+		doc.LoginEnabled, doc.Revision = false, 0
+	}
+	return doc
 }
+
+// previewCapability is the first that knows the preview extension.
+const previewCapability = 4
 
 // accounts lists everybody who has a POSIX identity, by object id.
 func accounts(users []directory.User, principals []directory.ServicePrincipal) []protocol.Account {

@@ -227,7 +227,7 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 	}
 	in := s.inputsOf(m, d)
 	if r.Capability >= 3 {
-		in.Capability = 3
+		in.Capability = r.Capability
 		in.Ended = s.cfg.Machines.Ended(machineID, s.cfg.Now())
 		if s.cfg.LongestSession != nil {
 			in.SessionMax = s.cfg.LongestSession()

@@ -52,7 +52,8 @@ type Token struct {
 type Desired struct {
 	ResourceID    scope.ID
 	Identity      bool // the system-assigned identity is on
-	LoginEnabled  bool // AADSSHLoginForLinux is wanted
+	LoginEnabled  bool // a login extension is wanted
+	Preview       bool // it is the preview version, with device codes
 	Revision      int64
 	Administrator *protocol.LocalAdministrator
 }

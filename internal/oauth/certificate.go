@@ -83,6 +83,8 @@ func (s *Service) certificateClient(x *exchange, isApp bool) error {
 		return nil
 	case !isApp && (id == directory.AzureCLI || id == directory.SallyCLI):
 		return nil
+	case !isApp && x.machine != "" && x.machine == x.get("machine"):
+		return nil
 	case !isApp && s.cfg.PreAuthorized != nil && s.cfg.PreAuthorized(id):
 		return nil
 	}

@@ -36,6 +36,9 @@ type exchange struct {
 	proof  string // how the client proved itself
 	scope  Scope
 	cert   bool // token_type=ssh-cert
+	// machine is the machine whose own key asked for its person's certificate; no
+	// request at the token endpoint sets it.
+	machine string
 }
 
 func (r Request) get(name string) string { return r.Form.Get(name) }

@@ -89,7 +89,7 @@ func (sc Scope) named(client, word string) (string, error) {
 // person, and at which resource.
 func (s *Service) DeviceAsks(d Device, app directory.Application, userID string) (missing []string, resource string) {
 	sc, err := s.parseScope(d.Scope, app.AppID)
-	if err != nil {
+	if err != nil || d.Machine.ID != "" {
 		return nil, ""
 	}
 	return s.Unconsented(app.AppID, userID, sc), sc.AppID()

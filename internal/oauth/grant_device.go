@@ -54,27 +54,34 @@ func (s *Service) Device(ctx context.Context, by audit.By, r Request) (DeviceAns
 		Hash: s.cfg.Hash("device code", code), Client: x.client.AppID, Scope: x.scope.Text, Address: x.by.Address,
 		State: DevicePending, CreatedAt: x.by.At, Ends: x.by.At.Add(deviceLife),
 	}
-	for stored := false; !stored; {
-		if d.UserCode, err = s.userCode(); err != nil {
-			return DeviceAnswer{}, err
-		}
-		err = s.cfg.Write(ctx, func(tx Tx) error {
-			if err := roomForDevice(tx, d); err != nil {
-				return err
-			}
-			var err error
-			stored, err = tx.PutDeviceRequest(d)
-			return err
-		})
-		if err != nil {
-			return DeviceAnswer{}, err
-		}
+	if err := s.storeDevice(ctx, &d); err != nil {
+		return DeviceAnswer{}, err
 	}
 	uri := s.cfg.URL + "/device"
 	return DeviceAnswer{
 		UserCode: d.UserCode, DeviceCode: code, VerificationURI: uri, VerificationURL: uri, ExpiresIn: int64(deviceLife.Seconds()), Interval: int64(devicePoll.Seconds()),
 		Message: fmt.Sprintf("To sign in, use a web browser to open the page %s and enter the code %s to authenticate.", uri, d.UserCode),
 	}, nil
+}
+
+// storeDevice gives a request its user code and keeps it.
+func (s *Service) storeDevice(ctx context.Context, d *Device) (err error) {
+	for stored := false; !stored; {
+		if d.UserCode, err = s.userCode(); err != nil {
+			return err
+		}
+		err = s.cfg.Write(ctx, func(tx Tx) error {
+			if err := roomForDevice(tx, *d); err != nil {
+				return err
+			}
+			stored, err = tx.PutDeviceRequest(*d)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The requests that may wait for a person at a time.
@@ -88,11 +95,12 @@ const (
 // are there, the neighbourhood with most gives its oldest up to one with fewer:
 // whoever fills the room empties his own.
 func roomForDevice(tx Tx, d Device) error {
-	mine, near, all, err := tx.PendingDevices(address.Network(d.Address), address.Wide(d.Address), d.CreatedAt)
+	network, wide := d.Place()
+	mine, near, all, err := tx.PendingDevices(network, wide, d.CreatedAt)
 	if err != nil {
 		return err
 	}
-	full := mine >= devicesOfNetwork || near >= devicesNearby
+	full := mine >= devicesOfNetwork || near >= devicesNearby || d.Machine.ID != "" && mine >= devicesOfMachine
 	if !full && all >= devicesOfAll {
 		dropped, err := tx.DropPendingDevice(near+1, d.CreatedAt)
 		if err != nil {
@@ -104,6 +112,16 @@ func roomForDevice(tx Tx, d Device) error {
 		return fault.New(fault.Exhausted, "TooManyDeviceCodes", "too many device codes wait for their confirmation.").WithRemedy("Enter one of them, or try again in a few minutes.")
 	}
 	return nil
+}
+
+// Place is whose share of the waiting requests one takes: that of a network and
+// its neighbourhood, or of the machine that asked. What a machine says of where
+// its people come from is not believed for this.
+func (d Device) Place() (network, wide string) {
+	if d.Machine.ID != "" {
+		return "machine " + d.Machine.ID, "machine " + d.Machine.ID
+	}
+	return address.Network(d.Address), address.Wide(d.Address)
 }
 
 // userCode draws without bias: bytes beyond the last whole multiple are dropped.
@@ -143,6 +161,9 @@ func (s *Service) PendingDevice(ctx context.Context, by audit.By, typed string) 
 	if err != nil || !found || d.State != DevicePending || !by.At.Before(d.Ends) {
 		return Device{}, directory.Application{}, false, err
 	}
+	if d.Machine.ID != "" {
+		return d, machineClient(), true, nil
+	}
 	app, ok := s.cfg.Directory.Application(d.Client)
 	return d, app, ok, nil
 }
@@ -154,23 +175,33 @@ func (s *Service) DecideDevice(ctx context.Context, by audit.By, d Device, n sig
 		return err
 	}
 	d.UserID, d.Session, d.Factors, d.SignedInAt, d.State = user.ID, n.ID, n.Factors, n.SignedInAt, DeviceDenied
-	outcome := audit.Denied
-	if approve {
+	outcome, refusal := audit.Denied, error(nil)
+	if approve && d.Machine.ID != "" {
+		d.Machine.Reason, refusal = s.judgeMachine(by, d, user, n)
+	}
+	if approve && refusal == nil {
 		d.State, outcome = DeviceApproved, audit.Success
 	}
 	by.Principal, by.Type, by.Name, by.Client, by.Session = user.ID, audit.User, user.UPN, d.Client, n.ID
+	detail := map[string]string{"device": d.Address, "scope": d.Scope}
+	if d.Machine.ID != "" {
+		detail["machine"], detail["login"], detail["reason"] = d.Machine.ID, d.Machine.LoginName, d.Machine.Reason
+	}
 	done := false
 	err = s.cfg.Write(ctx, func(tx Tx) error {
 		var err error
 		if done, err = tx.PutDeviceState(d, DevicePending); err != nil || !done {
 			return err
 		}
-		return tx.Audit(by, audit.Event{Type: "device.code", Outcome: outcome, Target: user.ID, Detail: map[string]string{"device": d.Address, "scope": d.Scope}})
+		return tx.Audit(by, audit.Event{Type: "device.code", Outcome: outcome, Target: user.ID, Detail: detail})
 	})
-	if err == nil && !done {
+	switch {
+	case err != nil:
+		return err
+	case !done:
 		return refuse("invalid_grant", 70019, "The code was used already. Start again on the device.")
 	}
-	return err
+	return refusal
 }
 
 // grantDevice is the poll of RFC 8628 section 3.4.
@@ -187,7 +218,7 @@ func (s *Service) grantDevice(ctx context.Context, x *exchange) (Answer, error) 
 		return Answer{}, err
 	}
 	switch {
-	case !found || d.Client != x.client.AppID:
+	case !found || d.Client != x.client.AppID || d.Machine.ID != "": // a machine's request is polled by the machine
 		return Answer{}, refuse("bad_verification_code", 70018, "Invalid verification code: the device code is unknown or belongs to another client.")
 	case d.State == DeviceDenied:
 		return Answer{}, refuse("authorization_declined", 70017, "The sign-in was declined in the browser.")

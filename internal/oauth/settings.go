@@ -17,6 +17,10 @@ type Settings struct {
 	// AllowDeviceCode lets people confirm in one browser what another device
 	// asks for: az login --use-device-code.
 	AllowDeviceCode bool `json:"allowDeviceCode"`
+	// AllowPreviewLogin lets machines take the preview version of the login
+	// extension, which signs people in with device codes. It is off until somebody
+	// allows it.
+	AllowPreviewLogin bool `json:"allowPreviewLogin"`
 	// LongestSession is after how many minutes machines end a session, whoever's
 	// it is; 0: it has no end.
 	LongestSession int `json:"longestSessionMinutes"`
@@ -109,6 +113,10 @@ func (x *SettingsIndex) Longest() time.Duration {
 	return time.Duration(x.now.Load().LongestSession) * time.Minute
 }
 
+// Preview reports whether machines may take the preview version of the login
+// extension.
+func (x *SettingsIndex) Preview() bool { return x.now.Load().AllowPreviewLogin }
+
 // Offline returns for how long grants hold on a machine without the server: for
 // logins, and for what an administrator's role adds.
 func (x *SettingsIndex) Offline() (user, administrator time.Duration) {
@@ -130,6 +138,7 @@ func (s *Service) settings() Settings {
 type SettingsChange struct {
 	AllowPasswordGrant *bool `json:"allowPasswordGrant"`
 	AllowDeviceCode    *bool `json:"allowDeviceCode"`
+	AllowPreviewLogin  *bool `json:"allowPreviewLogin"`
 	LongestSession     *int  `json:"longestSessionMinutes"`
 
 	OfflineUser          *int `json:"offlineUserSeconds"`
@@ -143,6 +152,9 @@ func (c SettingsChange) with(now Settings) (Settings, error) {
 	}
 	if c.AllowDeviceCode != nil {
 		now.AllowDeviceCode = *c.AllowDeviceCode
+	}
+	if c.AllowPreviewLogin != nil {
+		now.AllowPreviewLogin = *c.AllowPreviewLogin
 	}
 	if c.LongestSession != nil {
 		now.LongestSession = *c.LongestSession
@@ -195,7 +207,7 @@ func (s *Service) ChangeSettings(ctx context.Context, by audit.By, c SettingsCha
 			return err
 		}
 		return tx.Audit(by, audit.Event{Type: "tenant.update", Outcome: audit.Success, Target: s.TenantID(), Detail: map[string]string{
-			"allowPasswordGrant": strconv.FormatBool(now.AllowPasswordGrant), "allowDeviceCode": strconv.FormatBool(now.AllowDeviceCode),
+			"allowPasswordGrant": strconv.FormatBool(now.AllowPasswordGrant), "allowDeviceCode": strconv.FormatBool(now.AllowDeviceCode), "allowPreviewLogin": strconv.FormatBool(now.AllowPreviewLogin),
 			"longestSessionMinutes": strconv.Itoa(now.LongestSession), "offlineUserSeconds": strconv.Itoa(now.OfflineUser), "offlineAdministratorSeconds": strconv.Itoa(now.OfflineAdministrator),
 		}})
 	})

@@ -110,4 +110,16 @@ type Device struct {
 	Session    string
 	Factors    map[string]time.Time
 	SignedInAt time.Time
+	Machine    MachineBound // of a request of a machine; zero for a program's
+}
+
+// MachineBound is what a machine's request is bound to.
+type MachineBound struct {
+	ID            string // of the machine that asked, and alone can poll
+	Name          string
+	LoginName     string
+	UserID        string // the one person who can approve
+	Confirmation  string
+	CorrelationID string
+	Reason        string // why it was refused
 }

@@ -121,7 +121,9 @@ func (e *Engine) show(ctx context.Context, r Resource, children []Resource, expa
 	if err != nil {
 		return nil, err
 	}
-	properties["provisioningState"] = r.State
+	if _, own := properties["provisioningState"]; !own {
+		properties["provisioningState"] = r.State
+	}
 	out["properties"] = properties
 	if t.Embed != "" && len(children) > 0 {
 		list := make([]map[string]any, 0, len(children))

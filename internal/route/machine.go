@@ -19,6 +19,10 @@ func machineRows() []Row {
 			Why: why, Request: protocol.IdentityTokenRequest{}, Response: protocol.IdentityToken{}},
 		{ID: "machine.certificate", Method: "POST", Pattern: "/machine/v1/certificate", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.IdentityCertificateRequest{}, Response: protocol.IdentityToken{}},
+		{ID: "machine.device", Method: "POST", Pattern: "/machine/v1/device", Door: Machine, Surface: Agent, Limiter: "report",
+			Why: why, Request: protocol.DeviceRequest{}, Response: protocol.DeviceAnswer{}},
+		{ID: "machine.device.poll", Method: "POST", Pattern: "/machine/v1/device/poll", Door: Machine, Surface: Agent, Limiter: "write",
+			Why: why, Request: protocol.DevicePoll{}, Response: protocol.DeviceState{}},
 		{ID: "machine.instance", Method: "GET", Pattern: "/machine/v1/instance", Door: Machine, Surface: Agent, Limiter: "read",
 			Why: why, Response: protocol.Instance{}},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,7 +101,7 @@ func (d desired) Desired(machineID string) (machine.Desired, bool) {
 	if !ok {
 		return machine.Desired{}, false
 	}
-	out := machine.Desired{ResourceID: w.ResourceID, Identity: w.Identity, LoginEnabled: w.LoginEnabled, Revision: w.Revision}
+	out := machine.Desired{ResourceID: w.ResourceID, Identity: w.Identity, LoginEnabled: w.LoginEnabled, Preview: w.Preview, Revision: w.Revision}
 	if w.AdminName != "" {
 		out.Administrator = &protocol.LocalAdministrator{Name: w.AdminName, Keys: w.AdminKeys}
 	}
@@ -118,4 +119,16 @@ func (a agents) Agent(machineID string) (types.AgentState, bool) {
 	}
 	return types.AgentState{LastSeen: s.LastSeen, Version: s.Agent, OS: s.OS, OpenSSH: s.OpenSSH, Reached: s.Report.Revision, Provisioned: s.Report.Provisioned,
 		ExitCode: s.Report.ExitCode, Message: s.Report.Message, Snapshot: s.Version, Acknowledged: s.Acknowledged, Addresses: s.Report.Addresses}, true
+}
+
+// loggedIn lists the login names of the sessions that are open on a machine, as
+// it last said.
+func (d *deployment) loggedIn(ctx context.Context, machineID string) ([]string, error) {
+	list, err := d.machines.Sessions(ctx, machine.SessionQuery{MachineID: machineID})
+	var names []string
+	for _, n := range list {
+		names = append(names, n.LoginName)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
 }

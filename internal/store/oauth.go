@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"time"
 
-	"sallyport/internal/address"
 	"sallyport/internal/oauth"
 	"sallyport/internal/oauth/token"
 	"sallyport/internal/signin"
@@ -171,9 +170,13 @@ func (t *Tx) EndRefreshFamily(id, reason string) error {
 
 // PutDeviceRequest stores a request; false when its user code is in use.
 func (t *Tx) PutDeviceRequest(d oauth.Device) (bool, error) {
-	n, err := t.exec(`INSERT INTO device_request (hash, user_code, client, scope, address, network, wide, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '', '{}', 0) ON CONFLICT (user_code) DO NOTHING`,
-		keyText(d.Hash), d.UserCode, d.Client, d.Scope, d.Address, address.Network(d.Address), address.Wide(d.Address), string(d.State), micros(d.CreatedAt), micros(d.Ends))
+	network, wide := d.Place()
+	m := d.Machine
+	n, err := t.exec(`INSERT INTO device_request (hash, user_code, client, scope, address, network, wide, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at,
+ machine_id, machine_name, login_name, wanted_user, confirmation, correlation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '', '', '{}', 0, $11, $12, $13, $14, $15, $16) ON CONFLICT (user_code) DO NOTHING`,
+		keyText(d.Hash), d.UserCode, d.Client, d.Scope, d.Address, network, wide, string(d.State), micros(d.CreatedAt), micros(d.Ends),
+		m.ID, m.Name, m.LoginName, m.UserID, m.Confirmation, m.CorrelationID)
 	return n == 1, err
 }
 
@@ -191,8 +194,10 @@ func (t *Tx) device(where string, key string) (oauth.Device, bool, error) {
 	var d oauth.Device
 	var hash, state, factors string
 	var created, ends, polled, signedIn int64
-	found, err := t.row(`SELECT hash, user_code, client, scope, address, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at FROM device_request WHERE `+where, []any{key},
-		&hash, &d.UserCode, &d.Client, &d.Scope, &d.Address, &state, &created, &ends, &polled, &d.UserID, &d.Session, &factors, &signedIn)
+	found, err := t.row(`SELECT hash, user_code, client, scope, address, state, created_at, ends, polled_at, user_id, session, factors, signed_in_at,
+ machine_id, machine_name, login_name, wanted_user, confirmation, correlation, reason FROM device_request WHERE `+where, []any{key},
+		&hash, &d.UserCode, &d.Client, &d.Scope, &d.Address, &state, &created, &ends, &polled, &d.UserID, &d.Session, &factors, &signedIn,
+		&d.Machine.ID, &d.Machine.Name, &d.Machine.LoginName, &d.Machine.UserID, &d.Machine.Confirmation, &d.Machine.CorrelationID, &d.Machine.Reason)
 	if err != nil || !found {
 		return d, false, err
 	}
@@ -211,8 +216,8 @@ func (t *Tx) PutDeviceState(d oauth.Device, from oauth.DeviceState) (bool, error
 	if err != nil {
 		return false, err
 	}
-	n, err := t.exec(`UPDATE device_request SET state = $1, user_id = $2, session = $3, factors = $4, signed_in_at = $5 WHERE hash = $6 AND state = $7`,
-		string(d.State), d.UserID, d.Session, factors, micros(d.SignedInAt), keyText(d.Hash), string(from))
+	n, err := t.exec(`UPDATE device_request SET state = $1, user_id = $2, session = $3, factors = $4, signed_in_at = $5, reason = $6 WHERE hash = $7 AND state = $8`,
+		string(d.State), d.UserID, d.Session, factors, micros(d.SignedInAt), d.Machine.Reason, keyText(d.Hash), string(from))
 	return n == 1, err
 }
 

@@ -19,6 +19,8 @@ enum sp_type {
 	SP_PAM_REQUEST = 0x01,   /* phase, service, user, ruser, rhost, tty */
 	SP_PAM_ALLOW = 0x02,     /* no field */
 	SP_PAM_DENY = 0x03,      /* text */
+	SP_PAM_PROMPT = 0x04,    /* text; to begin alone */
+	SP_PAM_WAIT = 0x05,      /* no field; to check alone: ask again */
 	SP_PRINC_REQUEST = 0x11, /* user, key id, serial, certificate in base64 */
 	SP_PRINC_ONE = 0x12,     /* object id */
 	SP_PRINC_NONE = 0x13     /* no field */

@@ -4,7 +4,7 @@
  * enter, and tells it when a session begins and ends.
  *
  *   call            name is not ours   name is ours
- *   authenticate    PAM_IGNORE         PAM_AUTH_ERR, nobody asked: no passwords here
+ *   authenticate    PAM_IGNORE         PAM_SUCCESS, or a sentence and PAM_MAXTRIES
  *   setcred         PAM_IGNORE         PAM_SUCCESS
  *   acct_mgmt       PAM_IGNORE         PAM_SUCCESS, or a sentence and PAM_PERM_DENIED
  *   open_session    PAM_IGNORE         PAM_SUCCESS, or a sentence and PAM_SESSION_ERR
@@ -14,11 +14,17 @@
  * file, so that local people never notice an agent that is away or hung. For
  * ours everything but a readable "allow" is a denial. PAM_NEW_AUTHTOK_REQD is
  * never returned: sshd lets the person in and only then asks for a password.
+ *
+ * To authenticate is to approve this login on a web page (the preview version of
+ * the extension): the agent says what to show, the person presses Enter, and the
+ * agent is asked again until it knows. Nothing that is typed is looked at. Failure
+ * is PAM_MAXTRIES, so that sshd does not begin anew on the same connection.
  */
 #define PAM_SM_AUTH
 #define PAM_SM_ACCOUNT
 #define PAM_SM_SESSION
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 
@@ -37,7 +43,10 @@ static const char away[] =
 	"ask an administrator of the machine to run 'sally agent status'.";
 static const char unreadable[] = "Sallyport: access denied.";
 
-enum { TEXT_MAX = 1024 };
+/* How often the agent is asked at most in one authentication; it lets each
+ * question wait, and sshd ends what takes longer than its LoginGraceTime. */
+enum { TEXT_MAX = 1024, ROUNDS_MAX = 2000 };
+enum verdict { DENIED, ALLOWED, PROMPTED, WAITING };
 enum whose { OTHERS, OURS, UNKNOWN };
 
 /* listed reports whether domain is one of the comma-separated list. */
@@ -101,26 +110,21 @@ static const char *item(const pam_handle_t *pamh, int type)
 	return value;
 }
 
-/* say_denial shows the agent's sentence if it is printable ASCII and line
- * feeds, at most TEXT_MAX bytes, and a fixed one otherwise. */
-static void say_denial(pam_handle_t *pamh, int flags, const struct sp_field *f)
+/* readable copies a text of the agent's if it is printable ASCII and line feeds,
+ * at most TEXT_MAX bytes; 0 if it is not. */
+static int readable(const struct sp_field *f, char *text)
 {
-	char text[TEXT_MAX + 1];
 	size_t i;
 
-	if (f->len == 0 || f->len > TEXT_MAX) {
-		say(pamh, flags, unreadable);
-		return;
-	}
+	if (f->len == 0 || f->len > TEXT_MAX)
+		return 0;
 	for (i = 0; i < f->len; i++) {
-		if (f->data[i] != '\n' && (f->data[i] < 0x20 || f->data[i] > 0x7e)) {
-			say(pamh, flags, unreadable);
-			return;
-		}
+		if (f->data[i] != '\n' && (f->data[i] < 0x20 || f->data[i] > 0x7e))
+			return 0;
 		text[i] = (char)f->data[i];
 	}
 	text[f->len] = '\0';
-	say(pamh, flags, text);
+	return 1;
 }
 
 static enum sp_fault exchange(const pam_handle_t *pamh, const char *phase, const char *user,
@@ -143,24 +147,30 @@ static enum sp_fault exchange(const pam_handle_t *pamh, const char *phase, const
 	return fault;
 }
 
-/* ask puts one phase to the agent; 1 only for a well-formed allow. */
-static int ask(pam_handle_t *pamh, int flags, const char *phase, const char *user)
+/* ask puts one phase to the agent. ALLOWED only for a well-formed allow; PROMPTED,
+ * with the prompt, and WAITING only where prompt is given. */
+static enum verdict ask(pam_handle_t *pamh, int flags, const char *phase, const char *user, char *prompt)
 {
 	unsigned char buf[SP_LIMIT_PAM];
+	char text[TEXT_MAX + 1];
 	struct sp_frame answer;
 	enum sp_fault fault = exchange(pamh, phase, user, buf, &answer);
 
 	if (fault == SP_OK && answer.type == SP_PAM_ALLOW && answer.count == 0)
-		return 1;
+		return ALLOWED;
+	if (fault == SP_OK && prompt != NULL && answer.type == SP_PAM_WAIT && answer.count == 0)
+		return WAITING;
+	if (fault == SP_OK && prompt != NULL && answer.type == SP_PAM_PROMPT && answer.count == 1 && readable(&answer.field[0], prompt))
+		return PROMPTED;
 	if (fault == SP_OK && answer.type == SP_PAM_DENY && answer.count == 1) {
-		say_denial(pamh, flags, &answer.field[0]);
-		return 0;
+		say(pamh, flags, readable(&answer.field[0], text) ? text : unreadable);
+		return DENIED;
 	}
 	if (fault == SP_OK)
 		fault = SP_FAULT_FRAME;
 	pam_syslog(pamh, LOG_ERR, "%s of %s: %s", phase, user, sp_fault_text(fault));
 	say(pamh, flags, away);
-	return 0;
+	return DENIED;
 }
 
 /* decide is what account and session share. */
@@ -174,7 +184,7 @@ static int decide(pam_handle_t *pamh, int flags, int argc, const char **argv, co
 		return rc;
 	if (who == OTHERS)
 		return PAM_IGNORE;
-	if (who == OURS && ask(pamh, flags, phase, user))
+	if (who == OURS && ask(pamh, flags, phase, user, NULL) == ALLOWED)
 		return PAM_SUCCESS;
 	if (who == UNKNOWN)
 		say(pamh, flags, away);
@@ -207,16 +217,60 @@ EXPORT int pam_sm_close_session(pam_handle_t *pamh, int flags, int argc, const c
 	return rc == PAM_IGNORE ? PAM_IGNORE : PAM_SUCCESS;
 }
 
+/* enter shows the prompt and waits for Enter. What was typed before it may be a
+ * password out of habit: it is overwritten, not read. */
+static int enter(pam_handle_t *pamh, const char *text)
+{
+	char *typed = NULL;
+	volatile char *p;
+	int rc = pam_prompt(pamh, PAM_PROMPT_ECHO_OFF, &typed, "%s", text);
+
+	for (p = typed; p != NULL && *p != '\0'; p++)
+		*p = '\0';
+	free(typed);
+	return rc == PAM_SUCCESS;
+}
+
+/* approve has the person approve the login: one prompt, then questions until the
+ * agent knows. An allow counts only after the prompt. */
+static int approve(pam_handle_t *pamh, int flags, const char *user)
+{
+	char text[TEXT_MAX + 1];
+	int i;
+
+	if (ask(pamh, flags, "begin", user, text) != PROMPTED || !enter(pamh, text))
+		return PAM_MAXTRIES;
+	for (i = 0; i < ROUNDS_MAX; i++) {
+		switch (ask(pamh, flags, "check", user, text)) {
+		case ALLOWED:
+			return PAM_SUCCESS;
+		case WAITING:
+			break;
+		case PROMPTED:
+		case DENIED:
+			return PAM_MAXTRIES;
+		}
+	}
+	return PAM_MAXTRIES;
+}
+
 EXPORT int pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
 	const char *user = NULL;
 	enum whose who = UNKNOWN;
-	int rc = whose(pamh, argc, argv, &user, &who);
+	int saved = errno, rc = whose(pamh, argc, argv, &user, &who);
 
-	(void)flags;
-	if (rc != PAM_SUCCESS)
-		return rc;
-	return who == OTHERS ? PAM_IGNORE : PAM_AUTH_ERR;
+	flags &= ~(int)PAM_SILENT;
+	if (rc == PAM_SUCCESS && who == OTHERS)
+		rc = PAM_IGNORE;
+	else if (rc == PAM_SUCCESS && who == OURS)
+		rc = approve(pamh, flags, user);
+	else if (rc == PAM_SUCCESS) {
+		say(pamh, flags, away);
+		rc = PAM_AUTH_ERR;
+	}
+	errno = saved;
+	return rc;
 }
 
 EXPORT int pam_sm_setcred(pam_handle_t *pamh, int flags, int argc, const char **argv)

@@ -66,7 +66,7 @@ exports pam_sallyport.so pam_sm_authenticate pam_sm_setcred pam_sm_acct_mgmt \
 	pam_sm_open_session pam_sm_close_session
 imports libnss_sallyport.so.2 __errno_location open pread close syscall realloc pthread_setcancelstate \
 	memcmp memcpy memset strchr strcmp strlen strnlen
-imports pam_sallyport.so __errno_location socket connect getsockopt send recv poll close clock_gettime pthread_setcancelstate \
+imports pam_sallyport.so __errno_location socket connect getsockopt send recv poll close clock_gettime pthread_setcancelstate free \
 	memcmp memcpy memset strchr strcmp strcspn strlen strncmp strnlen pam_get_item pam_get_user pam_prompt pam_syslog
 imports test/sallyport-principals.o __errno_location socket connect getsockopt send recv poll close write clock_gettime pthread_setcancelstate \
 	memcmp memcpy memset strchr strlen strnlen

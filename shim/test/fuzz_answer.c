@@ -27,6 +27,7 @@ static const uint8_t *answer;
 static size_t answer_len;
 static char shown[4096], printed[4096];
 static size_t shown_len, printed_len;
+static int prompted, rounds;
 
 static void require(int condition)
 {
@@ -41,6 +42,7 @@ enum sp_fault sp_exchange(const char *path, unsigned char *buf, size_t cap, size
 	size_t total;
 
 	errno = EPIPE; /* as a real exchange may leave it */
+	rounds++;
 	require(path[0] == '/' || path[0] == 'o');
 	require(sp_frame_read(&request, buf, *len) == 0);
 	if (answer_len < SP_FRAME_HEADER)
@@ -88,7 +90,11 @@ int pam_prompt(pam_handle_t *pamh, int style, char **response, const char *forma
 	int n;
 
 	(void)pamh;
-	require(style == PAM_ERROR_MSG && response == NULL);
+	require((style == PAM_ERROR_MSG && response == NULL) || (style == PAM_PROMPT_ECHO_OFF && response != NULL));
+	if (response != NULL) {
+		*response = strdup("what a person types");
+		prompted++;
+	}
 	va_start(args, format);
 	n = vsnprintf(shown, sizeof(shown), format, args);
 	va_end(args);
@@ -127,7 +133,13 @@ static void ask_pam(void)
 	for (i = 0; i < shown_len; i++)
 		require(shown[i] == '\n' || (shown[i] >= 0x20 && shown[i] <= 0x7e));
 	require(pam_sm_open_session(pamh, 0, 1, arguments) == (allowed ? PAM_SUCCESS : PAM_SESSION_ERR));
-	require(pam_sm_authenticate(pamh, 0, 1, arguments) == PAM_AUTH_ERR);
+	/* The same answer to every question lets nobody in: an allow counts only after
+	 * a prompt. It ends, whatever the answer. */
+	prompted = rounds = 0;
+	require(pam_sm_authenticate(pamh, (int)PAM_SILENT, 1, arguments) == PAM_MAXTRIES);
+	require(prompted <= 1 && rounds <= ROUNDS_MAX + 1 && (prompted == 0 || answer[4] == SP_PAM_PROMPT));
+	for (i = 0; i < shown_len; i++)
+		require(shown[i] == '\n' || (shown[i] >= 0x20 && shown[i] <= 0x7e));
 }
 
 static void ask_principals(void)

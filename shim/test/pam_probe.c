@@ -13,8 +13,11 @@ static int converse(int n, const struct pam_message **m, struct pam_response **o
 
 	(void)data;
 	*out = calloc((size_t)n, sizeof(**out));
-	for (i = 0; i < n; i++)
-		printf("says %s\n", m[i]->msg);
+	for (i = 0; i < n; i++) {
+		printf("%s %s\n", m[i]->msg_style == PAM_PROMPT_ECHO_OFF ? "asks" : "says", m[i]->msg);
+		if (m[i]->msg_style == PAM_PROMPT_ECHO_OFF)
+			(*out)[i].resp = strdup("a password out of habit");
+	}
 	return PAM_SUCCESS;
 }
 
@@ -29,6 +32,8 @@ static const char *name_of(int rc)
 		return "PAM_IGNORE";
 	case PAM_AUTH_ERR:
 		return "PAM_AUTH_ERR";
+	case PAM_MAXTRIES:
+		return "PAM_MAXTRIES";
 	case PAM_PERM_DENIED:
 		return "PAM_PERM_DENIED";
 	case PAM_SESSION_ERR:

@@ -30,6 +30,9 @@ const (
 	OpMembers         Op = "identity-members"
 	OpAllow           Op = "allow-identity"
 	OpDeny            Op = "deny-identity"
+	OpDevices         Op = "take-devices"
+	OpDeviceCode      Op = "deliver-device-code"
+	OpDeviceState     Op = "deliver-device-state"
 )
 
 // Request is one question. Only the fields of its Op are set.
@@ -44,6 +47,8 @@ type Request struct {
 	Limit       int                      `json:"limit,omitempty"`       // take-events: how many at most; 0 for as many as one answer holds
 	Certificate string                   `json:"certificate,omitempty"`
 	Name        string                   `json:"name,omitempty"`
+	Code        *protocol.Envelope       `json:"code,omitempty"`  // deliver-device-code
+	State       string                   `json:"state,omitempty"` // deliver-device-state
 }
 
 // Answer is one answer; Error alone when it is set.
@@ -56,6 +61,18 @@ type Answer struct {
 	Homes  []Home                  `json:"homes,omitempty"`
 	Text   string                  `json:"text,omitempty"`
 	Names  []string                `json:"names,omitempty"`
+	// Devices are logins that somebody is to approve on a web page.
+	Devices []Device `json:"devices,omitempty"`
+}
+
+// Device is one such login, in the words of protocol.DeviceRequest.
+type Device struct {
+	ID           string `json:"id"`
+	Login        string `json:"login"`
+	ObjectID     string `json:"objectId"`
+	Confirmation string `json:"confirmation"`
+	From         string `json:"from,omitempty"`
+	LifeSeconds  int64  `json:"lifeSeconds"`
 }
 
 // Failure is a fault on its way through the socket.
@@ -84,8 +101,9 @@ type Status struct {
 
 	IssuedAt    time.Time            `json:"issuedAt"`
 	AgeSeconds  int64                `json:"ageSeconds"`
-	Clock       string               `json:"clock,omitempty"` // what is wrong with it
-	Extension   bool                 `json:"extension"`       // sign-in is wired
+	Clock       string               `json:"clock,omitempty"`   // what is wrong with it
+	Extension   bool                 `json:"extension"`         // sign-in is wired
+	Preview     bool                 `json:"preview,omitempty"` // as its preview version
 	Drift       string               `json:"drift,omitempty"`
 	Principals  int                  `json:"principals"`
 	Allowed     int                  `json:"allowed"` // with a grant
@@ -163,6 +181,12 @@ func (r Request) check() error {
 		want.Snapshot = r.Snapshot
 	case OpEvents:
 		want.Acknowledge, want.Generation, want.WaitMillis, want.Limit = r.Acknowledge, r.Generation, r.WaitMillis, r.Limit
+	case OpDevices:
+		want.WaitMillis = r.WaitMillis
+	case OpDeviceCode:
+		want.Name, want.Code = r.Name, r.Code
+	case OpDeviceState:
+		want.Name, want.State, want.Certificate = r.Name, r.State, r.Certificate
 	case OpHostCertificate:
 		want.Certificate = r.Certificate
 	case OpAdopt, OpArchive, OpAllow, OpDeny:
@@ -172,14 +196,26 @@ func (r Request) check() error {
 	}
 	switch {
 	case r.Manifest != want.Manifest, r.Accounts != want.Accounts, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
-		r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit:
+		r.Code != want.Code, r.State != want.State, r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit:
 		return malformed("the request %s has fields of another", r.Op)
-	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "", rootsAlone(r.Op) && r.Op != OpSelfTest && r.Name == "":
+	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "",
+		r.Op == OpDeviceCode && (r.Name == "" || r.Code == nil), r.Op == OpDeviceState && (r.Name == "" || !deviceState(r.State) || (r.State == protocol.DeviceApproved) != (r.Certificate != "")), rootsAlone(r.Op) && r.Op != OpSelfTest && r.Name == "":
 		return malformed("the request %s lacks its field", r.Op)
 	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait, r.Limit < 0, r.Limit > maxListed:
 		return malformed("a field of the request %s is too long", r.Op)
 	}
 	return nil
+}
+
+// deviceState is the closed list of what can be said of a login: none of it is a
+// text that somebody reads.
+func deviceState(state string) bool {
+	switch state {
+	case protocol.DevicePending, protocol.DeviceApproved, protocol.DeviceDeclined, protocol.DeviceOther, protocol.DevicePolicy, protocol.DeviceExpired, protocol.DeviceNotAllowed,
+		protocol.DeviceAccount, protocol.DeviceTooMany, protocol.DeviceAway:
+		return true
+	}
+	return false
 }
 
 // rootsAlone reports whether uid 0 alone may ask this: it decides something.

@@ -42,6 +42,12 @@ func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer
 		return control.Answer{Proof: e}, err
 	case control.OpHostCertificate:
 		return control.Answer{}, s.HostCertificate(r.Certificate)
+	case control.OpDevices:
+		return s.takeDevices(ctx, r), nil
+	case control.OpDeviceCode:
+		return control.Answer{}, s.deviceCode(r)
+	case control.OpDeviceState:
+		return control.Answer{}, s.deviceState(r)
 	case control.OpHomes:
 		return control.Answer{Homes: s.homes()}, nil
 	case control.OpMembers:
@@ -95,7 +101,8 @@ func (r *refusals) due(op control.Op, elapsed time.Duration) (repeats int, ok bo
 // refusedDocument tells the server that the network part brought something that
 // the right server would not have sent.
 func (s *Service) refusedDocument(op control.Op, err error) {
-	kind := map[control.Op]string{control.OpManifest: "manifest", control.OpAccounts: "accounts", control.OpSnapshot: "snapshot", control.OpHostCertificate: "host certificate"}[op]
+	kind := map[control.Op]string{control.OpManifest: "manifest", control.OpAccounts: "accounts", control.OpSnapshot: "snapshot", control.OpHostCertificate: "host certificate",
+		control.OpDeviceCode: "device code", control.OpDeviceState: "approval"}[op]
 	if kind == "" || !fault.Is(err, fault.Forbidden) {
 		return
 	}
@@ -199,6 +206,7 @@ func (s *Service) Status() *control.Status {
 	c := s.clock(v, s.cfg.Now())
 	st.UserStale, st.AdminStale = v.doc.UserStale, v.doc.AdminStale
 	st.UserUntil, st.AdminUntil = s.until(v, c, v.doc.UserStale), s.until(v, c, min(v.doc.UserStale, v.doc.AdminStale))
+	st.Preview = v.doc.Preview
 	st.ResourceID, st.AgeSeconds, st.Clock, st.Principals = v.doc.ResourceID, int64(c.Age/time.Second), c.Wrong, len(v.people)
 	for _, p := range v.people {
 		if p.Access == protocol.Login || p.Access == protocol.Admin {

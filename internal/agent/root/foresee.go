@@ -32,7 +32,7 @@ func (s *Service) strictest() view {
 // stricter takes from an input what a view that is not kept yet takes away.
 func stricter(in grants.Input, v view) grants.Input {
 	in.State.LoginEnabled = in.State.LoginEnabled && v.doc.LoginEnabled
-	in.State.Identity = in.State.Identity && v.doc.Identity
+	in.State.Identity = in.State.Identity && identified(v.doc)
 	revoked := in.State.Revoked
 	in.State.Revoked = func(serial string) bool { return v.revoked[serial] || revoked != nil && revoked(serial) }
 	now := v.people[in.Login]

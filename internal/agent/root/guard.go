@@ -219,7 +219,7 @@ func (s *Service) about(d due, v view, open []session.Open) due {
 // sentence that his next login would read.
 func (s *Service) without(v view, uid uint32, open []session.Open) (due, bool) {
 	p := v.person(uid)
-	here := v.doc.LoginEnabled && v.doc.Identity
+	here := v.doc.LoginEnabled && identified(v.doc)
 	if here && (p.Access == protocol.Login || p.Access == protocol.Admin) {
 		return due{}, false
 	}
@@ -229,7 +229,7 @@ func (s *Service) without(v view, uid uint32, open []session.Open) (due, bool) {
 	}
 	d = s.about(d, v, open)
 	in := grants.Input{Way: grants.Local, Login: d.login, CorrelationID: d.correlation, Now: s.cfg.Now(), MachineID: s.cfg.Pins.MachineID,
-		State: grants.State{Held: true, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID}}
+		State: grants.State{Held: true, LoginEnabled: v.doc.LoginEnabled, Identity: identified(v.doc), ResourceID: v.doc.ResourceID}}
 	if p.ObjectID != "" {
 		in.Person = &p
 	}

@@ -40,9 +40,10 @@ func (s *Service) PAM(ctx context.Context, peer shim.Peer, r shim.PAMRequest) sh
 		if err != nil {
 			return shim.PAMAnswer{Text: away}
 		}
-		return visit.pam(p, r)
+		parent, _ := s.cfg.Processes.Read(p.PPID) // none is nobody's
+		return visit.pam(p, parent, r)
 	}
-	if r.Phase == shim.PhaseAccount && !s.settled(ctx) {
+	if (r.Phase == shim.PhaseAccount || r.Phase == shim.PhaseBegin) && !s.settled(ctx) {
 		in, d := grants.Input{Way: wayOf(r.Service), Login: r.User}, grants.Decision{Reason: "starting", Text: starting}
 		s.note(in, d, r)
 		return shim.PAMAnswer{Text: d.Text}
@@ -51,6 +52,10 @@ func (s *Service) PAM(ctx context.Context, peer shim.Peer, r shim.PAMRequest) sh
 	var d grants.Decision
 	var err error
 	switch {
+	case r.Phase == shim.PhaseBegin:
+		return s.beginApproval(ctx, peer, r)
+	case r.Phase == shim.PhaseCheck:
+		return s.checkApproval(ctx, peer, r)
 	case r.Phase == shim.PhaseAccount:
 		in, d, err = s.decide(peer, r)
 	case r.Phase == shim.PhaseOpen && wayOf(r.Service) == grants.SSH:
@@ -92,7 +97,11 @@ func (s *Service) decide(peer shim.Peer, r shim.PAMRequest) (grants.Input, grant
 	}
 	if d.Allow && in.Connection != nil {
 		seen.correlation = in.CorrelationID
-		s.conns.admit(peer.PID, seen)
+		pid := peer.PID
+		if m := seen.monitor; m.PID != 0 {
+			pid, seen.start = m.PID, m.Start
+		}
+		s.conns.admit(pid, seen)
 	}
 	return in, d, nil
 }
@@ -135,6 +144,10 @@ func (s *Service) open(peer shim.Peer, r shim.PAMRequest) shim.PAMAnswer {
 	return shim.PAMAnswer{Allow: true}
 }
 
+// identified reports whether the machine has what its extension needs: a managed
+// identity, or nothing, which is what the preview needs.
+func identified(d *protocol.SnapshotDocument) bool { return d.Identity || d.Preview }
+
 func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	id, err := s.guid()
 	if err != nil {
@@ -148,7 +161,7 @@ func (s *Service) input(r shim.PAMRequest) (grants.Input, error) {
 	if v.doc == nil {
 		return in, nil
 	}
-	in.State = grants.State{Held: true, Broken: broken, LoginEnabled: v.doc.LoginEnabled, Identity: v.doc.Identity, ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
+	in.State = grants.State{Held: true, Broken: broken, LoginEnabled: v.doc.LoginEnabled, Identity: identified(v.doc), ResourceID: v.doc.ResourceID, GoodUntil: v.doc.GoodUntil,
 		UserStale: time.Duration(v.doc.UserStale) * time.Second, AdminStale: time.Duration(v.doc.AdminStale) * time.Second,
 		Revoked: func(serial string) bool { return v.revoked[serial] }, Drift: drift,
 		Trusted: func(authority string) bool {

@@ -47,6 +47,7 @@ type record struct {
 	certificate grants.Certificate
 	at          time.Duration // boot clock
 	correlation string        // of the decision that let it in
+	monitor     proc.Process  // that opens the session, where PAM asked in a child of it
 }
 
 // maxRecords bounds memory; sshd's MaxStartups is far below.

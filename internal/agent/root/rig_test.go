@@ -87,6 +87,7 @@ func (f *fakeWiring) Check(context.Context, sshd.Wanted) error { return f.check 
 func (f *fakeWiring) Mark() string                             { return f.mark }
 func (f *fakeWiring) Asks() error                              { return f.asks }
 func (f *fakeWiring) Seat(sshd.Desk)                           {}
+func (f *fakeWiring) Grace(context.Context) time.Duration      { return 2 * time.Minute }
 func (f *fakeWiring) SelfTest(context.Context, sshd.Wanted) error {
 	return nil
 }

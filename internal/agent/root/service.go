@@ -64,6 +64,8 @@ type Wiring interface {
 // Tester logs in to show that it can be done; the desk answers for the visitor.
 type Tester interface {
 	Seat(desk sshd.Desk)
+	// Grace is how long sshd waits until somebody is let in.
+	Grace(ctx context.Context) time.Duration
 	SelfTest(ctx context.Context, want sshd.Wanted) error
 }
 
@@ -134,12 +136,13 @@ type Service struct {
 	tests   chan chan error // self-tests for the worker
 	ident   *identity
 
-	refusals refusals
-	register *session.Register
-	looking  chan struct{}   // wakes guard
-	swept    map[uint32]bool // guard's own: people who may not be here and of whom nothing is left
-	warned   map[string]bool // guard's own: sessions that were told that they end soon
-	stuck    stuck           // guard's own
+	approvals *approvals
+	refusals  refusals
+	register  *session.Register
+	looking   chan struct{}   // wakes guard
+	swept     map[uint32]bool // guard's own: people who may not be here and of whom nothing is left
+	warned    map[string]bool // guard's own: sessions that were told that they end soon
+	stuck     stuck           // guard's own
 
 	deliver sync.Mutex // one delivery at a time
 	mu      sync.RWMutex
@@ -176,7 +179,7 @@ type hostState struct {
 // New opens the kept state. What cannot be verified is not used; what cannot be
 // read keeps ours out and stops nothing.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity()}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity(), approvals: newApprovals()}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}

@@ -91,11 +91,13 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	switch {
 	case failed != nil:
 		r.provisioned, r.exitCode, r.message = "Failed", sshd.ExitCode(failed), fault.As(failed).Public()
-		if v.doc.LoginEnabled && !v.doc.Identity && !r.wired {
+		if v.doc.LoginEnabled && !identified(v.doc) && !r.wired {
 			r.exitCode = sshd.ExitNoIdentity
 		}
 	case adminErr != nil:
 		r.provisioned, r.exitCode, r.message = "Failed", 1, fault.As(adminErr).Public()
+	case v.doc.Preview:
+		r.message = "Sign-in with a code and a web page is on (preview)."
 	case v.doc.LoginEnabled:
 		r.message = "Sign-in with directory accounts is on."
 	}
@@ -125,12 +127,12 @@ func (s *Service) applied(v view, older bool) {
 // a file has changed.
 func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 	want := s.wanted(v)
-	next := attempt{nss: last.nss, key: fmt.Sprint(v.doc.LoginEnabled, v.doc.Identity, want), mark: s.cfg.Wiring.Mark()}
+	next := attempt{nss: last.nss, key: fmt.Sprint(v.doc.LoginEnabled, identified(v.doc), want), mark: s.cfg.Wiring.Mark()}
 	wired := s.cfg.Wiring.Wired()
 	switch {
 	case !v.doc.LoginEnabled:
 		next.err = s.cfg.Wiring.Remove(ctx)
-	case !v.doc.Identity && !wired:
+	case !identified(v.doc) && !wired:
 		next.err = fault.New(fault.Precondition, "IdentityRequired", "the extension needs the machine's system-assigned managed identity").
 			WithRemedy("Run: sally vm identity assign, then set the extension again.")
 	case last.err == nil && wired && last.key == next.key && last.mark == next.mark:
@@ -153,7 +155,7 @@ func (s *Service) wanted(v view) sshd.Wanted {
 	if v.doc == nil {
 		return sshd.Wanted{}
 	}
-	want := sshd.Wanted{Domains: slices.Clone(v.doc.Domains), Revision: v.doc.Revision}
+	want := sshd.Wanted{Domains: slices.Clone(v.doc.Domains), Revision: v.doc.Revision, Preview: v.doc.Preview}
 	for _, ca := range v.userCAs {
 		want.UserCAs = append(want.UserCAs, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(ca))))
 	}

@@ -24,6 +24,8 @@ const (
 	typePAMRequest        = 0x01 // phase, service, user, ruser, rhost, tty
 	typePAMAllow          = 0x02 // no field
 	typePAMDeny           = 0x03 // text
+	typePAMPrompt         = 0x04 // text; to begin alone
+	typePAMWait           = 0x05 // no field; to check alone
 	typePrincipalsRequest = 0x11 // user, key id, serial, certificate in base64
 	typePrincipalsOne     = 0x12 // object id
 	typePrincipalsNone    = 0x13 // no field

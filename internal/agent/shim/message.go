@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,6 +15,8 @@ const (
 	PhaseAccount Phase = "account" // may this person enter? The answer decides.
 	PhaseOpen    Phase = "open"    // a session begins; a denial stops it
 	PhaseClose   Phase = "close"   // a session ends; the answer changes nothing
+	PhaseBegin   Phase = "begin"   // authentication begins; the answer is a prompt or a denial
+	PhaseCheck   Phase = "check"   // the prompt was answered: an allow, a denial, or wait
 )
 
 // PAMRequest is what the PAM module knows. User has the shape of a name of ours;
@@ -29,10 +32,13 @@ type PAMRequest struct {
 }
 
 // PAMAnswer decides. Text is the sentence that the person reads when Allow is
-// false; it is never shown otherwise.
+// false; it is never shown otherwise. Prompt, to PhaseBegin, is what is shown
+// before the person presses Enter; Wait, to PhaseCheck, has the module ask again.
 type PAMAnswer struct {
-	Allow bool
-	Text  string
+	Allow  bool
+	Text   string
+	Prompt string
+	Wait   bool
 }
 
 // PrincipalsRequest is what sshd told its AuthorizedPrincipalsCommand as
@@ -63,8 +69,8 @@ func parsePAMRequest(f frame) (PAMRequest, error) {
 	}
 	r := PAMRequest{Phase(f.fields[0]), f.fields[1], f.fields[2], f.fields[3], f.fields[4], f.fields[5]}
 	switch {
-	case r.Phase != PhaseAccount && r.Phase != PhaseOpen && r.Phase != PhaseClose:
-		return PAMRequest{}, malformed("the phase is none of account, open and close")
+	case !slices.Contains([]Phase{PhaseAccount, PhaseOpen, PhaseClose, PhaseBegin, PhaseCheck}, r.Phase):
+		return PAMRequest{}, malformed("the phase is none of account, open, close, begin and check")
 	case r.Service == "" || len(r.Service) > serviceMax || strings.Trim(r.Service, serviceAlphabet) != "":
 		return PAMRequest{}, malformed("the PAM service is not a service name")
 	case !shaped(r.User):
@@ -80,8 +86,13 @@ func parsePAMRequest(f frame) (PAMRequest, error) {
 
 // frame returns the answer as it goes to the PAM module.
 func (a PAMAnswer) frame() frame {
-	if a.Allow {
+	switch {
+	case a.Allow:
 		return frame{kind: typePAMAllow}
+	case a.Wait:
+		return frame{kind: typePAMWait}
+	case a.Prompt != "":
+		return frame{kind: typePAMPrompt, fields: []string{sentence(a.Prompt)}}
 	}
 	return frame{kind: typePAMDeny, fields: []string{sentence(a.Text)}}
 }

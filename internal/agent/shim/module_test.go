@@ -176,7 +176,7 @@ func TestPAMModule_Table(t *testing.T) {
 		{denied + "account PAM_PERM_DENIED", "bob@example.com", "account"},
 		{denied + "open PAM_SESSION_ERR", "bob@example.com", "open"},
 		{"close PAM_SUCCESS", "bob@example.com", "close"},
-		{"auth PAM_AUTH_ERR", "alice@example.com", "auth"},
+		{"auth PAM_MAXTRIES", "alice@example.com", "auth"}, // an allow without a prompt
 		{"setcred PAM_SUCCESS", "alice@example.com", "setcred"},
 		{"auth PAM_SUCCESS\nsetcred PAM_SUCCESS\naccount PAM_SUCCESS\nopen PAM_SUCCESS\nclose PAM_SUCCESS", "azureuser", "auth", "setcred", "account", "open", "close"},
 		{"account PAM_SUCCESS", "alice@other.example", "account"},
@@ -293,7 +293,7 @@ func TestPAMModule_WrongLineDeniesOurs(t *testing.T) {
 			if got := probe("alice@example.com", "account"); got != awayText+"\naccount PAM_PERM_DENIED" {
 				t.Errorf("got %q", got)
 			}
-			if got := probe(testID, "auth"); got != "auth PAM_AUTH_ERR" {
+			if got := probe(testID, "auth"); got != awayText+"\nauth PAM_AUTH_ERR" {
 				t.Errorf("got %q", got)
 			}
 			if got := probe("root", "account", "open"); got != "account PAM_SUCCESS\nopen PAM_SUCCESS" {
@@ -394,9 +394,9 @@ func TestPAMModule_CVE_2024_9313_NoOtherProofOpensAnAccount(t *testing.T) {
 		return PAMAnswer{Allow: r.User == "alice@example.com", Text: "no"}
 	})
 	for user, want := range map[string]string{
-		"alice@example.com": "auth PAM_AUTH_ERR\naccount PAM_SUCCESS",
-		"bob@example.com":   "auth PAM_AUTH_ERR\nsays no\naccount PAM_PERM_DENIED",
-		testID:              "auth PAM_AUTH_ERR\nsays no\naccount PAM_PERM_DENIED",
+		"alice@example.com": "auth PAM_MAXTRIES\naccount PAM_SUCCESS",
+		"bob@example.com":   "says no\nauth PAM_MAXTRIES\nsays no\naccount PAM_PERM_DENIED",
+		testID:              "says no\nauth PAM_MAXTRIES\nsays no\naccount PAM_PERM_DENIED",
 	} {
 		mu.Lock()
 		asked = nil
@@ -405,7 +405,7 @@ func TestPAMModule_CVE_2024_9313_NoOtherProofOpensAnAccount(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", user, got, want)
 		}
 		mu.Lock()
-		if len(asked) != 1 || asked[0] != user {
+		if len(asked) != 2 || asked[0] != user || asked[1] != user {
 			t.Errorf("%s: the agent was asked for %q", user, asked)
 		}
 		mu.Unlock()

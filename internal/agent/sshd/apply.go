@@ -59,7 +59,7 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 	if err := w.Recover(ctx); err != nil {
 		return err
 	}
-	files, p, err := w.plan(want)
+	files, p, err := w.plan(ctx, want)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 	if err != nil {
 		return err
 	}
-	goal := want.goal(p.helper)
+	goal := want.goal(p)
 	if j.Phase == installed && (len(changed) == 0 || j.Goal == goal) {
 		if j.Goal != goal {
 			j.Goal = goal
@@ -100,9 +100,9 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 }
 
 // goal names what a change leads to: the wish, and how this version fulfils it.
-func (want Wanted) goal(helper string) string {
+func (want Wanted) goal(p parts) string {
 	account, session := pamBlocks(want.Domains)
-	return digest(fmt.Sprintf("%v\n%q\n%s%s", want, sshdLines(want.Domains, helper, want.HostCertificate), account, session))
+	return digest(fmt.Sprintf("%v\n%q\n%s%s", want, sshdLines(want.Domains, p.helper, want.HostCertificate, p.manner), account, session))
 }
 
 // candidates tests the new texts before any file is touched: sudo's with

@@ -48,7 +48,7 @@ func (w *Wiring) Check(ctx context.Context, want Wanted) error {
 // each with its place and what to do.
 func (w *Wiring) Examine(ctx context.Context, want Wanted) []error {
 	var found []error
-	files, p, err := w.plan(want)
+	files, p, err := w.plan(ctx, want)
 	if err != nil {
 		return []error{w.asWeakness(err)}
 	}
@@ -71,7 +71,7 @@ func (w *Wiring) Examine(ctx context.Context, want Wanted) []error {
 	if err != nil {
 		return append(found, err)
 	}
-	expected, seen := expectations(p.helper), map[string]bool{}
+	expected, seen := expectations(p.helper, p.manner), map[string]bool{}
 	for _, probe := range probes {
 		out, err := w.cfg.Run(ctx, p.sshd, "-T", "-C", probe.String())
 		if err != nil {
@@ -170,9 +170,9 @@ func (w *Wiring) owned(path string) error {
 }
 
 // expectations is what `sshd -T` must print for one of ours, by keyword.
-func expectations(helper string) map[string]string {
+func expectations(helper string, mode manner) map[string]string {
 	m := map[string]string{"usepam": "yes"}
-	for _, o := range options(helper) {
+	for _, o := range options(helper, mode) {
 		key, value, _ := strings.Cut(o, " ")
 		m[strings.ToLower(key)] = value
 	}

@@ -55,8 +55,8 @@ func matchPatterns(domains []string) string {
 // same: a global setting stays active inside a Match that does not name it.
 // AllowUsers * sets aside a global AllowUsers, whose patterns cannot match a name
 // with '@' at all; DenyUsers and DenyGroups stay in force.
-func options(helper string) []string {
-	return []string{
+func options(helper string, m manner) []string {
+	return m.changed([]string{
 		"TrustedUserCAKeys " + userCAPath,
 		"AuthorizedPrincipalsCommand " + helper + " %u %i %s %k",
 		"AuthorizedPrincipalsCommandUser " + helperUser,
@@ -70,21 +70,21 @@ func options(helper string) []string {
 		"PermitEmptyPasswords no",
 		"AllowUsers *",
 		"AllowGroups " + shim.GroupUsers,
-	}
+	})
 }
 
 // sshdLines is what sshd's configuration gets. HostCertificate is a global
 // keyword, so it stands before the Match.
-func sshdLines(domains []string, helper string, hostCertificate bool) []string {
-	var lines []string
+func sshdLines(domains []string, helper string, hostCertificate bool, m manner) []string {
+	lines, behind := m.around()
 	if hostCertificate {
 		lines = append(lines, "HostCertificate "+HostCertificatePath)
 	}
 	lines = append(lines, "Match User "+matchPatterns(domains))
-	for _, o := range options(helper) {
+	for _, o := range options(helper, m) {
 		lines = append(lines, "  "+o)
 	}
-	return lines
+	return append(lines, behind...)
 }
 
 // editMain puts the block into a sshd_config without an Include: before the
@@ -177,7 +177,7 @@ func asked(text string) bool {
 // the session lines at the end. A file that takes its account phase from another
 // service of ours is returned as it is. ok is false when the file has no account
 // phase at all.
-func editPAM(text string, s pamService, domains []string) (edited string, ok bool) {
+func editPAM(text string, s pamService, domains []string, m manner) (edited string, ok bool) {
 	text = strip(text)
 	account, session := pamBlocks(domains)
 	var b strings.Builder
@@ -200,7 +200,11 @@ func editPAM(text string, s pamService, domains []string) (edited string, ok boo
 	if !s.session {
 		return b.String(), true
 	}
-	return withNewline(b.String()) + session, true
+	text = withNewline(b.String()) + session
+	if m.preview {
+		text = placeAuth(text, domains)
+	}
+	return text, true
 }
 
 // pamLine reports whether a line belongs to the account phase, and the service

@@ -34,11 +34,14 @@ type Visitor struct {
 	ObjectID    string
 	Certificate []byte // in SSH's wire form
 	Daemon      proc.Process
+	// Preview: PAM asks who it is, in a child of Daemon, and no certificate is shown.
+	// Refused: the desk must say no to this one.
+	Preview, Refused bool
 }
 
 // Asked is what sshd and PAM asked the desk about a visitor.
 type Asked struct {
-	Principals, Account, Session bool
+	Principals, Account, Session bool // Principals: or who it is, in the preview
 }
 
 // Started is a program that Config.Start started.
@@ -77,6 +80,7 @@ func (w *Wiring) SelfTest(ctx context.Context, want Wanted) error {
 	if err != nil {
 		return err
 	}
+	p.manner.preview = want.Preview
 	err = w.visit(ctx, p, c)
 	if err == nil || !errors.Is(err, errRefused) {
 		return err
@@ -124,6 +128,9 @@ func (w *Wiring) visit(ctx context.Context, p parts, c candidate) error {
 		if err != nil {
 			return err
 		}
+		if p.manner.preview {
+			return failedTest(nil, "sshd let in somebody whom Sallyport refused: the auth phase of %s/sshd does not end with Sallyport's answer", pamFolder)
+		}
 		return failedTest(nil, "sshd let in a certificate that does not name the account's object id: its principals are not asked of Sallyport")
 	}
 	return nil
@@ -156,11 +163,11 @@ func (w *Wiring) enter(ctx context.Context, p parts, ca ssh.Signer, proper bool)
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return fmt.Errorf("self-test: start sshd: %w", err)
 	}
-	leave, err := w.desk.Receive(Visitor{Login: login, ObjectID: objectID, Certificate: blob, Daemon: started.Process})
+	leave, err := w.desk.Receive(Visitor{Login: login, ObjectID: objectID, Certificate: blob, Daemon: started.Process, Preview: p.manner.preview, Refused: p.manner.preview && !proper})
 	if err != nil {
 		return errors.Join(err, ours.Close())
 	}
-	said, err := talk(ctx, ours, login, signer)
+	said, err := talk(ctx, ours, login, p.manner.proof(signer))
 	_ = ours.Close() // sshd ends by itself then
 	log := started.Wait()
 	asked := leave()
@@ -171,6 +178,8 @@ func (w *Wiring) enter(ctx context.Context, p parts, ca ssh.Signer, proper bool)
 	switch {
 	case !proper:
 		return nil
+	case !asked.Principals && p.manner.preview:
+		return failedTest(nil, "sshd let the self-test in although PAM did not ask Sallyport who it is: the auth phase of %s/sshd is not reached", pamFolder)
 	case !asked.Principals:
 		return failedTest(nil, "sshd let the self-test in without asking Sallyport whom the certificate may name")
 	case !asked.Account:
@@ -233,17 +242,30 @@ func pair(ctx context.Context) (net.Conn, *os.File, error) {
 	return nil, nil, errors.Join(errors.New("self-test: others took its connection"), ours.Close())
 }
 
-// talk is the visitor's ssh: it shows the certificate, opens a session and runs the
+// proof is how the visitor logs in.
+func (m manner) proof(key ssh.Signer) func(*strings.Builder) ssh.AuthMethod {
+	return func(shown *strings.Builder) ssh.AuthMethod {
+		if !m.preview {
+			return ssh.PublicKeys(key)
+		}
+		return ssh.KeyboardInteractive(func(_, instruction string, questions []string, _ []bool) ([]string, error) {
+			shown.WriteString(instruction)
+			return make([]string, len(questions)), nil
+		})
+	}
+}
+
+// talk is the visitor's ssh: it shows the certificate or presses Enter, opens a session and runs the
 // command. Its status does not matter, only that there is one: a ForceCommand of
 // the machine's own runs in its stead. said is what sshd showed before the end.
-func talk(ctx context.Context, conn net.Conn, login string, key ssh.Signer) (said string, err error) {
+func talk(ctx context.Context, conn net.Conn, login string, proof func(shown *strings.Builder) ssh.AuthMethod) (said string, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return "", err
 		}
 	}
 	var shown strings.Builder
-	cfg := &ssh.ClientConfig{User: login, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
+	cfg := &ssh.ClientConfig{User: login, Auth: []ssh.AuthMethod{proof(&shown)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // the other end is a process that this one has started
 		BannerCallback:  func(text string) error { shown.WriteString(text); return nil }}
 	c, channels, requests, err := ssh.NewClientConn(conn, "self-test", cfg)

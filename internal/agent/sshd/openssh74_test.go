@@ -69,7 +69,7 @@ func TestOpenSSH74_KnowsEveryLine(t *testing.T) {
 	if err := w.Apply(context.Background(), wanted()); err != nil {
 		t.Fatal(err)
 	}
-	lines := sshdLines(wanted().Domains, "/usr/libexec/sallyport-principals", true)
+	lines := sshdLines(wanted().Domains, "/usr/libexec/sallyport-principals", true, manner{})
 	for name, text := range map[string]string{
 		"drop-in":            read(t, root, dropInPath),
 		"in sshd_config":     editMain("Port 22\n", lines),

@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -17,9 +18,12 @@ func conflict(format string, args ...any) *fault.Error {
 }
 
 // plan works out every file as it should be, without changing any.
-func (w *Wiring) plan(want Wanted) ([]file, parts, error) {
+func (w *Wiring) plan(ctx context.Context, want Wanted) ([]file, parts, error) {
 	p, err := w.parts()
 	if err != nil {
+		return nil, p, err
+	}
+	if p.manner, err = w.manner(ctx, p, want); err != nil {
 		return nil, p, err
 	}
 	if len(want.Domains) == 0 || len(want.UserCAs) == 0 {
@@ -45,7 +49,7 @@ func (w *Wiring) plan(want Wanted) ([]file, parts, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	lines := sshdLines(want.Domains, p.helper, want.HostCertificate)
+	lines := sshdLines(want.Domains, p.helper, want.HostCertificate, p.manner)
 	if included(main) && w.exists(dropInFolder) {
 		files = append(files, file{Path: dropInPath, Mode: 0o644, Content: block(lines...), Ours: true})
 		if clean := strip(main); clean != main {
@@ -54,7 +58,7 @@ func (w *Wiring) plan(want Wanted) ([]file, parts, error) {
 	} else {
 		files = append(files, file{Path: mainPath, Mode: 0o644, Content: editMain(main, lines)})
 	}
-	pam, err := w.pam(want.Domains)
+	pam, err := w.pam(want.Domains, p.manner)
 	return append(files, pam...), p, err
 }
 
@@ -79,7 +83,7 @@ func (w *Wiring) sudoers() (file, error) {
 		WithRemedy("Add the line @includedir %s with visudo, then set the extension again.", filepath.Dir(sudoersPath))
 }
 
-func (w *Wiring) pam(domains []string) ([]file, error) {
+func (w *Wiring) pam(domains []string, m manner) ([]file, error) {
 	var files []file
 	for _, s := range pamServices() {
 		path := filepath.Join(pamFolder, s.name)
@@ -93,7 +97,7 @@ func (w *Wiring) pam(domains []string) ([]file, error) {
 		if err != nil {
 			return nil, err
 		}
-		edited, ok := editPAM(text, s, domains)
+		edited, ok := editPAM(text, s, domains, m)
 		if !ok {
 			return nil, conflict("%s has no account phase to stand in", path).WithRemedy("Restore the distribution's file, then set the extension again.")
 		}

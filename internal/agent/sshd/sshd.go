@@ -89,6 +89,7 @@ type Wanted struct {
 	Domains         []string // verified domains, lower case
 	UserCAs         []string // user CA keys, authorized_keys form
 	HostCertificate bool     // there is one at HostCertificatePath
+	Preview         bool     // people log in by PAM's conversation, not with certificates
 	// Revision of the machine's desired state: with another one, what somebody
 	// changed is written again ("set the extension again").
 	Revision int64
@@ -141,6 +142,7 @@ type parts struct {
 	helper string
 	sudo   bool
 	visudo string
+	manner manner
 }
 
 func missing(what, remedy string) error {

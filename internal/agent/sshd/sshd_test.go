@@ -19,6 +19,7 @@ type fakeSSHD struct {
 	root    string
 	broken  string // sshd -t says this
 	reloads int
+	manner  manner
 	try     error
 	refuse  map[string]string // keyword: value that sshd -T shows instead
 }
@@ -30,7 +31,10 @@ func (f *fakeSSHD) run(_ context.Context, argv ...string) ([]byte, error) {
 		return []byte(f.broken), errors.New("exit status 255")
 	case strings.Contains(joined, "-T -C"):
 		var b strings.Builder
-		for key, value := range expectations(helperPath) {
+		if f.manner.old {
+			b.WriteString("challengeresponseauthentication yes\n")
+		}
+		for key, value := range expectations(helperPath, f.manner) {
 			if v, ok := f.refuse[key]; ok {
 				value = v
 			}
@@ -460,7 +464,7 @@ func FuzzEdits(f *testing.F) {
 		if got := strip(editMain(text, []string{"Match User x"})); got != text && got != withNewline(text) {
 			t.Fatalf("%q became %q", text, got)
 		}
-		if edited, ok := editPAM(text, pamService{"sshd", true}, []string{"a.example"}); ok {
+		if edited, ok := editPAM(text, pamService{"sshd", true}, []string{"a.example"}, manner{}); ok {
 			if got := strip(edited); got != text && got != withNewline(text) {
 				t.Fatalf("%q became %q", text, got)
 			}

@@ -63,29 +63,43 @@ func listing(c *httpd.Call, path, name string) map[string]any {
 }
 
 func publishers(c *httpd.Call) error {
-	seen := map[string]bool{types.LoginPublisher: true}
-	out := []map[string]any{listing(c, "/Publishers/"+types.LoginPublisher, types.LoginPublisher)}
-	for _, im := range types.Images() {
-		if !seen[im.Publisher] {
-			seen[im.Publisher] = true
-			out = append(out, listing(c, "/Publishers/"+im.Publisher, im.Publisher))
+	seen := map[string]bool{}
+	out := []map[string]any{}
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, listing(c, "/Publishers/"+name, name))
 		}
+	}
+	for _, x := range types.Handlers() {
+		add(x.Publisher)
+	}
+	for _, im := range types.Images() {
+		add(im.Publisher)
 	}
 	return c.JSON(http.StatusOK, sortedBy(out, "name"))
 }
 
 func extensionTypes(c *httpd.Call) error {
 	out := []map[string]any{}
-	if strings.EqualFold(c.Var("publisher"), types.LoginPublisher) {
-		out = append(out, listing(c, extensionPath, types.LoginExtension))
+	for _, x := range types.Handlers() {
+		if strings.EqualFold(c.Var("publisher"), x.Publisher) {
+			out = append(out, listing(c, extensionPath(x), x.Type))
+		}
 	}
 	return c.JSON(http.StatusOK, out)
 }
 
-const extensionPath = "/Publishers/" + types.LoginPublisher + "/ArtifactTypes/VMExtension/Types/" + types.LoginExtension
+func extensionPath(x types.Handler) string {
+	return "/Publishers/" + x.Publisher + "/ArtifactTypes/VMExtension/Types/" + x.Type
+}
 
-func isLogin(c *httpd.Call) bool {
-	return strings.EqualFold(c.Var("publisher"), types.LoginPublisher) && strings.EqualFold(c.Var("type"), types.LoginExtension)
+func extensionOf(c *httpd.Call) (types.Handler, error) {
+	x, ok := types.FindHandler(c.Var("publisher"), c.Var("type"))
+	if !ok {
+		return x, noArtifact(c)
+	}
+	return x, nil
 }
 
 func noArtifact(c *httpd.Call) error {
@@ -94,17 +108,19 @@ func noArtifact(c *httpd.Call) error {
 }
 
 func extensionVersions(c *httpd.Call) error {
-	if !isLogin(c) {
-		return noArtifact(c)
+	x, err := extensionOf(c)
+	if err != nil {
+		return err
 	}
-	return c.JSON(http.StatusOK, []map[string]any{listing(c, extensionPath+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)})
+	return c.JSON(http.StatusOK, []map[string]any{listing(c, extensionPath(x)+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)})
 }
 
 func extensionVersion(c *httpd.Call) error {
-	if !isLogin(c) || c.Var("version") != types.ExtensionVersion {
+	x, err := extensionOf(c)
+	if err != nil || c.Var("version") != types.ExtensionVersion {
 		return noArtifact(c)
 	}
-	out := listing(c, extensionPath+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)
+	out := listing(c, extensionPath(x)+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)
 	out["properties"] = map[string]any{"operatingSystem": "Linux", "computeRole": "IaaS", "handlerSchema": "", "vmScaleSetEnabled": true, "supportsMultipleExtensions": false}
 	return c.JSON(http.StatusOK, out)
 }

@@ -26,20 +26,30 @@ type Identities interface {
 	Instance(ctx context.Context, by audit.By) (protocol.Instance, error)
 }
 
+// Devices has people approve logins on a web page. by.Principal is the machine.
+type Devices interface {
+	Device(ctx context.Context, by audit.By, r protocol.DeviceRequest) (protocol.DeviceAnswer, error)
+	DevicePoll(ctx context.Context, by audit.By, r protocol.DevicePoll) (protocol.DeviceState, error)
+}
+
 // Config is what a Handler stands on.
 type Config struct {
 	Machines   Machines
 	Identities Identities
+	Devices    Devices
 }
 
 // Handler answers the machine protocol.
 type Handler struct {
 	machines   Machines
 	identities Identities
+	devices    Devices
 }
 
 // New makes a Handler.
-func New(cfg Config) *Handler { return &Handler{machines: cfg.Machines, identities: cfg.Identities} }
+func New(cfg Config) *Handler {
+	return &Handler{machines: cfg.Machines, identities: cfg.Identities, devices: cfg.Devices}
+}
 
 // Mount sets the handlers of every machine row.
 func (h *Handler) Mount(m *httpd.Mux) {
@@ -50,6 +60,8 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("machine.token", h.token)
 	m.Handle("machine.certificate", h.certificate)
 	m.Handle("machine.instance", h.instance)
+	m.Handle("machine.device", h.device)
+	m.Handle("machine.device.poll", h.devicePoll)
 }
 
 func (h *Handler) join(c *httpd.Call) error {
@@ -134,6 +146,30 @@ func (h *Handler) certificate(c *httpd.Call) error {
 
 func (h *Handler) instance(c *httpd.Call) error {
 	answer, err := h.identities.Instance(c.R.Context(), c.By)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) device(c *httpd.Call) error {
+	var r protocol.DeviceRequest
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.devices.Device(c.R.Context(), c.By, r)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) devicePoll(c *httpd.Call) error {
+	var r protocol.DevicePoll
+	if err := c.Decode(&r); err != nil {
+		return err
+	}
+	answer, err := h.devices.DevicePoll(c.R.Context(), c.By, r)
 	if err != nil {
 		return err
 	}

@@ -105,8 +105,13 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 	if err != nil {
 		return err
 	}
-	return h.pages.show(c, http.StatusOK, page{Kind: "confirm", Title: "Sign in to " + app.DisplayName + "?", Client: app.DisplayName, Code: d.UserCode, Address: d.Address, Asked: asked(d.CreatedAt, c.By.At),
-		Elsewhere: address.Network(d.Address) != address.Network(c.By.Address), User: upn, CSRF: token}, "")
+	p := page{Kind: "confirm", Title: "Sign in to " + app.DisplayName + "?", Client: app.DisplayName, Code: d.UserCode, Address: d.Address, Asked: asked(d.CreatedAt, c.By.At),
+		Elsewhere: address.Network(d.Address) != address.Network(c.By.Address), User: upn, CSRF: token}
+	if m := d.Machine; m.ID != "" {
+		p.Kind, p.Title, p.Machine, p.Login, p.NotYours = "machine", "Log in to the machine "+m.Name+"?", m.Name, m.LoginName, m.UserID != session.UserID
+		p.Elsewhere = p.Elsewhere && d.Address != ""
+	}
+	return h.pages.show(c, http.StatusOK, p, "")
 }
 
 // asked says when a device asked: a request that is older than the person's own
@@ -148,6 +153,9 @@ func (h *Handler) deviceDecide(c *httpd.Call) error {
 	approve := form.Get("decision") == "approve"
 	if err := h.cfg.OAuth.DecideDevice(c.R.Context(), c.By, d, *session, approve); err != nil {
 		return sentence(err)
+	}
+	if approve && d.Machine.ID != "" {
+		return h.pages.show(c, http.StatusOK, page{Title: "Approved", Notice: "Go back to the terminal and press Enter. You can close this page."}, "")
 	}
 	if approve {
 		return h.pages.show(c, http.StatusOK, page{Title: "You are signed in", Notice: "Go back to your device. You can close this page."}, "")

@@ -32,6 +32,9 @@ type page struct {
 	Asked   string // when a device asked
 	// Elsewhere says that the device is at another address than the browser.
 	Elsewhere bool
+	Machine   string // that a person connects to
+	Login     string // the login name there
+	NotYours  bool   // it belongs to somebody else
 	Action    string
 	Fields    []field // of a form, or permissions with what they mean
 	// The consent page: the client and the resource by their ids, and what the

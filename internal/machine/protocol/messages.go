@@ -8,8 +8,9 @@ import "time"
 // heads it has witnessed, and accounts travel apart from grants; 3 = a report
 // lists the sessions that are open, and a snapshot says which of them are ended
 // and how old one may become (sessions.go), and events are numbered and signed by
-// the host key.
-const Capability = 3
+// the host key; 4 = the preview extension, whose logins are approved on a web page
+// (device.go).
+const Capability = 4
 
 // Unchanged is what a message says whose form has been the same since the first
 // version, so that a server of that version takes it.

@@ -61,7 +61,7 @@ type SnapshotDocument struct {
 	ResourceID    string              `json:"resourceId"`
 	Domains       []string            `json:"domains"`
 	Identity      bool                `json:"identity"`     // the machine's managed identity is on
-	LoginEnabled  bool                `json:"loginEnabled"` // AADSSHLoginForLinux is wanted
+	LoginEnabled  bool                `json:"loginEnabled"` // a login extension is wanted
 	Revision      int64               `json:"revision"`     // desired revision, reported back when reached
 	UserStale     int64               `json:"userStale"`    // seconds a login grant holds without the server
 	AdminStale    int64               `json:"adminStale"`   // the same for administrators
@@ -79,9 +79,12 @@ type SnapshotDocument struct {
 	Capability int            `json:"capability,omitempty"`
 	Ended      []EndedSession `json:"ended,omitempty"`
 	SessionMax int64          `json:"sessionMax,omitempty"`
-	AuditHead  *audit.Head    `json:"auditHead,omitempty"`
-	AuditKeyID string         `json:"auditKeyId,omitempty"`
-	AuditSig   []byte         `json:"auditSig,omitempty"`
+	// From capability 4 on: the extension is the preview version, with device codes
+	// (device.go). A machine that does not speak it is not told of the extension.
+	Preview    bool        `json:"preview,omitempty"`
+	AuditHead  *audit.Head `json:"auditHead,omitempty"`
+	AuditKeyID string      `json:"auditKeyId,omitempty"`
+	AuditSig   []byte      `json:"auditSig,omitempty"`
 }
 
 // OpenSnapshot verifies an envelope with one of the manifest's snapshot keys

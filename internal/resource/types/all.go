@@ -86,6 +86,13 @@ type Config struct {
 	Backend Backend
 	Agents  Agents
 	Rand    io.Reader // for machine ids
+	// Server is the address that agents must reach, for people.
+	Server string
+	// LoggedIn, where set, lists who is logged in on a machine, as it last said.
+	LoggedIn func(ctx context.Context, machineID string) ([]string, error)
+	// PreviewAllowed says whether the preview version of the login extension may be
+	// set; nil: it may not.
+	PreviewAllowed func() bool
 }
 
 // How long the world is given to follow, before an operation ends without it.
@@ -95,6 +102,8 @@ const (
 	// updateWait: an agent that is away learns a change when it comes back; the
 	// change itself holds on the server at once.
 	updateWait = 20 * time.Second
+	// logoutWait: people who have just logged out are reported gone.
+	logoutWait = 8 * time.Second
 	// pollWait is the time between two looks at an agent.
 	pollWait = 50 * time.Millisecond
 )

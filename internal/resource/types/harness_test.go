@@ -134,6 +134,8 @@ type world struct {
 	auth     types.Authorization
 	accounts types.Accounts
 	lab      *lab
+	allowed  atomic.Bool // the preview extension
+	loggedIn func(context.Context, string) ([]string, error)
 }
 
 func newWorld(t *testing.T) *world {
@@ -146,7 +148,13 @@ func newWorld(t *testing.T) *world {
 		return w.now()
 	}, storetest.Index(w.tree.Refresh), storetest.Index(w.machines.Refresh), storetest.Index(w.rights.Refresh))
 	var err error
-	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: rand.Reader}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader,
+	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: rand.Reader, PreviewAllowed: w.allowed.Load,
+		LoggedIn: func(ctx context.Context, machine string) ([]string, error) {
+			if w.loggedIn == nil {
+				return nil, nil
+			}
+			return w.loggedIn(ctx, machine)
+		}}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader,
 		Write: storetest.Write[resource.Tx](w.store),
 		Read:  storetest.Read[resource.Tx](w.store)})
 	if err != nil {

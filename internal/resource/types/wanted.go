@@ -15,7 +15,8 @@ type Want struct {
 	Name         string // host name
 	Identity     bool   // the system-assigned identity is on
 	PrincipalID  string // of the identity
-	LoginEnabled bool   // the login extension is wanted
+	LoginEnabled bool   // a login extension is wanted
+	Preview      bool   // it is the preview version
 	Revision     int64
 	AdminName    string
 	AdminKeys    []string // authorized_keys lines
@@ -40,8 +41,8 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 	}
 	for _, c := range children {
 		var e extensionPrivate
-		if strings.EqualFold(c.ID.Type(), Extension) && c.State != resource.Deleting && c.ReadPrivate(&e) == nil && e.Enabled {
-			w.LoginEnabled = true
+		if strings.EqualFold(c.ID.Type(), Extension) && c.ReadPrivate(&e) == nil && e.Enabled {
+			w.LoginEnabled, w.Preview = true, e.Preview
 		}
 	}
 	if o := v.OSProfile; o != nil && o.AdminUsername != "" {
