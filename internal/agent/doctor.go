@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -71,12 +73,44 @@ func findings(ctx context.Context) []finding {
 		list = append(list, finding{"the socket " + path, err})
 	}
 	list = append(list, finding{"the name service file can be read", plain(root.CheckNSS("/"))})
+	where := serverAddress(pins)
+	list = append(list, finding{"the server takes connections at " + where + " (TCP), the one address that this machine needs", plain(connects(ctx, where))})
 	answer, err := ask(ctx, control.Request{Op: control.OpStatus})
 	list = append(list, finding{"the root part answers", plain(err)})
 	if err != nil {
 		return list
 	}
 	return append(list, judge(ctx, answer.Status, manifest)...)
+}
+
+// connectTime is how long doctor waits for the server's address.
+const connectTime = 3 * time.Second
+
+// serverAddress is the host and port at which this machine reaches its server.
+func serverAddress(pins pin.Machine) string {
+	if pins.Address != "" {
+		return pins.Address
+	}
+	u, err := url.Parse(pins.URL)
+	if err != nil {
+		return pins.URL
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+func connects(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "ServerUnreachable", "%v", err).WithRemedy("Let this machine connect to %s (TCP): look at its name resolution, routes and firewalls.", address)
+	}
+	return c.Close()
 }
 
 // judge looks at what the root part says, and at the configuration itself.

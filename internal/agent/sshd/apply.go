@@ -81,6 +81,11 @@ func (w *Wiring) Apply(ctx context.Context, want Wanted) error {
 		}
 		return w.Check(ctx, want)
 	}
+	if j.Phase != installed {
+		if err := w.floor(ctx); err != nil {
+			return err
+		}
+	}
 	if err := w.candidates(ctx, files, p); err != nil {
 		return err
 	}

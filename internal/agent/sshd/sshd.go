@@ -32,21 +32,24 @@ const (
 
 // Codes of faults that have an exit code of their own (ExitCode).
 const (
-	codeMissing  = "ExtensionDependencyMissing"
-	codeConflict = "ExtensionConflict"
-	codeSelfTest = "ExtensionSelfTestFailed"
-	codeDrift    = "ExtensionDrift"
-	codeOpen     = "ExtensionDriftOpen" // drift in which a login would not be asked of us at all
+	codeMissing     = "ExtensionDependencyMissing"
+	codeUnsupported = "ExtensionUnsupported"
+	codeConflict    = "ExtensionConflict"
+	codeSelfTest    = "ExtensionSelfTestFailed"
+	codeDrift       = "ExtensionDrift"
+	codeOpen        = "ExtensionDriftOpen" // drift in which a login would not be asked of us at all
 )
 
 // Exit codes of the extension, as instance view and the article show them: 22
-// no system-assigned identity, 23 the older extension is still installed, 52 a
-// missing dependency (Azure's convention for extensions), 1 anything else.
+// no system-assigned identity, 23 the older extension is still installed, 51 a
+// machine that is too small or too old, 52 a missing dependency (Azure's convention
+// for extensions), 1 anything else.
 const (
-	ExitNoIdentity = 22
-	exitConflict   = 23
-	exitMissing    = 52
-	exitOther      = 1
+	ExitNoIdentity  = 22
+	exitConflict    = 23
+	exitUnsupported = 51
+	exitMissing     = 52
+	exitOther       = 1
 )
 
 // ExitCode is the extension's exit code for an error of this package; 0 for nil.
@@ -54,6 +57,8 @@ func ExitCode(err error) int {
 	switch f := fault.As(err); {
 	case f == nil:
 		return 0
+	case f.Code == codeUnsupported:
+		return exitUnsupported
 	case f.Code == codeMissing:
 		return exitMissing
 	case f.Code == codeConflict:
