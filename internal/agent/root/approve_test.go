@@ -244,8 +244,12 @@ func TestApproval_WhoIsNotAsked(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	// Many waiting logins are as many as a machine has room for.
+	var many []shim.Peer
 	for pid := 400; pid < 440; pid += 2 {
 		p, _ := r.talk(pid)
+		many = append(many, p)
+	}
+	for _, p := range many {
 		go r.ask(shim.PhaseBegin, p, alice)
 	}
 	n := 0
