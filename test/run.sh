@@ -10,7 +10,7 @@ export CGO_ENABLED=0 # test programs run inside older systems, too
 logs=$(mktemp -d)
 lanes=() wanted=()
 # Each lane is a process group of its own, which is told when this one ends.
-finish() { for lane in "${lanes[@]}"; do kill -INT -- "-$lane" 2>/dev/null; done; wait; rm -rf "$logs"; }
+finish() { for lane in "${lanes[@]}"; do kill -TERM -- "-$lane" 2>/dev/null; done; wait; rm -rf "$logs"; }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -63,10 +63,12 @@ mutations() { suite mutations go test -v -count=1 -timeout 60m -parallel 2 -tags
 fresh() { suite fresh test/fresh.sh; }
 
 # The end-to-end tests, in parts that have a server and a lab each.
-others='^Test(Authorities|Backup|Offline|Replicas|Restore|Rotate|Signer)' # with worlds of their own, in which they wait
+alone='^Test(Authorities|Backup|Offline|Packages|Replicas|Restore|Rotate|Signer)' # with worlds of their own, in which they wait
+each='^Test(Clients|Drift|Host_|Identity|Live|Sandbox|System)' # on machines of each system
 matrix() { suite matrix program test/e2e -test.parallel 3 -test.run '^TestMatrix'; }
-worlds() { suite worlds program test/e2e -test.parallel 4 -test.run "$others"; }
-machines() { suite machines program test/e2e -test.skip "^TestMatrix|$others"; }
+worlds() { suite worlds program test/e2e -test.parallel 4 -test.run "$alone"; }
+systems() { suite systems program test/e2e -test.parallel 3 -test.run "$each"; }
+machines() { suite machines program test/e2e -test.skip "^TestMatrix|$alone|$each"; }
 wiring() { suite wiring program test/e2e/wiring; }
 operations() { suite operations program test/operations; }
 lab() { suite lab go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e ./internal/lab/...; }
@@ -83,14 +85,14 @@ lane() { # nice, suites...
   lanes+=($!)
   set +m
 }
-e2e_lanes() { lane 0 matrix wiring; lane 0 machines; lane 0 worlds operations lab; }
+e2e_lanes() { lane 0 matrix wiring; lane 0 systems lab; lane 0 worlds machines operations; }
 
 case "${1:-all}" in
-  all) e2e_lanes; lane 10 vet unit race; lane 10 fresh c mutations hsm postgres ;;
+  all) e2e_lanes; lane 5 vet unit race; lane 5 fresh c mutations hsm postgres ;;
   unit) lane 0 vet unit hsm ;;
   c) lane 0 c ;;
   mutations) lane 0 mutations ;;
-  e2e) e2e_lanes; lane 10 postgres ;;
+  e2e) e2e_lanes; lane 5 postgres ;;
   fresh) lane 0 fresh ;;
   *) echo "usage: test/run.sh all|unit|c|mutations|e2e|fresh" >&2; exit 2 ;;
 esac
