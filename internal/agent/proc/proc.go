@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // NoLogin is the login uid of a process that no login began (audit(8)).
@@ -80,34 +82,63 @@ var errShape = errors.New("unexpected shape")
 func (t Table) Read(pid int) (Process, error) {
 	dir := filepath.Join(t.Dir, strconv.Itoa(pid))
 	p := Process{PID: pid, LoginUID: NoLogin}
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	space := make([]byte, pageSize)
+	stat, err := small(filepath.Join(dir, "stat"), space)
 	if err != nil {
 		return p, err
 	}
 	if err := p.stat(stat); err != nil {
 		return p, fmt.Errorf("stat of process %d: %w", pid, err)
 	}
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	status, err := small(filepath.Join(dir, "status"), space)
 	if err != nil {
 		return p, err
 	}
 	if err := p.status(status); err != nil {
 		return p, fmt.Errorf("status of process %d: %w", pid, err)
 	}
-	p.LoginUID = t.number(dir, "loginuid")
-	if id := t.number(dir, "sessionid"); id != NoLogin {
+	p.LoginUID = number(filepath.Join(dir, "loginuid"), space)
+	if id := number(filepath.Join(dir, "sessionid"), space); id != NoLogin {
 		p.Audit = strconv.FormatUint(uint64(id), 10)
 	}
 	// The rest is empty for kernel threads and where the kernel denies it.
 	p.Exe, _ = os.Readlink(filepath.Join(dir, "exe"))
-	if title, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil {
+	if title, err := small(filepath.Join(dir, "cmdline"), space); err == nil {
 		p.Title = strings.TrimSpace(strings.ReplaceAll(string(title[:min(len(title), 256)]), "\x00", " "))
 	}
 	return p, nil
 }
 
-func (t Table) number(dir, name string) uint32 {
-	b, err := os.ReadFile(filepath.Join(dir, name))
+// pageSize is more than a process's stat takes, and status up to its uids.
+const pageSize = 4096
+
+// small reads what a file says, as far as it fits into space. The kernel gives
+// the files of a process whole to the first read(2), and package os would ask it
+// six things besides, of each of the hundreds of files of one look at all
+// processes.
+func small(path string, space []byte) ([]byte, error) {
+	fd, err := again(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, err
+	}
+	n, err := again(func() (int, error) { return unix.Read(fd, space) })
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return nil, err
+	}
+	return space[:n], nil
+}
+
+// again repeats a call that a signal has interrupted.
+func again(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+func number(path string, space []byte) uint32 {
+	b, err := small(path, space)
 	if err != nil {
 		return NoLogin
 	}
