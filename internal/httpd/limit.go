@@ -32,7 +32,14 @@ type Limit struct {
 const (
 	maxKnown   = 50_000
 	sharedSize = 8192
-	sweepAfter = time.Second
+	sweepAfter = time.Second / 10 // 100,000 machines that a change wakes at once fill and empty the memory several times a second
+)
+
+// What a neighbourhood is of begins its name.
+const (
+	kindPlace  = "net "
+	kindCaller = "id  "
+	kindLength = len(kindPlace)
 )
 
 // errTooMany is the refusal of all limits. Its remedy holds for people; clients
@@ -67,19 +74,19 @@ type limiter struct {
 	mu     sync.Mutex
 	known  map[bucket]time.Time
 	swept  time.Time
-	shared []time.Time
+	shared map[string][]time.Time // by class, of places and of callers: one's flood must not be another's
 }
 
 type bucket struct{ class, who string }
 
 func newLimiter(limits map[string]Limit) *limiter {
-	return &limiter{limits: limits, seed: maphash.MakeSeed(), known: map[bucket]time.Time{}, shared: make([]time.Time, sharedSize)}
+	return &limiter{limits: limits, seed: maphash.MakeSeed(), known: map[bucket]time.Time{}, shared: map[string][]time.Time{}}
 }
 
 // address takes one token of the place's bucket for the class.
 func (l *limiter) address(class, text string, at time.Time) error {
 	limit := l.limits[class]
-	wait := l.take(bucket{class, address.Network(text)}, "net "+address.Wide(text), limit.PerSecond, limit.Burst, at)
+	wait := l.take(bucket{class, address.Network(text)}, kindPlace+address.Wide(text), limit.PerSecond, limit.Burst, at)
 	if wait > 0 {
 		return errTooMany("from your address", wait)
 	}
@@ -92,7 +99,7 @@ func (l *limiter) caller(class string, by audit.By, at time.Time) error {
 	if limit.PrincipalPerSecond <= 0 || by.Principal == "" {
 		return nil
 	}
-	who := "id " + by.Principal
+	who := kindCaller + by.Principal
 	if wait := l.take(bucket{class, who}, who, limit.PrincipalPerSecond, limit.PrincipalBurst, at); wait > 0 {
 		return errTooMany("from "+string(by.Type)+" "+by.Principal, wait)
 	}
@@ -127,7 +134,11 @@ func (l *limiter) take(b bucket, neighbourhood string, perSecond float64, burst 
 	own := isKnown || len(l.known) < maxKnown
 	var slot *time.Time
 	if !own {
-		slot = &l.shared[maphash.String(l.seed, b.class+" "+neighbourhood)%sharedSize]
+		kind := b.class + " " + neighbourhood[:kindLength]
+		if l.shared[kind] == nil {
+			l.shared[kind] = make([]time.Time, sharedSize)
+		}
+		slot = &l.shared[kind][maphash.String(l.seed, neighbourhood)%sharedSize]
 		full = *slot
 	}
 	if full.Before(at) {

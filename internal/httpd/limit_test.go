@@ -70,6 +70,25 @@ func TestLimiter_AddressFloodForgetsNobody(t *testing.T) {
 	}
 }
 
+// A flood that fills what is known takes nothing from another class, nor from
+// callers: rates that differ by a thousand never share a bucket.
+func TestLimiter_FloodStaysInItsClass(t *testing.T) {
+	l := newLimiter(map[string]Limit{"slow": {PerSecond: 1, Burst: 100}, "quick": {PerSecond: 5_000, Burst: 20_000, PrincipalPerSecond: 10, PrincipalBurst: 100}})
+	at := time.Unix(1e9, 0)
+	place := func(i int) string { return fmt.Sprintf("%d.%d.%d.%d", 11+i>>24, i>>16&255, i>>8&255, i&255) }
+	for i := range 4 * maxKnown {
+		_ = l.address("slow", place(i*7), at)
+	}
+	for i := range 20_000 {
+		if err := l.address("quick", place(i*263), at); err != nil {
+			t.Fatalf("place %d: %v", i, err)
+		}
+		if err := l.caller("quick", audit.By{Principal: fmt.Sprint(i), Type: audit.Machine}, at); err != nil {
+			t.Fatalf("caller %d: %v", i, err)
+		}
+	}
+}
+
 func TestLimiter_OneCallerFromManyAddresses(t *testing.T) {
 	l := newLimiter(map[string]Limit{"c": {PerSecond: 100, Burst: 100, PrincipalPerSecond: 1, PrincipalBurst: 2}})
 	by := audit.By{Principal: "u1", Type: audit.User}
