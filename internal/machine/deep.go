@@ -16,10 +16,8 @@ const deepTogether = 64
 // store therefore grows another one. f always ends before deep returns; a panic
 // of f is one of the caller.
 func (s *Service) deep(ctx context.Context, f func() error) error {
-	select {
-	case s.derivers <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.derivers.Acquire(ctx, 1); err != nil {
+		return err
 	}
 	var err error
 	var panicked any
@@ -29,7 +27,7 @@ func (s *Service) deep(ctx context.Context, f func() error) error {
 			if p := recover(); p != nil {
 				panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
 			}
-			<-s.derivers
+			s.derivers.Release(1)
 			close(done)
 		}()
 		err = f()

@@ -40,10 +40,14 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 	// Each poll derives once, whatever is known of the changes: what a touch
 	// forgot is found within one wait. One that follows its answer at once does not.
 	derived := s.justDerived(by.Principal, r)
+	leave := func() {}
+	defer func() { leave() }()
 	for {
+		leave()
 		// The position is read before the indexes: a document may be newer than
 		// its version says, never older.
-		moved := s.cfg.Feed.Moved()
+		var moved <-chan struct{}
+		moved, leave = s.waiters.wait(s.cfg.Feed)
 		position := s.cfg.Feed.Position()
 		accounts, err := s.accountsAt(ctx)
 		if err != nil {

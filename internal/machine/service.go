@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"sallyport/internal/audit"
 	"sallyport/internal/machine/protocol"
 )
@@ -115,7 +117,8 @@ type Service struct {
 	live    map[string]*live
 	touches touches
 
-	derivers chan struct{} // places of deep
+	derivers *semaphore.Weighted // places of deep; each who waits has a channel of its own, see waiters
+	waiters  waiters
 	accounts accountTable
 	shared   shared
 }
@@ -163,7 +166,7 @@ func New(cfg Config) *Service {
 	if cfg.Resign == 0 {
 		cfg.Resign = 5 * time.Minute
 	}
-	return &Service{cfg: cfg, live: map[string]*live{}, derivers: make(chan struct{}, deepTogether), accounts: accountTable{last: -1}}
+	return &Service{cfg: cfg, live: map[string]*live{}, derivers: semaphore.NewWeighted(deepTogether), accounts: accountTable{last: -1}}
 }
 
 // staleness is how long grants hold without the server.
