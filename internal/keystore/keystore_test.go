@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"os"
 	"path/filepath"
@@ -104,6 +105,46 @@ func TestOpen_ManifestKeyMayBeOffline(t *testing.T) {
 	}
 	if _, err := s.Signer(keystore.Manifest); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestAddRepository_MadeOnceForDeploymentsThatHandOutPackages: Create makes none,
+// AddRepository one that lasts, and a key of another kind in its place is refused.
+func TestAddRepository_MadeOnceForDeploymentsThatHandOutPackages(t *testing.T) {
+	c := create(t, "correct horse")
+	s, err := keystore.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Signer(keystore.Repository); !fault.Is(err, fault.Precondition) {
+		t.Fatalf("before it was made: %v", err)
+	}
+	if err := s.AddRepository(); err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.Signer(keystore.Repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := keystore.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.AddRepository(); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := again.Signer(keystore.Repository); err != nil || !made.Public().(*rsa.PublicKey).Equal(key.Public()) {
+		t.Errorf("another key: %v", err)
+	}
+	if len(again.Public()) != len(keystore.Purposes())+1 {
+		t.Error("certificates could be asked for the repository key")
+	}
+	plain := create(t, "")
+	if err := copyFile(filepath.Join(plain.Dir, "audit.pem"), filepath.Join(plain.Dir, "repository.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keystore.Open(plain); err == nil || fault.As(err).Code != "KeyInvalid" {
+		t.Errorf("an Ed25519 key signs packages: %v", err)
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 const (
 	rpmLead      = 96
 	maxRPMHeader = 8 << 20
-	maxRPMIndex  = 64 << 10
+	maxRPMIndex  = 1 << 10
+	maxRPMValues = 1 << 20 // of one header
 )
 
 // Tags of the header (rpmtag.h).
@@ -137,10 +138,15 @@ func readHeader(r io.Reader) (rpmHeader, int64, error) {
 		return h, 0, errors.New("it is cut off")
 	}
 	store := body[count*16:]
+	left := uint32(maxRPMValues)
 	for i := range int(count) {
 		e := body[i*16 : i*16+16]
 		tag, kind := binary.BigEndian.Uint32(e), binary.BigEndian.Uint32(e[4:])
 		offset, n := binary.BigEndian.Uint32(e[8:]), binary.BigEndian.Uint32(e[12:])
+		if n > left {
+			return h, 0, errors.New("it holds too much")
+		}
+		left -= n
 		if err := h.value(store, tag, kind, offset, n); err != nil {
 			return h, 0, err
 		}
@@ -151,7 +157,7 @@ func readHeader(r io.Reader) (rpmHeader, int64, error) {
 // value reads one entry. Types that no index needs are passed over.
 func (h rpmHeader) value(store []byte, tag, kind, offset, n uint32) error {
 	wrong := fmt.Errorf("the tag %d leads out of it", tag)
-	if uint64(offset) > uint64(len(store)) || n > maxRPMHeader {
+	if uint64(offset) > uint64(len(store)) {
 		return wrong
 	}
 	rest := store[offset:]

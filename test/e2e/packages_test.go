@@ -181,6 +181,9 @@ func (id identity) open(t *testing.T, m *vm, login string) (io.Writer, func() st
 // removed: apt takes the package away, and with it everything that was wired.
 func removed(t *testing.T, m *vm, before string) {
 	t.Helper()
+	if r := m.super("sally agent uninstall"); r.code == 0 || !strings.Contains(r.err, "the agent runs") {
+		t.Errorf("an agent that runs would put everything in again: %s", r)
+	}
 	m.apt(t, "remove sallyport-agent")
 	if after := m.mustSuper(t, wiredFiles); after != before {
 		t.Fatalf("something is left or lost: %s", difference(before, after))
