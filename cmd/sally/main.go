@@ -17,6 +17,9 @@ var version = "0.0.0-dev"
 
 func main() {
 	config := cli.System(version)
+	host := agent.Host{Version: version, Out: os.Stdout, Log: os.Stderr}
+	config.JoinHost = func(ctx context.Context, j cli.HostJoin) error { return host.Join(ctx, agent.HostJoin(j)) }
+	config.LeaveHost = func(ctx context.Context, l cli.HostLeave) error { return host.Leave(ctx, agent.HostLeave(l)) }
 	root := cli.Command(config)
 	root.AddCommand(server.Command(version), agent.Command(version), lab.Command())
 	cli.Attach(root, "ca sign-manifest", server.SignManifestCommand())

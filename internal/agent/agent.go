@@ -37,6 +37,7 @@ type Config struct {
 	// machine's identity.
 	Callers    func(ctx context.Context, f func(caller.Taken)) error
 	Interfaces func() []imds.Interface
+	Inventory  bool // tell the server what the root part reads of the machine
 }
 
 // Agent is the network part.
@@ -71,7 +72,7 @@ const (
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity, a.devices} {
+	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity, a.devices, a.inventories} {
 		all.Go(func() { loop(ctx, &pause{agent: a}) })
 	}
 	all.Wait()

@@ -29,6 +29,7 @@ import (
 type client struct {
 	url  string
 	http *http.Client
+	date *time.Time // where joining, alone, wants to know what time each answer says it is
 }
 
 // clientConfig says whom to talk to and what to believe.
@@ -136,6 +137,9 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return unreachable(err)
 	}
 	defer resp.Body.Close()
+	if c.date != nil {
+		*c.date, _ = http.ParseTime(resp.Header.Get("Date"))
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return unreachable(err)
@@ -160,6 +164,12 @@ func unreachable(err error) error {
 			WithRemedy("Is this the right address? If the server was moved, join again with a new token.")
 	}
 	return fault.Wrap(err, fault.Unavailable, "ServerUnreachable", "the server cannot be reached: %v", err)
+}
+
+// expiredTLS reports whether the server's certificate was refused for the time.
+func expiredTLS(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
 }
 
 // refusal makes a fault of the server's error answer.

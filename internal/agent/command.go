@@ -18,6 +18,7 @@ import (
 
 	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/inventory"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/root"
@@ -26,13 +27,14 @@ import (
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
 )
 
 // Command returns `sally agent` of a build with the given version.
 func Command(version string) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(joinCommand(version), rootCommand(), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand(), uninstallCommand())
+	c.AddCommand(joinCommand(version), rootCommand(version), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand(), uninstallCommand())
 	return c
 }
 
@@ -95,7 +97,7 @@ func readToken(stdin io.Reader, file string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-func rootCommand() *cobra.Command {
+func rootCommand(version string) *cobra.Command {
 	return &cobra.Command{Use: "root", Short: "Run the root part: verify, decide, wire (started by init)", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := needRoot(); err != nil {
@@ -123,7 +125,9 @@ func rootCommand() *cobra.Command {
 			if err := personSlices().ReleaseAll(shim.IDMin, shim.UIDMax); err != nil {
 				return err
 			}
-			s, err := root.New(RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil))
+			config := RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil)
+			config.Inventory = func(ctx context.Context) protocol.Inventory { return inventory.Collect(ctx, inventoryConfig(version)) }
+			s, err := root.New(config)
 			if err != nil {
 				return err
 			}
@@ -163,7 +167,12 @@ func RootConfig(pins pin.Machine, log func(string, ...any), step func(string) er
 	table := proc.Table{Dir: "/proc"}
 	wired, daemon := wiring(table, step)
 	return root.Config{Root: "/", Pins: pins, Identity: identityEndpoint(), Callers: caller.Sockets{Table: caller.Table{Path: "/proc/net/tcp"}}, Now: time.Now, Boot: newBoot(), Rand: rand.Reader, Processes: table, Wiring: wired, Run: run, Reload: daemon.Reload, Log: log, Gather: gatherTime,
-		Ender: session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Holder: personSlices(), Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})}
+		Ender: newEnder(table)}
+}
+
+// newEnder ends sessions on this machine.
+func newEnder(table proc.Table) *session.Ender {
+	return session.New(session.Config{Root: "/", Processes: table, Signaller: session.Pidfd{}, Holder: personSlices(), Daemons: "/run", Terminals: "/dev/pts", ProcFolder: table.Dir, Wait: wait, Self: os.Getpid()})
 }
 
 // personSlices are where systemd keeps what persons run, if it does.
@@ -208,7 +217,7 @@ func runCommand(version string) *cobra.Command {
 			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version, Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
 				Callers: func(ctx context.Context, f func(caller.Taken)) error {
 					return caller.Take(ctx, caller.SocketPath, 0, f)
-				}, Interfaces: interfaces,
+				}, Interfaces: interfaces, Inventory: true,
 				Log: logger(c.ErrOrStderr(), "run")}).Run(ctx)
 			return nil
 		}}

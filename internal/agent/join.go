@@ -15,6 +15,7 @@ import (
 
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/preflight"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
@@ -30,6 +31,14 @@ type JoinConfig struct {
 	Wait    func(ctx context.Context, d time.Duration)
 	Tries   int
 	Log     func(format string, args ...any)
+	// What a token that a person made takes besides.
+	Name, Group string
+	Tags        map[string]string
+	EnableLogin bool
+	// Check, where set, refuses before anything is changed on the machine and before
+	// the token is sent. Now is for it.
+	Check func(ctx context.Context, q preflight.Question) error
+	Now   func() time.Time
 }
 
 // Facts is what a machine says of itself when it joins.
@@ -55,9 +64,18 @@ func Join(ctx context.Context, c JoinConfig) (pin.Machine, error) {
 	if err := pin.CheckAddress(c.Address); err != nil {
 		return pin.Machine{}, err
 	}
-	signed, manifest, err := c.manifest(ctx, token)
+	signed, manifest, at, err := c.manifest(ctx, token)
 	if err != nil {
 		return pin.Machine{}, err
+	}
+	if c.Check != nil {
+		now, err := c.serverTime(ctx, token, manifest, at)
+		if err != nil {
+			return pin.Machine{}, err
+		}
+		if err := c.Check(ctx, preflight.Question{Domains: manifest.Domains, Server: now, Local: c.Now()}); err != nil {
+			return pin.Machine{}, err
+		}
 	}
 	key, err := c.key()
 	if err != nil {
@@ -76,25 +94,25 @@ func Join(ctx context.Context, c JoinConfig) (pin.Machine, error) {
 }
 
 // manifest fetches and verifies. Nothing secret is sent, so TLS need not be
-// trusted yet.
-func (c JoinConfig) manifest(ctx context.Context, t protocol.JoinToken) (protocol.SignedManifest, protocol.Manifest, error) {
-	var signed protocol.SignedManifest
+// trusted yet. at is what time the answer says it is, which nobody vouches for.
+func (c JoinConfig) manifest(ctx context.Context, t protocol.JoinToken) (signed protocol.SignedManifest, m protocol.Manifest, at time.Time, err error) {
 	open, err := newClient(clientConfig{URL: t.URL, Address: c.Address})
 	if err != nil {
-		return signed, protocol.Manifest{}, err
+		return signed, m, at, err
 	}
+	open.date = &at
 	if err := c.patiently(ctx, func() error { return open.call(ctx, "GET", "/.well-known/sallyport/manifest", nil, &signed) }); err != nil {
-		return signed, protocol.Manifest{}, err
+		return signed, m, at, err
 	}
-	m, err := signed.Open(t.Pin)
+	m, err = signed.Open(t.Pin)
 	if err != nil {
-		return signed, m, fault.Wrap(err, fault.Unauthenticated, "ServerNotTrusted", "this is not the server that the token was made by: %v", err).
+		return signed, m, at, fault.Wrap(err, fault.Unauthenticated, "ServerNotTrusted", "this is not the server that the token was made by: %v", err).
 			WithRemedy("Nothing was sent to it. Check the address, or ask for a new token.")
 	}
 	if !sameHost(m.URL, t.URL) {
-		return signed, m, fault.New(fault.Unauthenticated, "ServerNotTrusted", "the token names %s, the server's manifest names %s", t.URL, m.URL)
+		return signed, m, at, fault.New(fault.Unauthenticated, "ServerNotTrusted", "the token names %s, the server's manifest names %s", t.URL, m.URL)
 	}
-	return signed, m, nil
+	return signed, m, at, nil
 }
 
 func sameHost(a, b string) bool {
@@ -109,7 +127,8 @@ func (c JoinConfig) request(ctx context.Context, t protocol.JoinToken, m protoco
 	if err != nil {
 		return answer, err
 	}
-	r := protocol.JoinRequest{Capability: protocol.Unchanged, Token: t.String(), Hostname: c.Facts.Hostname, OS: c.Facts.OS, OpenSSH: c.Facts.OpenSSH, Agent: c.Facts.Version}
+	r := protocol.JoinRequest{Capability: protocol.Unchanged, Token: t.String(), Hostname: c.Facts.Hostname, OS: c.Facts.OS, OpenSSH: c.Facts.OpenSSH, Agent: c.Facts.Version,
+		Name: c.Name, Group: c.Group, Tags: c.Tags, EnableLogin: c.EnableLogin}
 	if err := c.patiently(ctx, func() error { return trusted.call(ctx, "POST", "/machine/v1/join", r, &answer) }); err != nil {
 		return answer, err
 	}

@@ -106,8 +106,8 @@ func machineKinds() []Kind {
 	id, key := Key{"machineId", "id of the machine"}, Key{"key", "thumbprint of its key"}
 	stream := []Key{id, {"last", "number of the last event before"}, {"next", "number of the event that came"}, {"missing", "how many did not come"}, {"proof", "hostKey when the host key signed the numbers, else none"}}
 	return append([]Kind{
-		{"machine.joinToken", "A join token was made.", SurfaceMachines, did(), machineTarget, []Key{id, {"expires", "when it expires"}}},
-		{"machine.join", "A machine joined, or showed a token that was used or is expired.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, key, {"reason", "why not"}}},
+		{"machine.joinToken", "A join token was made, or refused to who may not make one.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, {"expires", "when it expires"}, {"reason", "why not"}}},
+		{"machine.join", "A machine joined, or showed a token that was used, is expired, or is of somebody who may not make it any more.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, key, {"reason", "why not"}}},
 		{"machine.rejoin", "A machine joined again with another key; the old one is dead.", SurfaceMachines, did(), machineTarget, []Key{id, key, {"replacedKey", "thumbprint of the key that died"}}},
 		{"machine.remove", "A machine was removed.", SurfaceMachines, did(), machineTarget, []Key{id, key}},
 		{"machine.eventGap", "A machine's events lack numbers: it gave some up because its queue was full, or what carries them withheld them.", SurfaceMachines, []Outcome{Failure}, machineTarget, stream},

@@ -43,9 +43,28 @@ type Config struct {
 	// MachineRoot is where this computer's pins as a machine lie, "" for "/", and
 	// MachineOwner whose they must be; Metadata is its metadata service, "" for
 	// the usual address.
-	MachineRoot  string
+	MachineRoot string
+	// JoinHost makes this computer a machine, and LeaveHost ends that. They are the
+	// agent's; nil where this program has none.
+	JoinHost     func(ctx context.Context, j HostJoin) error
+	LeaveHost    func(ctx context.Context, l HostLeave) error
 	MachineOwner uint32
 	Metadata     string
+}
+
+// HostJoin is one attempt to join this computer.
+type HostJoin struct {
+	Token       string
+	Address     string // host:port to reach the server at; may be empty
+	Name, Group string
+	Tags        map[string]string
+	EnableLogin bool
+	Rejoin      bool // the computer is a machine already, and becomes one anew
+}
+
+// HostLeave ends what a join began.
+type HostLeave struct {
+	Force bool // also when the server cannot be told
 }
 
 func (c Config) machineRoot() string {

@@ -23,7 +23,8 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("cloud", "The server."),
 		group("extension", "Extensions of this command line."),
 		group("group", "Resource groups."),
-		group("machine", "Machines and their agents."),
+		group("machine", "Machines and their agents.", group("token", "Tokens with which machines join."), group("identity", "The managed identity of a machine that joined."),
+			group("extension", "Extensions of a machine that joined.")),
 		group("repository", "Packages that the server hands out."),
 		group("resource", "Resources of any type."),
 		group("role", "Roles.", group("assignment", "Role assignments."), group("definition", "Role definitions.")),
@@ -39,6 +40,9 @@ func (a *app) addGroups(root *cobra.Command) {
 		place(root, path, cmd)
 	}
 	for path, cmd := range a.caCommands() {
+		place(root, path, cmd)
+	}
+	for path, cmd := range a.joinCommands() {
 		place(root, path, cmd)
 	}
 }

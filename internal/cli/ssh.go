@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,16 +27,31 @@ type login struct {
 }
 
 func (a *app) sshVM() *cobra.Command {
-	flags := append(append(targetFlags(), keyFlags()...),
+	cmd := a.sshTo("vm", "Log in to a machine with a certificate.", targetFlags())
+	cmd.Example = "  sally ssh vm -n VM -g GROUP\n  sally ssh vm --ip ADDRESS\n  sally ssh vm -n VM -g GROUP -- -A -o ServerAliveInterval=30 id"
+	return cmd
+}
+
+// sshArc is sshVM for machines that joined from elsewhere. az goes to them through
+// a relay; here they are reached at their own addresses.
+func (a *app) sshArc() *cobra.Command {
+	flags := slices.DeleteFunc(targetFlags(), func(f flag) bool { return f.name == "resource-type" })
+	flags = append(flags, flag{name: "resource-type", def: joinedType, usage: "Accepted for az's sake"})
+	cmd := a.sshTo("arc", "Log in to a machine that joined from elsewhere, with a certificate.", flags)
+	cmd.Example = "  sally ssh arc -n MACHINE -g GROUP\n  sally ssh arc -n MACHINE -g GROUP --local-user NAME --private-key-file KEY"
+	return cmd
+}
+
+func (a *app) sshTo(name, short string, target []flag) *cobra.Command {
+	flags := append(append(target, keyFlags()...),
 		flag{name: "certificate-file", short: "c", usage: "Certificate of your own, for --local-user"}, flag{name: "ssh-client-folder", usage: "Folder of the ssh program"})
-	cmd := leafFor("vm", "Log in to a machine with a certificate.", flags, a.connectVM)
+	cmd := leafFor(name, short, flags, a.connectVM)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 			return usageError{"unrecognized arguments: " + strings.Join(args, " ") + "\nArguments for ssh go after --"}
 		}
 		return nil
 	}
-	cmd.Example = "  sally ssh vm -n VM -g GROUP\n  sally ssh vm --ip ADDRESS\n  sally ssh vm -n VM -g GROUP -- -A -o ServerAliveInterval=30 id"
 	return cmd
 }
 

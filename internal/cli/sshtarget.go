@@ -32,6 +32,7 @@ type facts struct {
 		Loopback  string   `json:"loopbackAddress"`
 		Port      int      `json:"sshPort"`
 		State     string   `json:"state"`
+		Note      string   `json:"note"`
 		Agent     struct {
 			LastSeen time.Time `json:"lastSeen"`
 		} `json:"agent"`
@@ -66,7 +67,7 @@ func targetFlags() []flag {
 		{name: "resource-group", short: "g", usage: "Name of the resource group"}, {name: "name", short: "n", usage: "Name of the virtual machine", aliases: "vm-name"},
 		{name: "ip", usage: "Address of the machine, in the place of its name", aliases: "hostname"}, {name: "ids", kind: 'l', usage: "Resource ID, in the place of the name and the resource group"},
 		{name: "prefer-private-ip", kind: 'b', usage: "Connect to the private address"}, {name: "port", usage: "Port of sshd"},
-		{name: "local-user", short: "l", usage: "Account of the machine itself, with a key of your own"}, {name: "resource-type", usage: "Accepted for az's sake"},
+		{name: "local-user", short: "l", usage: "Account of the machine itself, with a key of your own"}, {name: "resource-type", usage: "Microsoft.Compute/virtualMachines or " + joinedType + ", where both have a machine of that name"},
 	}
 }
 
@@ -103,6 +104,14 @@ func (a *app) find(ctx context.Context, in values) (*client.Session, target, err
 		return nil, target{}, err
 	}
 	t, err := a.lookup(ctx, s, id, in.on("prefer-private-ip"))
+	if client.IsHidden(err) && len(ids) == 0 && in.text("resource-type") == "" {
+		// No virtual machine of that name: one that joined, perhaps.
+		if other, ok := joinedName(id); ok {
+			if joined, otherErr := a.lookup(ctx, s, other, in.on("prefer-private-ip")); !client.IsHidden(otherErr) {
+				t, err = joined, otherErr
+			}
+		}
+	}
 	if port != 0 {
 		t.port = port
 	}
@@ -134,7 +143,26 @@ func (a *app) machineID(ctx context.Context, in values) (*client.Session, scope.
 		return nil, scope.ID{}, err
 	}
 	id, err := scope.Parse(path)
-	return s, id, err
+	if err != nil {
+		return nil, id, err
+	}
+	switch kind := in.text("resource-type"); {
+	case strings.EqualFold(kind, joinedType):
+		id, _ = joinedName(id)
+	case kind != "" && !strings.EqualFold(kind, id.Type()):
+		return nil, id, usageError{"argument --resource-type: '" + kind + "' is neither " + id.Type() + " nor " + joinedType}
+	}
+	return s, id, nil
+}
+
+// joinedType is what machines are that joined from elsewhere.
+const joinedType = "Microsoft.HybridCompute/machines"
+
+// joinedName is the id of the joined machine with the name of a virtual machine.
+func joinedName(vm scope.ID) (scope.ID, bool) {
+	group, _ := vm.Parent()
+	id, err := scope.Parse(group.String() + "/providers/" + joinedType + "/" + vm.Name())
+	return id, err == nil
 }
 
 // lookup asks Resource Manager for the machine's facts and checks every value.
@@ -208,13 +236,21 @@ func (t target) ready(local bool) error {
 	if strings.EqualFold(p.State, "absent") {
 		return fault.New(fault.Conflict, "MachineAbsent", "%s has no machine behind it yet, or its creation failed.", t.id.Name()).WithRemedy("Run: sally vm show -d%s", at)
 	}
-	if s := strings.ToLower(p.State); s != "" && !strings.Contains(s, "running") {
+	joined := strings.EqualFold(t.id.Type(), joinedType)
+	if joined && strings.EqualFold(p.State, "expired") {
+		return fault.New(fault.Conflict, "MachineExpired", "%s has to join again: %s.", t.id.Name(), p.Note)
+	}
+	if s := strings.ToLower(p.State); s != "" && !joined && !strings.Contains(s, "running") {
 		return fault.New(fault.Conflict, "MachineStopped", "%s is %s.", t.id.Name(), s).WithRemedy("Run: sally vm start%s", at)
 	}
 	if !local && !p.Snapshot.LoginEnabled {
 		text := "directory login is not enabled on " + t.id.Name() + ": the extension AADSSHLoginForLinux is not installed"
 		if p.Provisioning.State != "" && !strings.EqualFold(p.Provisioning.State, "Succeeded") && p.Provisioning.Message != "" {
 			text += " (" + p.Provisioning.State + ", exit code " + strconv.Itoa(p.Provisioning.ExitCode) + ": " + p.Provisioning.Message + ")"
+		}
+		if joined {
+			return fault.New(fault.Conflict, "LoginNotEnabled", "%s.", text).
+				WithRemedy("Run: sally machine extension create --name AADSSHLoginForLinux -g %s --machine-name %s", t.id.ResourceGroupName(), t.id.Name())
 		}
 		return fault.New(fault.Conflict, "LoginNotEnabled", "%s.", text).
 			WithRemedy("Run: sally vm extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux -g %s --vm-name %s", t.id.ResourceGroupName(), t.id.Name())

@@ -25,6 +25,8 @@ type verb struct {
 	// it was given.
 	method string
 	url    string
+	// other is a second url, for a thing that is not at the first.
+	other string
 	// suffix follows url; the two are apart because --ids replaces url.
 	suffix  string
 	surface client.Surface
@@ -161,6 +163,9 @@ func (v verb) run(ctx context.Context, a *app, in values) error {
 	var results []any
 	for _, target := range targets {
 		r, err := v.call(ctx, a, s, in, target)
+		if v.other != "" && client.IsHidden(err) && !in.given("ids") {
+			r, err = v.callOther(ctx, a, s, in, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -175,6 +180,20 @@ func (v verb) run(ctx context.Context, a *app, in values) error {
 		return a.print(results[0], v.columns...)
 	}
 	return a.print(results, v.columns...)
+}
+
+// callOther asks for the thing at its other address; where it is not there either,
+// the first answer stands.
+func (v verb) callOther(ctx context.Context, a *app, s *client.Session, in values, first error) (any, error) {
+	target, err := fillURL(v.other, s, in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := v.call(ctx, a, s, in, target)
+	if client.IsHidden(err) {
+		err = first
+	}
+	return r, err
 }
 
 // targets returns the paths to call: those of --ids, else the one that the

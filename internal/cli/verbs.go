@@ -47,6 +47,7 @@ func verbs() []verb {
 	all = append(all, machineVerbs()...)
 	all = append(all, extensionVerbs()...)
 	all = append(all, accessVerbs()...)
+	all = append(all, joinedVerbs()...)
 	all = append(all, signInVerbs()...)
 	all = append(all, certListVerb())
 	all = append(all, revocationVerbs()...)
@@ -165,17 +166,7 @@ func extensionVerbs() []verb {
 }
 
 func accessVerbs() []verb {
-	machines := columns("Machine=properties.hostPrincipal", "State=properties.state", "Address=properties.loopbackAddress || properties.addresses[0]",
-		"Login=properties.snapshot.loginEnabled", "LastSeen=properties.agent.lastSeen", "ResourceId=properties.resourceId")
 	return []verb{
-		{
-			path: "machine list", short: "List machines with the state of their agents.", method: http.MethodGet, list: true, columns: machines,
-			url: "/subscriptions/{subscription}[/resourceGroups/{resource-group}]/providers/Sallyport.Access/machines", flags: []flag{optional(flagGroup())},
-		},
-		{
-			path: "machine show", short: "Show what the server knows of a machine.", method: http.MethodGet, url: machineURL, suffix: accessMember, ids: true, columns: machines,
-			flags: []flag{flagName("virtual machine"), flagGroup()},
-		},
 		{
 			path: "access who", short: "List who may log in at a scope, and by which role assignment.", method: http.MethodGet, list: true,
 			url: "{scope}/providers/Sallyport.Access/whoCanLogIn", flags: []flag{{name: "scope", required: true, usage: "A machine, resource group, subscription or management group, by id"}},

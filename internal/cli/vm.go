@@ -130,7 +130,8 @@ func machineColumns(details bool) []output.Column {
 
 func (a *app) vmShow() *cobra.Command {
 	v := verb{url: machineURL, ids: true, flags: []flag{flagName("virtual machine"), flagGroup()}}
-	flags := []flag{optional(flagName("virtual machine")), optional(flagGroup()), {name: "ids", kind: 'l', usage: "Resource IDs, in the place of the name and the resource group"}, flagDetails()}
+	flags := []flag{optional(flagName("virtual machine")), optional(flagGroup()), {name: "ids", kind: 'l', usage: "Resource IDs, in the place of the name and the resource group"}, flagDetails(),
+		{name: "expand", usage: "inventory: also what the machine says of its accounts, sudoers, sshd and logins"}}
 	return leafFor("show", "Show a VM.", flags, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {
@@ -146,6 +147,11 @@ func (a *app) vmShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if in.text("expand") != "" {
+				if err := expanded(ctx, s, path, in.text("expand"), doc); err != nil {
+					return err
+				}
+			}
 			list = append(list, doc)
 		}
 		if len(list) == 1 {
@@ -153,6 +159,25 @@ func (a *app) vmShow() *cobra.Command {
 		}
 		return a.print(list, machineColumns(in.on("show-details"))...)
 	})
+}
+
+// expanded adds what a machine says of itself.
+func expanded(ctx context.Context, s *client.Session, path, what string, doc map[string]any) error {
+	if !strings.EqualFold(what, "inventory") {
+		return usageError{"argument --expand: '" + what + "' is not inventory"}
+	}
+	c := call(http.MethodGet, path+accessMember)
+	c.Query = url.Values{"$expand": {"inventory"}}
+	var shown struct {
+		Properties struct {
+			Inventory json.RawMessage `json:"inventory"`
+		} `json:"properties"`
+	}
+	if err := do(ctx, s, c, &shown); err != nil {
+		return err
+	}
+	doc["inventory"] = shown.Properties.Inventory
+	return nil
 }
 
 func machineAt(ctx context.Context, s *client.Session, path string, details bool) (map[string]any, error) {

@@ -69,16 +69,7 @@ type Entrant struct {
 // Accounts that are disabled or have no POSIX identity get in nowhere and are
 // left out, as are assignments whose principal no longer exists.
 func (a Access) WhoCanLogIn(at scope.ID) []Entrant {
-	admins := map[string]bool{}
-	list := a.Service.cfg.Roles.WhoCan(at, rbac.ActionLoginAsAdmin, true)
-	for _, h := range list {
-		admins[h.Assignment.ID] = true
-	}
-	for _, h := range a.Service.cfg.Roles.WhoCan(at, rbac.ActionLogin, true) {
-		if !admins[h.Assignment.ID] {
-			list = append(list, h)
-		}
-	}
+	list, admins := a.letIn(at)
 	out := []Entrant{}
 	for _, h := range list {
 		for _, id := range a.Service.members(h.PrincipalID) {
@@ -96,6 +87,34 @@ func (a Access) WhoCanLogIn(at scope.ID) []Entrant {
 		return cmp.Or(strings.Compare(x.Principal.Name, y.Principal.Name), strings.Compare(x.Principal.ID, y.Principal.ID), away(x.Through.Scope)-away(y.Through.Scope))
 	})
 	return out
+}
+
+// letIn lists the assignments that let somebody in, and which of them as
+// administrator: at a machine by the actions of its kind, anywhere else by those
+// of either kind, because machines of both may lie below.
+func (a Access) letIn(at scope.ID) (list []rbac.Holder, admins map[string]bool) {
+	kinds := []actions{machineActions(), hybridActions()}
+	if _, isMachine := machineIn(at.String()); isMachine {
+		kinds = []actions{actionsAt(at)}
+	}
+	admins = map[string]bool{}
+	seen := map[string]bool{}
+	collect := func(action string, admin bool) {
+		for _, h := range a.Service.cfg.Roles.WhoCan(at, action, true) {
+			admins[h.Assignment.ID] = admins[h.Assignment.ID] || admin
+			if !seen[h.Assignment.ID] {
+				seen[h.Assignment.ID] = true
+				list = append(list, h)
+			}
+		}
+	}
+	for _, of := range kinds {
+		collect(of.admin, true)
+	}
+	for _, of := range kinds {
+		collect(of.login, false)
+	}
+	return list, admins
 }
 
 // away orders the scopes that enclose one place, nearest first: what lies in a

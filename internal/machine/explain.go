@@ -125,12 +125,13 @@ func (a Access) groups(id string) []string {
 // weigh shows every assignment of the account and its groups. What gives admin
 // is asked first, because it includes login.
 func (a Access) weigh(e *Explanation, q Question, id string, groups []string) {
-	query := rbac.Query{Principals: append([]string{id}, groups...), Scope: q.ResourceID, Data: true, Action: rbac.ActionLoginAsAdmin}
+	of := actionsAt(q.ResourceID)
+	query := rbac.Query{Principals: append([]string{id}, groups...), Scope: q.ResourceID, Data: true, Action: of.admin}
 	admin := map[string]bool{}
 	for _, c := range a.Roles.Consider(query) {
 		admin[c.Assignment.ID] = c.Counts
 	}
-	query.Action = rbac.ActionLogin
+	query.Action = of.login
 	e.Assignments = []Weighed{}
 	for _, c := range a.Roles.Consider(query) {
 		if c.Assignment.Scope == scope.Directory() {

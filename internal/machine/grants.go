@@ -12,9 +12,30 @@ import (
 	"sallyport/internal/scope"
 )
 
-// actionOwner tells people with a control-plane role only from people with none,
-// for the sentence that they read. It opens nothing.
-const actionOwner = "Microsoft.Compute/virtualMachines/write"
+// hybridMachine is the type of machines that joined from elsewhere.
+const hybridMachine = "Microsoft.HybridCompute/machines"
+
+// actions are what is asked of roles at a machine: two data actions that open it,
+// and one that tells people with a control-plane role only from people with none,
+// for the sentence that they read. That one opens nothing.
+type actions struct{ admin, login, owner string }
+
+func machineActions() actions {
+	return actions{rbac.ActionLoginAsAdmin, rbac.ActionLogin, "Microsoft.Compute/virtualMachines/write"}
+}
+
+func hybridActions() actions {
+	return actions{rbac.ActionHybridLoginAsAdmin, rbac.ActionHybridLogin, hybridMachine + "/write"}
+}
+
+// actionsAt are those of the machine that an id names: a role that opens virtual
+// machines alone opens no other machine.
+func actionsAt(id scope.ID) actions {
+	if strings.EqualFold(id.Type(), hybridMachine) {
+		return hybridActions()
+	}
+	return machineActions()
+}
 
 // Inputs is everything that a snapshot follows from.
 type Inputs struct {
@@ -156,14 +177,14 @@ func (s *Service) inputs(m Machine, d Desired) Inputs {
 
 // roles lists who has one here: administrators, users, and those with a
 // control-plane role.
-func (s *Service) roles(at scope.ID) (admins, logins, owners []string) {
-	return s.holders(at, rbac.ActionLoginAsAdmin, true), s.holders(at, rbac.ActionLogin, true), s.holders(at, actionOwner, false)
+func (s *Service) roles(at scope.ID, of actions) (admins, logins, owners []string) {
+	return s.holders(at, of.admin, true), s.holders(at, of.login, true), s.holders(at, of.owner, false)
 }
 
 // grants is inputs without the accounts.
 func (s *Service) grants(m Machine, d Desired) Inputs {
 	in := s.inputsOf(m, d)
-	in.Admins, in.Logins, in.Owners = s.roles(d.ResourceID)
+	in.Admins, in.Logins, in.Owners = s.roles(d.ResourceID, actionsAt(d.ResourceID))
 	return in
 }
 

@@ -91,15 +91,15 @@ func Revokes(e audit.Event) (reach, what string, ok bool) {
 	return "", "", false
 }
 
-// machineIn is the virtual machine that a resource is, or is part of.
+// machineIn is the machine that a resource is, or is part of.
 func machineIn(resourceID string) (string, bool) {
-	const kind = "/providers/microsoft.compute/virtualmachines/"
-	at := strings.Index(strings.ToLower(resourceID), kind)
-	if at < 0 {
-		return "", false
+	for _, kind := range []string{"/providers/microsoft.compute/virtualmachines/", "/providers/microsoft.hybridcompute/machines/"} {
+		if at := strings.Index(strings.ToLower(resourceID), kind); at >= 0 {
+			name, _, _ := strings.Cut(resourceID[at+len(kind):], "/")
+			return resourceID[:at+len(kind)] + name, name != ""
+		}
 	}
-	name, _, _ := strings.Cut(resourceID[at+len(kind):], "/")
-	return resourceID[:at+len(kind)] + name, name != ""
+	return "", false
 }
 
 // through notes that a machine holds everything up to a position.

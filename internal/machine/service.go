@@ -21,9 +21,12 @@ type Tx interface {
 	// UseJoinToken consumes a token by compare-and-swap. ok is false when it is
 	// unknown (zero Token), used before or expired (the stored Token).
 	UseJoinToken(hash, thumbprint string, at time.Time) (t Token, ok bool, err error)
+	// BindJoinToken notes which machine a token for a new one has made.
+	BindJoinToken(hash, machineID string) error
 	MachineTx
 	FeedTx
 	SessionTx
+	InventoryTx
 	RevocationTx
 }
 
@@ -81,6 +84,7 @@ type Config struct {
 	Resources Resources
 	Keys      Keys
 	Issuer    HostIssuer
+	Enroller  Enroller
 	// Revoked lists revoked certificate serials; nil for none.
 	Revoked func() []string
 	// Offline, where set, is how long grants hold without the server, now; else

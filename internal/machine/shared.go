@@ -14,8 +14,8 @@ import (
 // many is derived once, and not once for each of them.
 type shared struct {
 	mu       sync.Mutex
-	position int64 // that the entries are at least as new as
-	byPlace  map[string]*sharedGrants
+	position int64                    // that the entries are at least as new as
+	byPlace  map[string]*sharedGrants // by kind of machine and place
 }
 
 type sharedGrants struct {
@@ -28,21 +28,22 @@ type sharedGrants struct {
 // grantsAt returns who has a role at a machine, at least as new as a position
 // that was read before.
 func (s *Service) grantsAt(at scope.ID, position int64) (*sharedGrants, error) {
-	place := s.cfg.Roles.Governing(at)
+	place, of := s.cfg.Roles.Governing(at), actionsAt(at)
+	key := of.login + " " + place.Key()
 	x := &s.shared
 	x.mu.Lock()
 	if x.byPlace == nil || position > x.position {
 		x.position, x.byPlace = position, map[string]*sharedGrants{}
 	}
-	g := x.byPlace[place.Key()]
+	g := x.byPlace[key]
 	if g == nil {
 		g = &sharedGrants{}
-		x.byPlace[place.Key()] = g
+		x.byPlace[key] = g
 	}
 	x.mu.Unlock()
 	g.once.Do(func() {
 		in := Inputs{}
-		in.Admins, in.Logins, in.Owners = s.roles(place)
+		in.Admins, in.Logins, in.Owners = s.roles(place, of)
 		g.grants = grantsOf(in)
 		var text []byte
 		if text, g.err = json.Marshal(g.grants); g.err == nil {

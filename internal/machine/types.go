@@ -3,6 +3,7 @@ package machine
 import (
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -25,6 +26,10 @@ type Machine struct {
 	// ProvenKey is the host key that the machine has last shown to hold, with
 	// HostCertificate; "" for none. It alone counts as somebody's host key.
 	ProvenKey string
+	// Replaced is the key that the machine had before it joined again, and
+	// ReplacedAt when that died; "" for a machine that joined once.
+	Replaced   string
+	ReplacedAt time.Time
 }
 
 // Reached is the state that a machine last reported.
@@ -37,11 +42,13 @@ type Reached struct {
 	At          time.Time `json:"at"`
 }
 
-// Token is a stored join token: only the keyed hash of its secret is kept.
+// Token is a stored join token: only the keyed hash of its secret is kept. One
+// without a machine is for a new machine in the resource group that ResourceID is.
 type Token struct {
 	Hash       string
 	MachineID  string
 	ResourceID scope.ID
+	MintedBy   string // object id of whoever made it, whose rights count again when it is used; "" for the server itself
 	ExpiresAt  time.Time
 	UsedAt     time.Time
 	UsedBy     string // thumbprint of the key that joined with it
@@ -56,6 +63,31 @@ type Desired struct {
 	Preview       bool // it is the preview version, with device codes
 	Revision      int64
 	Administrator *protocol.LocalAdministrator
+}
+
+// Enrolment is a join that a person's token allows: By is that person, with the
+// rights of now.
+type Enrolment struct {
+	By          audit.By
+	At          scope.ID // the machine, or the resource group of a new one
+	Name        string
+	Tags        map[string]string
+	EnableLogin bool
+}
+
+// Enroller is what joining needs of the resource model, inside the transaction
+// that uses a token up. server fills it.
+type Enroller interface {
+	// MayMint refuses who may not make a token for a machine or group, and returns
+	// the machine's id.
+	MayMint(t Tx, by audit.By, at scope.ID) (machineID string, err error)
+	// Enroll says which machine the host becomes, and makes it where it is new.
+	Enroll(t Tx, r Enrolment) (machineID string, at scope.ID, err error)
+	// Left notes that a machine gave up its key.
+	Left(t Tx, at scope.ID) error
+	// Minter is who made a token at a time, as a caller of by's request; an error
+	// when he may act no more, or all that he did before was taken back since.
+	Minter(principalID string, at time.Time, by audit.By) (audit.By, error)
 }
 
 // State is everything an observer may know about a machine at this moment.

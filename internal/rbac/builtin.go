@@ -40,10 +40,10 @@ func resourceRoles() []Definition {
 		resourceRole(VMAdministratorLogin, "Virtual Machine Administrator Login", "View Virtual Machines in the portal and login as administrator",
 			Permission{Actions: login, DataActions: []string{
 				ActionLogin, ActionLoginAsAdmin,
-				"Microsoft.HybridCompute/machines/login/action", "Microsoft.HybridCompute/machines/loginAsAdmin/action",
+				ActionHybridLogin, ActionHybridLoginAsAdmin,
 			}}),
 		resourceRole(VMUserLogin, "Virtual Machine User Login", "View Virtual Machines in the portal and login as a regular user.",
-			Permission{Actions: login, DataActions: []string{ActionLogin, "Microsoft.HybridCompute/machines/login/action"}}),
+			Permission{Actions: login, DataActions: []string{ActionLogin, ActionHybridLogin}}),
 	}
 }
 

@@ -26,10 +26,13 @@ const (
 	GlobalReader                = "f2ef992c-3afb-46b9-b7cf-a126ee74c451"
 )
 
-// The two data actions that open a machine.
+// The data actions that open a machine: those of virtual machines, and those of
+// machines that joined from elsewhere (Azure Arc's).
 const (
-	ActionLogin        = "Microsoft.Compute/virtualMachines/login/action"
-	ActionLoginAsAdmin = "Microsoft.Compute/virtualMachines/loginAsAdmin/action"
+	ActionLogin              = "Microsoft.Compute/virtualMachines/login/action"
+	ActionLoginAsAdmin       = "Microsoft.Compute/virtualMachines/loginAsAdmin/action"
+	ActionHybridLogin        = "Microsoft.HybridCompute/machines/login/action"
+	ActionHybridLoginAsAdmin = "Microsoft.HybridCompute/machines/loginAsAdmin/action"
 )
 
 // Permission is one block of a role definition. Patterns may hold '*'.

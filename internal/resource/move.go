@@ -179,7 +179,8 @@ func (m *moving) standing(tx Tx, needs []Link) error {
 // lettingIn are the rights that nobody may gain by somebody else's move: they are
 // more than the right to write a resource.
 func lettingIn() []rbac.Query {
-	return []rbac.Query{{Action: rbac.ActionLogin, Data: true}, {Action: rbac.ActionLoginAsAdmin, Data: true}, {Action: actionAssign}}
+	return []rbac.Query{{Action: rbac.ActionLogin, Data: true}, {Action: rbac.ActionLoginAsAdmin, Data: true},
+		{Action: rbac.ActionHybridLogin, Data: true}, {Action: rbac.ActionHybridLoginAsAdmin, Data: true}, {Action: actionAssign}}
 }
 
 // mayLetIn asks for the right to assign roles on a resource that people log in

@@ -81,6 +81,33 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, patch bool
 	return out, err
 }
 
+// PutIn is Put inside a transaction of the caller's, for what must be stored
+// together with something else or not at all. Whoever calls audits a refusal, for
+// it rolls everything back, and wakes the engine when the transaction is over.
+func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
+	t, err := e.Type(req.ID.Type())
+	if err != nil {
+		return Resource{}, err
+	}
+	if !e.Allowed(by, t.Name+"/write", req.ID) {
+		return Resource{}, Denied(by, t.Name+"/write", req.ID)
+	}
+	if err := checkName(t, req.ID.Name()); err != nil {
+		return Resource{}, err
+	}
+	in, err := readBody(t, req.Body)
+	if err != nil {
+		return Resource{}, err
+	}
+	w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in}
+	err = w.run()
+	var l *linkDenied
+	if errors.As(err, &l) {
+		err = Denied(by, l.link.Action, l.link.ID)
+	}
+	return w.next, err
+}
+
 // deniedInside audits a refusal of a linked scope: the write that found it was
 // rolled back, and its audit record with it.
 func (e *Engine) deniedInside(ctx context.Context, by audit.By, err error) error {

@@ -42,6 +42,7 @@ func armRows() []Row {
 	}
 	rows = append(rows, armTracked("virtualMachines", "Microsoft.Compute/virtualMachines")...)
 	rows = append(rows, armCompute()...)
+	rows = append(rows, armHybrid()...)
 	rows = append(rows, armAuthorization()...)
 	rows = append(rows, armSignIns()...)
 	rows = append(rows, armLive()...)
@@ -95,6 +96,18 @@ func armCompute() []Row {
 		rows = append(rows, armRow("virtualMachines."+verb, "POST", vm+"/"+verb, "Microsoft.Compute/virtualMachines/"+verb+"/action", ""))
 	}
 	return rows
+}
+
+// armHybrid: machines that joined from elsewhere, and the tokens that let them.
+func armHybrid() []Row {
+	const kind = "Microsoft.HybridCompute/machines"
+	const machine = armGroup + "/providers/" + kind + "/{name}"
+	rows := append(armTracked("hybridMachines", kind), armItem("hybridExtensions", kind+"/extensions", machine+"/extensions/{child}")...)
+	return append(rows,
+		armRow("hybridExtensions.list", "GET", machine+"/extensions", "", whyListed),
+		armRow("hybridMachines.quarantine", "POST", machine+"/quarantine", kind+"/quarantine/action", ""),
+		armRow("joinTokens.create", "POST", "/{scope...}/providers/Sallyport.Access/createJoinToken", "",
+			"the service asks for "+kind+"/write at a group, and for "+kind+"/rejoin/action at a machine, now and when the token is used"))
 }
 
 // armAuthorization: role definitions and assignments at any scope, and at "/".

@@ -118,7 +118,8 @@ func (a agents) Agent(machineID string) (types.AgentState, bool) {
 		return types.AgentState{}, false
 	}
 	return types.AgentState{LastSeen: s.LastSeen, Version: s.Agent, OS: s.OS, OpenSSH: s.OpenSSH, Reached: s.Report.Revision, Provisioned: s.Report.Provisioned,
-		ExitCode: s.Report.ExitCode, Message: s.Report.Message, Snapshot: s.Version, Acknowledged: s.Acknowledged, Addresses: s.Report.Addresses}, true
+		ExitCode: s.Report.ExitCode, Message: s.Report.Message, Snapshot: s.Version, Acknowledged: s.Acknowledged, Addresses: s.Report.Addresses,
+		Hostname: s.Hostname, JoinedAt: s.JoinedAt, Replaced: s.Replaced, ReplacedAt: s.ReplacedAt}, true
 }
 
 // loggedIn lists the login names of the sessions that are open on a machine, as

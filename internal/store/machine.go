@@ -18,8 +18,14 @@ func (t *Tx) PutJoinToken(k machine.Token) error {
 	if _, err := t.exec(`DELETE FROM join_tokens WHERE expires_at < $1`, micros(t.now.Add(-24*time.Hour))); err != nil {
 		return err
 	}
-	_, err := t.exec(`INSERT INTO join_tokens (hash, machine_id, resource_id, expires_at, used_at, used_by) VALUES ($1, $2, $3, $4, 0, '')`,
-		k.Hash, k.MachineID, k.ResourceID.String(), micros(k.ExpiresAt))
+	_, err := t.exec(`INSERT INTO join_tokens (hash, machine_id, resource_id, expires_at, used_at, used_by, minted_by) VALUES ($1, $2, $3, $4, 0, '', $5)`,
+		k.Hash, k.MachineID, k.ResourceID.String(), micros(k.ExpiresAt), k.MintedBy)
+	return err
+}
+
+// BindJoinToken notes which machine a token for a new one has made.
+func (t *Tx) BindJoinToken(hash, machineID string) error {
+	_, err := t.exec(`UPDATE join_tokens SET machine_id = $1 WHERE hash = $2`, machineID, hash)
 	return err
 }
 
@@ -33,8 +39,8 @@ func (t *Tx) UseJoinToken(hash, thumbprint string, at time.Time) (machine.Token,
 	k := machine.Token{Hash: hash}
 	var resource string
 	var expires, used int64
-	found, err := t.row(`SELECT machine_id, resource_id, expires_at, used_at, used_by FROM join_tokens WHERE hash = $1`, []any{hash},
-		&k.MachineID, &resource, &expires, &used, &k.UsedBy)
+	found, err := t.row(`SELECT machine_id, resource_id, expires_at, used_at, used_by, minted_by FROM join_tokens WHERE hash = $1`, []any{hash},
+		&k.MachineID, &resource, &expires, &used, &k.UsedBy, &k.MintedBy)
 	if err != nil || !found {
 		return machine.Token{}, false, err
 	}
@@ -53,11 +59,12 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO machines (id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+	_, err = t.exec(`INSERT INTO machines (id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key, replaced, replaced_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (id) DO UPDATE SET resource_id = excluded.resource_id, thumbprint = excluded.thumbprint, joined_at = excluded.joined_at,
-		hostname = excluded.hostname, os = excluded.os, openssh = excluded.openssh, agent = excluded.agent, host_keys = excluded.host_keys, report = excluded.report, proven_key = excluded.proven_key`,
-		m.ID, m.ResourceID.String(), m.Thumbprint, micros(m.JoinedAt), m.Hostname, m.OS, m.OpenSSH, m.Agent, keys, report, m.ProvenKey)
+		hostname = excluded.hostname, os = excluded.os, openssh = excluded.openssh, agent = excluded.agent, host_keys = excluded.host_keys, report = excluded.report, proven_key = excluded.proven_key,
+		replaced = excluded.replaced, replaced_at = excluded.replaced_at`,
+		m.ID, m.ResourceID.String(), m.Thumbprint, micros(m.JoinedAt), m.Hostname, m.OS, m.OpenSSH, m.Agent, keys, report, m.ProvenKey, m.Replaced, micros(m.ReplacedAt))
 	if unique(err) {
 		return fault.Wrap(err, fault.Conflict, "MachineKeyInUse", "this machine's key belongs to another machine")
 	}
@@ -72,7 +79,7 @@ func (t *Tx) PutMachine(m machine.Machine) error {
 // server, which must not go with the machine that gives it.
 func (t *Tx) DropMachine(id string) error {
 	for _, q := range []string{`DELETE FROM machines WHERE id = $1`, `DELETE FROM join_tokens WHERE machine_id = $1`, `DELETE FROM machine_events WHERE machine_id = $1`,
-		`DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`,
+		`DELETE FROM machine_inventory WHERE machine_id = $1`, `DELETE FROM machine_manifest WHERE machine_id = $1`, `DELETE FROM machine_stream WHERE machine_id = $1`,
 		`DELETE FROM machine_session WHERE machine_id = $1`, `DELETE FROM machine_session_list WHERE machine_id = $1`,
 		`DELETE FROM ended_session WHERE machine_id = $1`, `DELETE FROM machine_presence WHERE machine_id = $1`} {
 		if _, err := t.exec(q, id); err != nil {
@@ -82,20 +89,20 @@ func (t *Tx) DropMachine(id string) error {
 	return t.changed("machine", id)
 }
 
-const machineColumns = `SELECT id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key FROM machines`
+const machineColumns = `SELECT id, resource_id, thumbprint, joined_at, hostname, os, openssh, agent, host_keys, report, proven_key, replaced, replaced_at FROM machines`
 
 // machineRow collects the columns of one record.
 func machineRow() (dest []any, done func() (machine.Machine, error)) {
 	var m machine.Machine
 	var resource, keys, report string
-	var joined int64
-	dest = []any{&m.ID, &resource, &m.Thumbprint, &joined, &m.Hostname, &m.OS, &m.OpenSSH, &m.Agent, &keys, &report, &m.ProvenKey}
+	var joined, replaced int64
+	dest = []any{&m.ID, &resource, &m.Thumbprint, &joined, &m.Hostname, &m.OS, &m.OpenSSH, &m.Agent, &keys, &report, &m.ProvenKey, &m.Replaced, &replaced}
 	return dest, func() (machine.Machine, error) {
 		var err error
 		if m.ResourceID, err = scope.Parse(resource); err != nil {
 			return m, fmt.Errorf("machine %s: %w", m.ID, err)
 		}
-		m.JoinedAt = fromMicros(joined)
+		m.JoinedAt, m.ReplacedAt = fromMicros(joined), fromMicros(replaced)
 		if err := fromJSON(keys, &m.HostKeys); err != nil {
 			return m, fmt.Errorf("machine %s: %w", m.ID, err)
 		}

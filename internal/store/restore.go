@@ -41,7 +41,7 @@ func restoredTables() map[string]string {
 		"password": restoreKeeps, "client_secret": restoreKeeps, "client_certificate": restoreKeeps,
 		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "revocation": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
 		// What must not be taken twice stays taken.
-		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "feed": restoreKeeps, "feed_position": restoreKeeps,
+		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "machine_inventory": restoreKeeps, "feed": restoreKeeps, "feed_position": restoreKeeps,
 		// What was given to somebody before is dead.
 		"signin_session": restoreEmpties, "machine_session": restoreEmpties, "machine_session_list": restoreEmpties, "oauth_code": restoreEmpties, "device_request": restoreEmpties, "join_tokens": restoreEmpties,
 		"directory_user": restoreChanges, "service_principal": restoreChanges, "refresh_family": restoreChanges,

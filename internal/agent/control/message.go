@@ -33,6 +33,7 @@ const (
 	OpDevices         Op = "take-devices"
 	OpDeviceCode      Op = "deliver-device-code"
 	OpDeviceState     Op = "deliver-device-state"
+	OpInventory       Op = "inventory"
 )
 
 // Request is one question. Only the fields of its Op are set.
@@ -61,6 +62,8 @@ type Answer struct {
 	Homes  []Home                  `json:"homes,omitempty"`
 	Text   string                  `json:"text,omitempty"`
 	Names  []string                `json:"names,omitempty"`
+	// Inventory is what the root part reads of the machine.
+	Inventory *protocol.Inventory `json:"inventory,omitempty"`
 	// Devices are logins that somebody is to approve on a web page.
 	Devices []Device `json:"devices,omitempty"`
 }
@@ -172,7 +175,7 @@ func ParseRequest(b []byte) (Request, error) {
 func (r Request) check() error {
 	want := Request{Op: r.Op}
 	switch r.Op {
-	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers:
+	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers, OpInventory:
 	case OpManifest:
 		want.Manifest = r.Manifest
 	case OpAccounts:

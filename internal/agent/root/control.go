@@ -60,6 +60,9 @@ func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer
 	case control.OpArchive:
 		to, err := s.archive(r.Name)
 		return control.Answer{Text: to}, err
+	case control.OpInventory:
+		i, err := s.inventory(ctx)
+		return control.Answer{Inventory: i}, err
 	case control.OpSelfTest:
 		return control.Answer{}, s.SelfTest(ctx)
 	}

@@ -21,6 +21,7 @@ import (
 	"sallyport/internal/agent/spool"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/guid"
+	"sallyport/internal/machine/protocol"
 )
 
 // Places of this part, below Config.Root.
@@ -36,6 +37,12 @@ const (
 	homeFolder   = "/home"
 	sshFolder    = "/etc/ssh"
 )
+
+// StateFiles lists what this part keeps of the machine that it is; the register of
+// whose name is whose is not among them, because it outlives that.
+func StateFiles() []string {
+	return []string{heldPath, accountsPath, eventsPath, adminPath, sessionsPath, witnessPath, membersPath}
+}
 
 // Processes reads the kernel's process table. proc.Table satisfies it.
 type Processes interface {
@@ -117,6 +124,8 @@ type Config struct {
 	Run       func(ctx context.Context, c Command) ([]byte, error)
 	Reload    func(ctx context.Context) error // make sshd read its configuration again
 	Log       func(format string, args ...any)
+	// Inventory, where set, reads the machine for people who plan.
+	Inventory func(ctx context.Context) protocol.Inventory
 	// Gather is how long events are collected before the network part gets them;
 	// zero hands them over at once.
 	Gather time.Duration
@@ -144,7 +153,9 @@ type Service struct {
 	warned    map[string]bool // guard's own: sessions that were told that they end soon
 	stuck     stuck           // guard's own
 
-	deliver sync.Mutex // one delivery at a time
+	deliver    sync.Mutex // one delivery at a time
+	collecting sync.Mutex // an inventory is being made
+
 	mu      sync.RWMutex
 	view    view
 	coming  *view // a newer one that is not kept yet; nil: none

@@ -179,6 +179,12 @@ func (w *Wiring) parts() (parts, error) {
 	return p, nil
 }
 
+// Present says which part of ours, or of OpenSSH, is missing on the machine.
+func (w *Wiring) Present() error {
+	_, err := w.parts()
+	return err
+}
+
 // library returns the folder that holds both files: a module in a folder that
 // the system does not search would lock everybody out (host-facts, section 3).
 func (w *Wiring) library(beside, name string) string {

@@ -34,6 +34,13 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
 }
 
+// IsHidden reports whether err says that a thing is not there, or that the caller
+// may not know whether it is.
+func IsHidden(err error) bool {
+	var e *APIError
+	return errors.As(err, &e) && (e.Status == http.StatusNotFound || e.Status == http.StatusForbidden)
+}
+
 // IsAway reports whether the server, or the way to it, failed for now: the same
 // request may succeed later.
 func IsAway(err error) bool {

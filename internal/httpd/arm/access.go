@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"sallyport/internal/fault"
@@ -26,14 +27,16 @@ func (h *Handler) machines(c *httpd.Call) error {
 	if at == h.auditScope() {
 		at = scope.ID{} // the root management group encloses everything
 	}
-	list, err := h.cfg.Engine.Each(c.R.Context(), c.By, resource.Query{Under: at, Type: types.VirtualMachine})
-	if err != nil {
-		return err
-	}
 	out := []map[string]any{}
-	for _, vm := range list {
-		if shown, ok := h.showMachine(c, vm); ok {
-			out = append(out, shown)
+	for _, kind := range []string{types.VirtualMachine, types.HybridMachine} {
+		list, err := h.cfg.Engine.Each(c.R.Context(), c.By, resource.Query{Under: at, Type: kind})
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			if shown, ok := h.showMachine(c, m); ok {
+				out = append(out, shown)
+			}
 		}
 	}
 	return c.JSON(http.StatusOK, h.page(c, out, ""))
@@ -52,6 +55,9 @@ func (h *Handler) machine(c *httpd.Call) error {
 	if !ok {
 		return fault.New(fault.Invalid, "NotAMachine", "'%s' is no machine", id.Name())
 	}
+	if err := h.addInventory(c, vm.ID, shown); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, shown)
 }
 
@@ -62,13 +68,16 @@ func (h *Handler) showMachine(c *httpd.Call, vm resource.Resource) (map[string]a
 	if !ok {
 		return nil, false
 	}
-	if s, err := h.cfg.Backend.State(c.R.Context(), f.MachineID); err == nil {
+	agent, joined := h.cfg.Agents.Agent(f.MachineID)
+	status, elsewhere := types.HybridStatusOf(vm, agent, joined, c.By.At)
+	if elsewhere {
+		f.Power = strings.ToLower(status.Status)
+	} else if s, err := h.cfg.Backend.State(c.R.Context(), f.MachineID); err == nil {
 		f.Power = s.Power
 		if s.PrivateAddress != "" {
 			f.PrivateAddress, f.Loopback, f.SSHPort = s.PrivateAddress, s.Loopback, s.SSHPort
 		}
 	}
-	agent, _ := h.cfg.Agents.Agent(f.MachineID)
 	want, _ := h.cfg.Machines.Want(f.MachineID)
 	addresses := agent.Addresses
 	if f.PrivateAddress != "" {
@@ -85,7 +94,7 @@ func (h *Handler) showMachine(c *httpd.Call, vm resource.Resource) (map[string]a
 		"id": vm.ID.String() + "/providers/Sallyport.Access/machines/default", "name": "default", "type": "Sallyport.Access/machines",
 		"properties": map[string]any{
 			"machineId": f.MachineID, "resourceId": vm.ID.String(), "hostPrincipal": principal, "addresses": addresses, "loopbackAddress": f.Loopback, "sshPort": f.SSHPort,
-			"state":        f.Power,
+			"state": f.Power, "note": status.Note,
 			"agent":        map[string]any{"version": agent.Version, "lastSeen": seen(agent.LastSeen), "openssh": agent.OpenSSH, "os": agent.OS},
 			"snapshot":     map[string]any{"version": agent.Snapshot, "acknowledged": agent.Acknowledged, "loginEnabled": want.LoginEnabled && !want.Preview}, // with a certificate
 			"provisioning": map[string]any{"state": agent.Provisioned, "exitCode": agent.ExitCode, "message": agent.Message},

@@ -18,7 +18,7 @@ func (h *Handler) mountAccounts(m *httpd.Mux) {
 		return h.one(c, scope.Subscription(c.Var("subscription")), a.Subscription)
 	})
 	m.Handle("arm.locations.list", func(c *httpd.Call) error {
-		id, err := under(c)
+		id, err := under(c, "")
 		if err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func aliases(c *httpd.Call) error {
 }
 
 func provider(c *httpd.Call) error {
-	for _, ns := range []string{"Microsoft.Authorization", "Microsoft.Compute", "Microsoft.Network", "Microsoft.Resources", "Sallyport.Access"} {
+	for _, ns := range []string{"Microsoft.Authorization", "Microsoft.Compute", "Microsoft.HybridCompute", "Microsoft.HybridConnectivity", "Microsoft.Network", "Microsoft.Resources", "Sallyport.Access"} {
 		if strings.EqualFold(ns, c.Var("namespace")) {
 			return c.JSON(http.StatusOK, map[string]any{"id": "/subscriptions/" + c.Var("subscription") + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": []any{}})
 		}

@@ -34,6 +34,8 @@ type Config struct {
 	Tenant        func() directory.Tenant
 	SignIns       SignIns
 	Sessions      MachineSessions
+	Joins         Joins
+	Inventories   Inventories
 	Certificates  Certificates
 	Revocations   Revocations
 	People        func(upn string) (objectID string, found bool)
@@ -62,6 +64,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountCatalog(m)
 	h.mountAuthorization(m)
 	h.mountAccess(m)
+	h.mountJoin(m)
 	h.mountAudit(m)
 	h.mountWho(m)
 	h.mountKeys(m)
@@ -73,13 +76,14 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,
+		"hybridMachines": types.HybridMachine, "hybridExtensions": types.HybridExtension,
 	} {
 		m.Handle("arm."+row+".get", h.get(kind))
 		m.Handle("arm."+row+".put", h.write(kind, (*resource.Engine).Put))
 		m.Handle("arm."+row+".patch", h.write(kind, (*resource.Engine).Patch))
 		m.Handle("arm."+row+".delete", h.remove(kind))
 		m.Handle("arm."+row+".list", h.list(kind))
-		if row != "resourceGroups" && row != "extensions" {
+		if row != "resourceGroups" && row != "extensions" && row != "hybridExtensions" {
 			m.Handle("arm."+row+".listInGroup", h.list(kind))
 		}
 	}
@@ -99,8 +103,9 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("arm.resources.validateMove", h.move(true))
 	m.Handle("arm.virtualMachines.instanceView", h.instanceView)
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
-		m.Handle("arm.virtualMachines."+verb, h.act(verb))
+		m.Handle("arm.virtualMachines."+verb, h.act(types.VirtualMachine, verb))
 	}
+	m.Handle("arm.hybridMachines.quarantine", h.act(types.HybridMachine, "quarantine"))
 	m.Handle("arm.operations.status", h.operationStatus)
 	m.Handle("arm.operations.result", h.operationResult)
 }
@@ -121,14 +126,14 @@ func itemID(c *httpd.Call, kind string) (scope.ID, error) {
 	return scope.Parse(id)
 }
 
-// under is the scope that a list covers.
-func under(c *httpd.Call) (scope.ID, error) {
+// under is the scope that a list of a kind covers.
+func under(c *httpd.Call, kind string) (scope.ID, error) {
 	id := "/subscriptions/" + c.Var("subscription")
 	if g := c.Var("group"); g != "" {
 		id += "/resourceGroups/" + g
 	}
 	if n := c.Var("name"); n != "" {
-		id += "/providers/" + types.VirtualMachine + "/" + n
+		id += "/providers/" + kind[:strings.LastIndexByte(kind, '/')] + "/" + n // of a child type
 	}
 	return scope.Parse(id)
 }
@@ -220,9 +225,9 @@ func (h *Handler) remove(kind string) httpd.HandlerFunc {
 	}
 }
 
-func (h *Handler) act(verb string) httpd.HandlerFunc {
+func (h *Handler) act(kind, verb string) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
-		id, err := itemID(c, types.VirtualMachine)
+		id, err := itemID(c, kind)
 		if err != nil {
 			return err
 		}
@@ -255,7 +260,7 @@ func (h *Handler) move(validate bool) httpd.HandlerFunc {
 
 func (h *Handler) list(kind string) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
-		at, err := under(c)
+		at, err := under(c, kind)
 		if err != nil {
 			return err
 		}

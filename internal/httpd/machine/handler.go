@@ -16,6 +16,8 @@ type Machines interface {
 	Poll(ctx context.Context, by audit.By, r protocol.PollRequest) (protocol.PollAnswer, error)
 	Report(ctx context.Context, by audit.By, r protocol.Report) error
 	HostCertificate(ctx context.Context, by audit.By, r protocol.HostCertificateRequest) (protocol.HostCertificateAnswer, error)
+	Leave(ctx context.Context, by audit.By) error
+	Inventory(ctx context.Context, by audit.By, i protocol.Inventory) error
 }
 
 // Identities gives machines what their managed identity and their resource say.
@@ -57,6 +59,8 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("machine.poll", h.poll)
 	m.Handle("machine.report", h.report)
 	m.Handle("machine.hostcertificate", h.hostCertificate)
+	m.Handle("machine.leave", h.leave)
+	m.Handle("machine.inventory", h.inventory)
 	m.Handle("machine.token", h.token)
 	m.Handle("machine.certificate", h.certificate)
 	m.Handle("machine.instance", h.instance)
@@ -118,6 +122,24 @@ func (h *Handler) hostCertificate(c *httpd.Call) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+func (h *Handler) leave(c *httpd.Call) error {
+	if err := h.machines.Leave(c.R.Context(), c.By); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+func (h *Handler) inventory(c *httpd.Call) error {
+	var i protocol.Inventory
+	if err := c.Decode(&i); err != nil {
+		return err
+	}
+	if err := h.machines.Inventory(c.R.Context(), c.By, i); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
 }
 
 func (h *Handler) token(c *httpd.Call) error {

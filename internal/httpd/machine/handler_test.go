@@ -51,6 +51,16 @@ func (m *machines) HostCertificate(_ context.Context, by audit.By, _ protocol.Ho
 	return protocol.HostCertificateAnswer{Certificate: "c"}, nil
 }
 
+func (m *machines) Inventory(_ context.Context, by audit.By, _ protocol.Inventory) error {
+	m.calls = append(m.calls, "inventory "+by.Principal)
+	return nil
+}
+
+func (m *machines) Leave(_ context.Context, by audit.By) error {
+	m.calls = append(m.calls, "leave "+by.Principal)
+	return nil
+}
+
 func (m *machines) IdentityToken(_ context.Context, by audit.By, r protocol.IdentityTokenRequest) (protocol.IdentityToken, error) {
 	m.calls = append(m.calls, "token "+by.Principal+" "+r.Resource)
 	return protocol.IdentityToken{TokenType: "Bearer", AccessToken: "t"}, nil
@@ -154,7 +164,7 @@ func TestHandler_MachineKeyOpensAndNothingElseDoes(t *testing.T) {
 	cert, thumb := key(t)
 	stranger, _ := key(t)
 	f := newFront(t, thumb)
-	for _, path := range []string{"/machine/v1/poll", "/machine/v1/report", "/machine/v1/hostcertificate", "/machine/v1/token", "/machine/v1/certificate"} {
+	for _, path := range []string{"/machine/v1/poll", "/machine/v1/report", "/machine/v1/hostcertificate", "/machine/v1/token", "/machine/v1/certificate", "/machine/v1/leave", "/machine/v1/inventory"} {
 		if code, body := f.post(path, "{}", nil, ""); code != 401 {
 			t.Errorf("%s without a key: %d %s", path, code, body)
 		}
@@ -186,7 +196,13 @@ func TestHandler_MachineKeyOpensAndNothingElseDoes(t *testing.T) {
 	if code, body := f.post("/machine/v1/certificate", `{"confirmation":"c"}`, &cert, ""); code != 400 || !strings.Contains(body, `"code":"invalid_request"`) {
 		t.Errorf("certificate of the identity: %d %s", code, body)
 	}
-	if want := []string{"poll m1", "report m1", "certificate m1", "token m1 r", "ssh m1 c"}; !slices.Equal(f.domain.calls, want) {
+	if code, body := f.post("/machine/v1/leave", "", &cert, ""); code != 204 || body != "" {
+		t.Errorf("leave: %d %s", code, body)
+	}
+	if code, body := f.post("/machine/v1/inventory", "{}", &cert, ""); code != 204 || body != "" {
+		t.Errorf("inventory: %d %s", code, body)
+	}
+	if want := []string{"poll m1", "report m1", "certificate m1", "token m1 r", "ssh m1 c", "leave m1", "inventory m1"}; !slices.Equal(f.domain.calls, want) {
 		t.Fatalf("%v", f.domain.calls)
 	}
 }

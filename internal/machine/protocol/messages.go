@@ -25,6 +25,13 @@ type JoinRequest struct {
 	OS         string `json:"os"`      // PRETTY_NAME of os-release
 	OpenSSH    string `json:"openssh"` // "OpenSSH_9.2p1 ..."
 	Agent      string `json:"agent"`   // version of sally
+	// What a token that a person made takes besides. Name is of a new machine; with
+	// Group it is compared with what the token is for. Left out where they are
+	// empty, for servers that do not know them.
+	Name        string            `json:"name,omitempty"`
+	Group       string            `json:"resourceGroup,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	EnableLogin bool              `json:"enableLogin,omitempty"`
 }
 
 // JoinAnswer tells the machine who it is.

@@ -20,6 +20,8 @@ const (
 	NetworkInterface = "Microsoft.Network/networkInterfaces"
 	VirtualMachine   = "Microsoft.Compute/virtualMachines"
 	Extension        = "Microsoft.Compute/virtualMachines/extensions"
+	HybridMachine    = "Microsoft.HybridCompute/machines"
+	HybridExtension  = "Microsoft.HybridCompute/machines/extensions"
 )
 
 // Backend is where machines run. Every method is idempotent.
@@ -79,6 +81,12 @@ type AgentState struct {
 	Snapshot     int64 // version of the newest grants snapshot made for it
 	Acknowledged int64 // snapshot version that the machine holds
 	Addresses    []string
+	Hostname     string
+	JoinedAt     time.Time
+	// Replaced is the key that the machine had before it joined again, with when it
+	// died; "" for none.
+	Replaced   string
+	ReplacedAt time.Time
 }
 
 // Config is what the types stand on.
@@ -93,6 +101,10 @@ type Config struct {
 	// PreviewAllowed says whether the preview version of the login extension may be
 	// set; nil: it may not.
 	PreviewAllowed func() bool
+	Now            func() time.Time
+	// Retire makes the keys of a machine that joined worth nothing, inside a
+	// transaction. It is idempotent.
+	Retire func(tx resource.Tx, machineID string) error
 }
 
 // How long the world is given to follow, before an operation ends without it.
@@ -114,7 +126,7 @@ func All(cfg Config) []resource.Type {
 	return []resource.Type{
 		subscriptionType(), managementGroupType(), groupType(),
 		virtualNetworkType(), securityGroupType(), publicIPType(), networkInterfaceType(),
-		m.virtualMachine(), m.extension(),
+		m.virtualMachine(), m.extension(), m.hybridMachine(), m.extensionOf(HybridExtension, "machine extension"),
 	}
 }
 

@@ -49,7 +49,12 @@ type extensionPrivate struct {
 }
 
 func (m machines) extension() resource.Type {
-	return resource.Type{Name: Extension, Title: "virtual machine extension", Located: true,
+	return m.extensionOf(Extension, "virtual machine extension")
+}
+
+// extensionOf is the extension of one kind of machine.
+func (m machines) extensionOf(kind, title string) resource.Type {
+	return resource.Type{Name: kind, Title: title, Located: true,
 		Check: checkExtension, Store: m.storeExtension, Reconcile: m.reconcileExtension,
 		Show: func(_ context.Context, v resource.View) (map[string]any, error) {
 			p := map[string]any{}
@@ -112,7 +117,7 @@ func (m machines) storeExtension(tx resource.Tx, _ audit.By, c *resource.Change)
 	if err != nil {
 		return err
 	}
-	if machine.Power != Running {
+	if machine.Power != Running && !isHybrid(vm.ID) {
 		return fault.New(fault.Conflict, "OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running.").WithRemedy("Start it: sally vm start --ids %s", up)
 	}
 	if h.preview() && (m.cfg.PreviewAllowed == nil || !m.cfg.PreviewAllowed()) {
@@ -148,7 +153,7 @@ func enable(tx resource.Tx, self, vm *resource.Resource, machineID string, h Han
 // siblings refuses a second instance of a version, for the two would fight over
 // one sshd, and names the instance of the other version that is installed, if any.
 func siblings(tx resource.Tx, vm, self scope.ID, h Handler) (other string, err error) {
-	list, err := tx.ListResources(resource.Range{Under: vm, Type: Extension})
+	list, err := tx.ListResources(resource.Range{Under: vm, Type: self.Type()})
 	if err != nil {
 		return "", err
 	}
@@ -172,7 +177,11 @@ func siblings(tx resource.Tx, vm, self scope.ID, h Handler) (other string, err e
 }
 
 func noIdentity(vm scope.ID) *resource.Failure {
-	return failure(Handlers()[0], exitNoIdentity, fmt.Sprintf("the machine has no system-assigned managed identity. Assign one with: sally vm identity assign --resource-group %s --name %s, then set the extension again", vm.ResourceGroupName(), vm.Name()))
+	command := "vm"
+	if isHybrid(vm) {
+		command = "machine"
+	}
+	return failure(Handlers()[0], exitNoIdentity, fmt.Sprintf("the machine has no system-assigned managed identity. Assign one with: sally %s identity assign --resource-group %s --name %s, then set the extension again", command, vm.ResourceGroupName(), vm.Name()))
 }
 
 func otherInstalled(vm scope.ID, h Handler, name string) *resource.Failure {
@@ -197,7 +206,7 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 	waited := w.Now.Sub(w.Resource.WantedAt)
 	reached := ok && agent.Reached >= p.Revision
 	h := handlerOf(w.Resource)
-	state, err := m.cfg.Backend.State(ctx, p.Machine)
+	state, err := m.power(ctx, w.Resource.ID, p.Machine)
 	if err != nil {
 		return resource.Progress{}, err
 	}
@@ -281,7 +290,7 @@ func named(people []string) string {
 // resume sets up the version that failed because the one that goes now was
 // installed (the article: "exit code 23").
 func resume(tx resource.Tx, gone scope.ID, vm *resource.Resource, machineID string) error {
-	list, err := tx.ListResources(resource.Range{Under: vm.ID, Type: Extension})
+	list, err := tx.ListResources(resource.Range{Under: vm.ID, Type: gone.Type()})
 	if err != nil {
 		return err
 	}

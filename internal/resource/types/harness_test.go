@@ -136,6 +136,7 @@ type world struct {
 	lab      *lab
 	allowed  atomic.Bool // the preview extension
 	loggedIn func(context.Context, string) ([]string, error)
+	retired  []string // machines whose keys were made worth nothing
 }
 
 func newWorld(t *testing.T) *world {
@@ -154,7 +155,7 @@ func newWorld(t *testing.T) *world {
 				return nil, nil
 			}
 			return w.loggedIn(ctx, machine)
-		}}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader,
+		}, Now: w.now, Retire: func(_ resource.Tx, machineID string) error { w.retired = append(w.retired, machineID); return nil }}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader,
 		Write: storetest.Write[resource.Tx](w.store),
 		Read:  storetest.Read[resource.Tx](w.store)})
 	if err != nil {

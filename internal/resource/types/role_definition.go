@@ -355,6 +355,7 @@ func (a Authorization) Operation(action string) bool {
 		"Microsoft.Management/managementGroups/subscriptions/write", "Sallyport.Access/auditRecords/read", "Sallyport.Access/machineSessions/read", "Sallyport.Access/machineSessions/end/action",
 		"Sallyport.Access/certificates/read", "Sallyport.Access/certificates/revoke/action", "Sallyport.Access/revocations/read", "Microsoft.Authorization/auditRetention/write",
 		"Sallyport.Access/tenantSettings/write", "Sallyport.Access/keys/read", "Sallyport.Access/keys/rotate/action", "Sallyport.Access/restores/read", "Sallyport.Access/restores/confirm/action",
+		ActionRejoin, "Sallyport.Access/inventory/read",
 	} {
 		if strings.EqualFold(more, action) {
 			return true

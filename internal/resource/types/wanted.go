@@ -41,9 +41,15 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 	}
 	for _, c := range children {
 		var e extensionPrivate
-		if strings.EqualFold(c.ID.Type(), Extension) && c.ReadPrivate(&e) == nil && e.Enabled {
+		if isExtension(c.ID) && c.ReadPrivate(&e) == nil && e.Enabled {
 			w.LoginEnabled, w.Preview = true, e.Preview
 		}
+	}
+	if isHybrid(vm.ID) {
+		// One that is going is asked to put everything back first. Its accounts are
+		// its own: there is no administrator that we made.
+		w.LoginEnabled = w.LoginEnabled && vm.State != resource.Deleting
+		return w
 	}
 	if o := v.OSProfile; o != nil && o.AdminUsername != "" {
 		w.AdminName = o.AdminUsername
@@ -65,10 +71,10 @@ type Facts struct {
 	SSHPort        int
 }
 
-// FactsOf reads them from a virtual machine's row; ok is false for anything else.
+// FactsOf reads them from a machine's row; ok is false for anything else.
 func FactsOf(vm resource.Resource) (Facts, bool) {
 	var p vmPrivate
-	if !strings.EqualFold(vm.ID.Type(), VirtualMachine) || vm.ReadPrivate(&p) != nil || p.MachineID == "" {
+	if !isMachine(vm.ID) || vm.ReadPrivate(&p) != nil || p.MachineID == "" {
 		return Facts{}, false
 	}
 	return Facts{MachineID: p.MachineID, Power: p.SeenPower, PrivateAddress: p.Private, Loopback: p.Loopback, SSHPort: p.SSHPort}, true
@@ -95,11 +101,11 @@ func NewMachines() *Machines {
 
 // Load replaces the whole content.
 func (m *Machines) Load(r Reader) error {
-	list, err := r.ListResources(resource.Range{Type: VirtualMachine})
+	list, err := listBoth(r, resource.Range{}, VirtualMachine, HybridMachine)
 	if err != nil {
 		return err
 	}
-	extensions, err := r.ListResources(resource.Range{Type: Extension})
+	extensions, err := listBoth(r, resource.Range{}, Extension, HybridExtension)
 	if err != nil {
 		return err
 	}
@@ -120,8 +126,19 @@ func (m *Machines) Load(r Reader) error {
 	return nil
 }
 
-// Refresh follows one entry of the change feed: a virtual machine, or an
-// extension inside one. Other kinds and types are ignored.
+func listBoth(r Reader, at resource.Range, kinds ...string) (all []resource.Resource, err error) {
+	for _, at.Type = range kinds {
+		list, err := r.ListResources(at)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// Refresh follows one entry of the change feed: a machine, or an extension
+// inside one. Other kinds and types are ignored.
 func (m *Machines) Refresh(r Reader, kind, key string) error {
 	if kind != "resource" {
 		return nil
@@ -130,10 +147,10 @@ func (m *Machines) Refresh(r Reader, kind, key string) error {
 	if err != nil {
 		return err
 	}
-	if strings.EqualFold(id.Type(), Extension) {
+	if isExtension(id) {
 		id, _ = id.Parent()
 	}
-	if !strings.EqualFold(id.Type(), VirtualMachine) {
+	if !isMachine(id) {
 		return nil
 	}
 	vm, ok, err := r.ResourceByID(id.Key())
@@ -142,7 +159,7 @@ func (m *Machines) Refresh(r Reader, kind, key string) error {
 	}
 	var children []resource.Resource
 	if ok {
-		if children, err = r.ListResources(resource.Range{Under: id, Type: Extension}); err != nil {
+		if children, err = listBoth(r, resource.Range{Under: id}, Extension, HybridExtension); err != nil {
 			return err
 		}
 	}
@@ -167,7 +184,7 @@ func (m *Machines) Machine(key string) (machineID string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	if strings.EqualFold(id.Type(), Extension) {
+	if isExtension(id) {
 		id, _ = id.Parent()
 	}
 	m.mu.RLock()

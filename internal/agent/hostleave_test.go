@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sallyport/internal/agent/pin"
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/fault"
+)
+
+// host is a folder with everything that a machine has of ours.
+type leavingHost struct {
+	root string
+	done []string
+	told error
+}
+
+func newLeavingHost(t *testing.T) *leavingHost {
+	t.Helper()
+	h := &leavingHost{root: t.TempDir()}
+	m := pin.Machine{URL: "https://server.example", ManifestPin: "pin", Tenant: "0aaaaaaa-0000-4000-8000-000000000001", MachineID: "0aaaaaaa-0000-4000-8000-000000000002", ResourceID: "/x", KeyThumbprint: "key"}
+	if err := m.Save(h.root); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pin.ManifestPath, pin.KeyPath, "/var/lib/sallyport/nss.db", "/var/lib/sallyport/root/held.json", "/var/lib/sallyport/root/events.jsonl", "/var/lib/sallyport/root/names.json", "/run/sallyport/pam.sock"} {
+		full := filepath.Join(h.root, path)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+func (h *leavingHost) leaver(step func(string) error) Leaver {
+	note := func(what string) func(context.Context) error {
+		return func(context.Context) error { h.done = append(h.done, what); return nil }
+	}
+	return Leaver{Root: h.root, Owner: uint32(os.Geteuid()), Step: step, Log: func(string, ...any) {}, //nolint:gosec // a uid
+		Tell: func(context.Context) error { h.done = append(h.done, "tell"); return h.told },
+		Stop: note("stop"), End: note("end"), Unwire: note("unwire"), Hush: note("hush")}
+}
+
+// left lists the files that are there.
+func (h *leavingHost) left() (list []string) {
+	_ = filepath.WalkDir(h.root, func(path string, d os.DirEntry, _ error) error {
+		if !d.IsDir() {
+			list = append(list, strings.TrimPrefix(path, h.root))
+		}
+		return nil
+	})
+	return list
+}
+
+// A disconnect that is killed at any step is finished by the next try; what is left
+// is who owns which name, and nothing else.
+func TestLeave_KilledAtEachStep(t *testing.T) {
+	steps := []string{"tell the server", "stop the agent", "end sessions", "put the configuration back", "take the identity service's address off", "remove files", "unmark"}
+	for _, at := range append(steps, "none") {
+		t.Run(at, func(t *testing.T) {
+			h := newLeavingHost(t)
+			killed := errors.New("killed")
+			_, err := h.leaver(func(s string) error {
+				if s == at {
+					return killed
+				}
+				return nil
+			}).Run(t.Context(), false)
+			if at != "none" {
+				if !errors.Is(err, killed) {
+					t.Fatal(err)
+				}
+				if at != "tell the server" {
+					if err := joinable(h.root, false); fault.As(err).Code != "DisconnectUnfinished" {
+						t.Errorf("a host that is half disconnected joins: %v", err)
+					}
+				}
+				m, err := h.leaver(nil).Run(t.Context(), false)
+				if err != nil || m.ResourceID != "/x" {
+					t.Fatalf("the next try: %+v %v", m, err)
+				}
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if got := h.left(); !slices.Equal(got, []string{"/var/lib/sallyport/root/names.json"}) {
+				t.Errorf("left: %v", got)
+			}
+			if n := strings.Count(strings.Join(h.done, " "), "tell"); n != 1 {
+				t.Errorf("the server was told %d times: %v", n, h.done)
+			}
+			if err := joinable(h.root, false); err != nil {
+				t.Errorf("it cannot join again: %v", err)
+			}
+			if _, err := h.leaver(nil).Run(t.Context(), false); fault.As(err).Code != "NotJoined" {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
+
+// A server that cannot be told stops it before anything is changed, unless forced;
+// one that knows no such machine does not.
+func TestLeave_ServerAway(t *testing.T) {
+	h := newLeavingHost(t)
+	before := h.left()
+	h.told = fault.New(fault.Unavailable, "ServerUnreachable", "the server cannot be reached")
+	if _, err := h.leaver(nil).Run(t.Context(), false); fault.As(err).Code != "ServerNotTold" || !slices.Equal(h.left(), before) || !slices.Equal(h.done, []string{"tell"}) {
+		t.Fatalf("%v %v", err, h.done)
+	}
+	if _, err := h.leaver(nil).Run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	h = newLeavingHost(t)
+	h.told = fault.New(fault.Unauthenticated, "MachineUnknown", "no machine")
+	if _, err := h.leaver(nil).Run(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	h = newLeavingHost(t)
+	h.told = fault.New(fault.Unauthenticated, "ServerNotTrusted", "not ours")
+	if _, err := h.leaver(nil).Run(t.Context(), false); fault.As(err).Code != "ServerNotTold" {
+		t.Fatalf("somebody else's word counted: %v", err)
+	}
+}
+
+func TestJoinable(t *testing.T) {
+	h := newLeavingHost(t)
+	if os.Geteuid() == 0 {
+		if err := joinable(h.root, false); fault.As(err).Code != "AlreadyJoined" || !strings.Contains(fault.As(err).Text, "/x of https://server.example") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := joinable(h.root, true); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if err := joinable(t.TempDir(), false); err != nil {
+		t.Error(err)
+	}
+}
+
+// Only what joining enabled is disabled again.
+func TestUnits_OnlyOursAreDisabled(t *testing.T) {
+	for name, enabled := range map[string][]string{"none": nil, "one": {rootUnit}, "both": {rootUnit, networkUnit}} {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(root, "/var/lib/sallyport"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		on := map[string]bool{}
+		for _, u := range enabled {
+			on[u] = true
+		}
+		control := func(_ context.Context, argv ...string) error {
+			switch argv[0] {
+			case "is-enabled":
+				if !on[argv[2]] {
+					return errors.New("disabled")
+				}
+			default:
+				for _, u := range argv[1:] {
+					on[u] = argv[0] == "enable"
+				}
+			}
+			return nil
+		}
+		if err := enableUnits(t.Context(), root, control); err != nil || !on[rootUnit] || !on[networkUnit] {
+			t.Fatalf("%s: %v %v", name, on, err)
+		}
+		if err := disableUnits(t.Context(), root, control); err != nil || on[rootUnit] != slices.Contains(enabled, rootUnit) || on[networkUnit] != slices.Contains(enabled, networkUnit) {
+			t.Errorf("%s: %v %v", name, on, err)
+		}
+	}
+}
+
+func TestOfAgent(t *testing.T) {
+	for title, want := range map[string]bool{"/usr/bin/sally agent root": true, "sally agent run": true, "sally agent status": false, "vi sally agent root": false, "sally machine disconnect": false, "": false} {
+		if ofAgent(proc.Process{Title: title}) != want {
+			t.Errorf("%q", title)
+		}
+	}
+}
