@@ -48,11 +48,10 @@ func postgres() dialect {
 		shared: true, readers: 8,
 		begin: "BEGIN ISOLATION LEVEL READ COMMITTED", read: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", readOnly: "SET default_transaction_read_only = on",
 		serialize: "SELECT position FROM feed_position WHERE id = 1 FOR UPDATE",
-		tables: `SELECT c.table_name::text, c.column_name::text, (SELECT count(*) FROM information_schema.table_constraints t
-  JOIN information_schema.key_column_usage k ON k.constraint_schema = t.constraint_schema AND k.constraint_name = t.constraint_name AND k.table_name = t.table_name
-  WHERE t.constraint_type = 'PRIMARY KEY' AND t.table_schema = c.table_schema AND t.table_name = c.table_name AND k.column_name = c.column_name)
-FROM information_schema.columns c JOIN information_schema.tables b ON b.table_schema = c.table_schema AND b.table_name = c.table_name
-WHERE c.table_schema = current_schema() AND b.table_type = 'BASE TABLE' ORDER BY c.table_name::text COLLATE "C", c.ordinal_position`,
+		// Not from information_schema, whose views take twenty times as long for this.
+		tables: `SELECT c.relname::text, a.attname::text, (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey))
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind = 'r' ORDER BY c.relname::text COLLATE "C", a.attnum`,
 		place: placePostgres, connect: connectPostgres,
 		reserve: func(Config) error { return nil }, discard: func(Config) {},
 		own:   func(Config, bool) (io.Closer, error) { return nil, nil },
