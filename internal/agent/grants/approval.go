@@ -36,7 +36,7 @@ func Approval(state, login, correlation string) string {
 	case protocol.DeviceExpired:
 		text = "nobody approved this login in time. sshd waits no longer; connect again to get another code."
 	case protocol.DeviceNotAllowed:
-		text = "logging in with a code is switched off. Ask an owner of the machine to install AADSSHLoginForLinux, or a Global Administrator to run: sally tenant update --allow-preview-login true"
+		text = "logging in with a code is switched off. Ask an owner of the machine to install AADSSHLoginForLinux, or an Owner of the root management group to run: sally tenant update --allow-preview-login true"
 	case protocol.DeviceAccount:
 		text = fmt.Sprintf("%s cannot sign in: the account is disabled, deleted or renamed. Ask an administrator of the directory.", login)
 	case protocol.DeviceTooMany:

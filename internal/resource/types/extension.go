@@ -122,7 +122,7 @@ func (m machines) storeExtension(tx resource.Tx, _ audit.By, c *resource.Change)
 	}
 	if h.preview() && (m.cfg.PreviewAllowed == nil || !m.cfg.PreviewAllowed()) {
 		return fault.New(fault.Forbidden, "PreviewNotAllowed", "the preview version %s signs people in with a code that they type into a web page, and is switched off in this tenant", PreviewExtension).
-			WithRemedy("Use %s of publisher %s. A Global Administrator can allow the preview: sally tenant update --allow-preview-login true", LoginExtension, LoginPublisher)
+			WithRemedy("Use %s of publisher %s. An Owner of the root management group can allow the preview: sally tenant update --allow-preview-login true", LoginExtension, LoginPublisher)
 	}
 	return enable(tx, self, &vm, machine.MachineID, h, other)
 }
