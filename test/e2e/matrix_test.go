@@ -239,7 +239,8 @@ func (m *matrixVM) judge(t *testing.T, state string, c cell) {
 		}
 		return
 	case either:
-		if !isIn && c.way != "cron" && !strings.Contains(text, away) && !strings.Contains(text, sshd) {
+		// An agent that starts anew between two questions has other words than away.
+		if !isIn && c.way != "cron" && !strings.Contains(text, "Sallyport: ") && !strings.Contains(text, sshd) {
 			t.Errorf("%s by %s is not in and has read no sentence: %s", c.name, c.way, c.result)
 		}
 		return
