@@ -51,6 +51,9 @@ func TestDeep_Bounded(t *testing.T) {
 		})
 	}
 	<-full
+	if s.derivers.TryAcquire(1) {
+		t.Error("there is a place for one more")
+	}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	for range 64 { // of two ways that are open, select takes any

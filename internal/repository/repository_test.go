@@ -361,12 +361,14 @@ func TestOpen_Refuses(t *testing.T) {
 		},
 		"a package twice": func(t *testing.T, g *rig) { g.put(t, "again.deb", debOf(t, control)) },
 		"a package that speaks for the index": func(t *testing.T, g *rig) {
-			g.put(t, "x.deb", debOf(t, strings.Replace(control, "Maintainer", "Filename", 1)))
+			g.put(t, "x.deb", debOf(t, strings.NewReplacer("Package: sallyport", "Package: other", "Maintainer", "Filename").Replace(control)))
 		},
 		"two descriptions in one": func(t *testing.T, g *rig) {
-			g.put(t, "x.deb", debOf(t, control+"\nPackage: libc6\nVersion: 99\n"))
+			g.put(t, "x.deb", debOf(t, strings.Replace(control, "Package: sallyport", "Package: other", 1)+"\nPackage: libc6\nVersion: 99\n"))
 		},
-		"a field twice": func(t *testing.T, g *rig) { g.put(t, "x.deb", debOf(t, control+"Package: libc6\n")) },
+		"a field twice": func(t *testing.T, g *rig) {
+			g.put(t, "x.deb", debOf(t, strings.Replace(control, "Package: sallyport", "Package: other", 1)+"Package: libc6\n"))
+		},
 		"a name with a path": func(t *testing.T, g *rig) {
 			g.put(t, "x.deb", debOf(t, strings.Replace(control, "sallyport", "../sallyport", 1)))
 		},
