@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -228,6 +229,7 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 	if err := ignoreMissing(os.Rename(pin.MachinePath, pin.MachinePath+".left")); err != nil {
 		return err
 	}
+	network, _ := userID("/", networkUser) // 0, which is root's, where the package is damaged
 	deadline := time.Now().Add(stopTime)
 	for {
 		all, err := table.All()
@@ -236,7 +238,7 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 		}
 		n := 0
 		for _, p := range all {
-			if ofAgent(p) && p.PID != os.Getpid() && p.State != 'Z' {
+			if ofAgent(p, network) && !elsewhere(table.Dir, p.PID) && p.PID != os.Getpid() && p.State != 'Z' {
 				n++
 				sig := unix.SIGTERM
 				if time.Now().After(deadline) {
@@ -259,10 +261,19 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 // stopTime is how long a part gets to end by itself.
 const stopTime = 10 * time.Second
 
-// ofAgent reports whether a process is one of the two parts.
-func ofAgent(p proc.Process) bool {
+// ofAgent reports whether a process is one of the two parts. Anybody may call
+// himself so; root's and the network part's user are nobody else's.
+func ofAgent(p proc.Process, network uint32) bool {
 	f := strings.Fields(p.Title)
-	return len(f) >= 3 && filepath.Base(f[0]) == "sally" && f[1] == "agent" && (f[2] == "root" || f[2] == "run")
+	return (p.Root() || p.UIDs == [4]uint32{network, network, network, network}) && len(f) >= 3 && filepath.Base(f[0]) == "sally" && f[1] == "agent" && (f[2] == "root" || f[2] == "run")
+}
+
+// elsewhere reports whether a process is a container's: a machine of its own, with
+// an agent of its own.
+func elsewhere(procFolder string, pid int) bool {
+	theirs, err := os.Readlink(filepath.Join(procFolder, strconv.Itoa(pid), "ns/pid"))
+	ours, err2 := os.Readlink(filepath.Join(procFolder, "self/ns/pid"))
+	return err == nil && err2 == nil && theirs != ours
 }
 
 // disableUnits takes back what enableUnits did.

@@ -180,8 +180,24 @@ func TestUnits_OnlyOursAreDisabled(t *testing.T) {
 
 func TestOfAgent(t *testing.T) {
 	for title, want := range map[string]bool{"/usr/bin/sally agent root": true, "sally agent run": true, "sally agent status": false, "vi sally agent root": false, "sally machine disconnect": false, "": false} {
-		if ofAgent(proc.Process{Title: title}) != want {
+		if ofAgent(proc.Process{Title: title}, 990) != want {
 			t.Errorf("%q", title)
 		}
+	}
+	title := "sally agent run"
+	if !ofAgent(proc.Process{Title: title, UIDs: [4]uint32{990, 990, 990, 990}}, 990) || ofAgent(proc.Process{Title: title, UIDs: [4]uint32{1000, 1000, 1000, 1000}}, 990) {
+		t.Error("somebody who calls himself the agent keeps the host from leaving")
+	}
+	dir := t.TempDir()
+	for pid, space := range map[string]string{"self": "pid:[1]", "7": "pid:[1]", "8": "pid:[2]"} {
+		if err := os.MkdirAll(filepath.Join(dir, pid, "ns"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(space, filepath.Join(dir, pid, "ns/pid")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if elsewhere(dir, 7) || !elsewhere(dir, 8) || elsewhere(dir, 9) {
+		t.Error("the agent of a container is ended, or ours is not")
 	}
 }
