@@ -214,6 +214,9 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 	}
 	d, ok := s.cfg.Resources.Desired(machineID)
 	if !ok {
+		if _, known := s.cfg.Machines.ByID(machineID); !known {
+			return answer, errUnknownMachine() // both went since: a quarantine, which shuts nobody out
+		}
 		d = Desired{ResourceID: m.ResourceID} // deleted: nobody may log in any more
 	}
 	if future(r, manifest.Epoch, position) {

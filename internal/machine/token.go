@@ -143,8 +143,8 @@ func (s *Service) Join(ctx context.Context, by audit.By, r protocol.JoinRequest,
 		}
 		return s.enter(t, by, m)
 	})
-	if fault.Is(err, fault.Forbidden) {
-		if failed := s.denied(ctx, by, "machine.join", used.ResourceID, map[string]string{"reason": "who made the token may not do this any more"}); failed != nil {
+	if fault.Is(err, fault.Forbidden) || fault.Is(err, fault.Unauthenticated) {
+		if failed := s.denied(ctx, by, "machine.join", used.ResourceID, map[string]string{"reason": "who made the token may not do this any more, or its machine is another one"}); failed != nil {
 			return protocol.JoinAnswer{}, failed
 		}
 	}

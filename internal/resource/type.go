@@ -41,7 +41,7 @@ type Type struct {
 	// once it is stored. It is idempotent and may be cut off at any moment.
 	Reconcile func(context.Context, Work) (Progress, error)
 	// Actions are the POST verbs: each changes what is wanted.
-	Actions map[string]func(*Resource) error
+	Actions map[string]Action
 	// Show returns the properties as people see them; nil shows them as stored.
 	Show func(context.Context, View) (map[string]any, error)
 	// Embed names the child type that is shown in "resources".
@@ -62,6 +62,10 @@ type Link struct {
 	ID     scope.ID
 	Action string
 }
+
+// Action is a POST verb: it changes the resource, which is stored then in the same
+// transaction.
+type Action func(tx Tx, by audit.By, r *Resource) error
 
 // Change is what a write does: Old is nil when the resource is new. New is nil
 // when it goes away; what Store then changes in Old is stored while it is

@@ -383,7 +383,7 @@ func (e *Engine) Act(ctx context.Context, by audit.By, id scope.ID, verb string)
 			return fault.New(fault.Conflict, "Conflict", "'%s' is being deleted.", id.Name())
 		}
 		r.Want(tx.Now())
-		if err := act(&r); err != nil {
+		if err := act(tx, by, &r); err != nil {
 			return err
 		}
 		if err := tx.PutResource(r); err != nil {

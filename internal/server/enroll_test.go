@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -88,7 +89,7 @@ func TestEnroll_NewMachine(t *testing.T) {
 	}
 	y.assign(y.rg, rbac.Contributor, alice)
 	token := y.joinToken("alice", y.rg)
-	for name, r := range map[string]protocol.JoinRequest{"no name": {}, "another group": {Name: "web", Group: "elsewhere"}, "a name that is none": {Name: "..", Group: "rg"}, "a long name": {Name: strings.Repeat("x", 60)}} {
+	for name, r := range map[string]protocol.JoinRequest{"no name": {}, "another group": {Name: "web", Group: "elsewhere"}, "a name that is none": {Name: "..", Group: "rg"}, "a machine inside": {Name: "x/providers/Microsoft.HybridCompute/machines/y"}, "another type": {Name: "x/extensions/AADSSHLoginForLinux"}, "a long name": {Name: strings.Repeat("x", 60)}} {
 		r.Token = token
 		if _, err := y.join(r, "key"); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
@@ -142,8 +143,8 @@ func TestEnroll_MintersRightsCountWhenItIsUsed(t *testing.T) {
 		}
 		y.want(404, "admin", "GET", y.machine(who)+hybridVersion, "")
 	}
-	if y.audited("machine.join", "denied") == 0 {
-		t.Error("not audited")
+	if n := y.audited("machine.join", "denied"); n != 3 {
+		t.Errorf("%d of three refusals are audited", n)
 	}
 }
 
@@ -178,11 +179,22 @@ func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	// Quarantine: nothing that the old key had is good for anything, and a token
 	// that was made before is none.
 	before := y.joinToken("admin", y.machine("db"))
-	y.want(202, "admin", "POST", y.machine("db")+"/quarantine"+hybridVersion, "")
-	y.work()
-	if _, ok := y.d.machineKeys.ByKey("two"); ok {
-		t.Error("the stolen key lives")
+	principal := func() directory.ServicePrincipal {
+		i, _ := y.want(200, "admin", "GET", y.machine("db")+hybridVersion, "")["identity"].(map[string]any)
+		p, _ := y.d.directory.ServicePrincipal(y.text(i, "principalId"))
+		return p
 	}
+	if p := principal(); p.ID == "" || !p.NotBefore.IsZero() {
+		t.Errorf("%+v", p)
+	}
+	y.want(202, "admin", "POST", y.machine("db")+"/quarantine"+hybridVersion, "")
+	if _, ok := y.d.machineKeys.ByKey("two"); ok {
+		t.Error("the stolen key lives until a worker looks")
+	}
+	if principal().NotBefore.IsZero() {
+		t.Error("what the identity was given is good still")
+	}
+	y.work()
 	if p := y.show("db"); p["status"] != "Expired" || p["vmId"] == a.MachineID {
 		t.Errorf("%v", p)
 	}

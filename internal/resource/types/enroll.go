@@ -38,6 +38,9 @@ func MayMint(e *resource.Engine, tx resource.Tx, by audit.By, at scope.ID) (mach
 	if !e.Allowed(by, action, at) {
 		return "", resource.Denied(by, action, at)
 	}
+	if err := e.Standing(tx, by, action, at); err != nil {
+		return "", err
+	}
 	switch {
 	case !ok || r.State == resource.Deleting:
 		return "", fault.New(fault.NotFound, "ResourceNotFound", "The Resource '%s' was not found.", at)
@@ -88,6 +91,11 @@ func enrollNew(e *resource.Engine, tx resource.Tx, by audit.By, r Enrolment) (sc
 	at, err := scope.Parse(r.At.String() + "/providers/" + HybridMachine + "/" + r.Name)
 	if err != nil {
 		return at, err
+	}
+	if !isHybrid(at) || at.Name() != r.Name {
+		// A name with slashes in it would lead to something inside a machine, or of
+		// another type, with the rights of whoever made the token.
+		return at, fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the name of a machine", r.Name).WithTarget("name")
 	}
 	group, _, err := tx.ResourceByID(r.At.Key())
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -58,9 +57,6 @@ type hybridProperties struct {
 // hybridPrivate is what the server knows of such a machine.
 type hybridPrivate struct {
 	MachineID string `json:"machineId"`
-	// Retired are ids that the machine had before a quarantine; their keys go with
-	// the next reconcile, and no resource is them from the write on.
-	Retired []string `json:"retired,omitempty"`
 	// Expired says since when and why the machine must join again before it counts
 	// as one; nil while its key is good, or it never had one.
 	Expired *expired `json:"expired,omitempty"`
@@ -100,7 +96,7 @@ func isExtension(id scope.ID) bool {
 func (m machines) hybridMachine() resource.Type {
 	return resource.Type{Name: HybridMachine, Title: "machine", Located: true, Identity: true, Entered: true, Top: []string{"kind"}, Embed: HybridExtension,
 		Check: checkHybrid, Store: m.storeHybrid, Reconcile: m.reconcileHybrid, Show: m.showHybrid,
-		Actions: map[string]func(*resource.Resource) error{"quarantine": m.quarantine},
+		Actions: map[string]resource.Action{"quarantine": m.quarantine},
 	}
 }
 
@@ -140,8 +136,12 @@ func (m machines) storeHybrid(_ resource.Tx, _ audit.By, c *resource.Change) err
 
 // quarantine gives the resource another machine id: everything that was issued to
 // the old one names a machine that no longer exists, its key, the snapshots and
-// the host certificates alike. Who it was joins again with a new token.
-func (m machines) quarantine(r *resource.Resource) error {
+// the host certificates alike; and what its identity was given is revoked. Who it
+// was joins again with a new token.
+//
+// The key goes with the same write: a machine that is known and has no resource
+// would be told that nobody is let in any more, which is for deleted ones.
+func (m machines) quarantine(tx resource.Tx, by audit.By, r *resource.Resource) error {
 	var p hybridPrivate
 	if err := r.ReadPrivate(&p); err != nil {
 		return err
@@ -150,42 +150,49 @@ func (m machines) quarantine(r *resource.Resource) error {
 	if err != nil {
 		return fmt.Errorf("machine id: %w", err)
 	}
-	p.Retired = append(p.Retired, p.MachineID)
+	if err := m.cfg.Retire(tx, p.MachineID); err != nil {
+		return err
+	}
+	if err := revokeIdentity(tx, by, r.Identity); err != nil {
+		return err
+	}
 	p.MachineID, p.Expired = id, &expired{At: r.WantedAt, Why: WhyQuarantined}
 	return r.WritePrivate(p)
 }
 
-// reconcileHybrid retires keys. A machine that is deleted while its agent is
-// there gets the time to put its configuration back first.
+// revokeIdentity ends the tokens and certificates that a managed identity has been
+// given until now.
+func revokeIdentity(tx resource.Tx, by audit.By, i *resource.Identity) error {
+	if i == nil {
+		return nil
+	}
+	p, ok, err := tx.ServicePrincipalByID(i.PrincipalID)
+	if err != nil || !ok {
+		return err
+	}
+	p.NotBefore = tx.Now()
+	if err := tx.PutServicePrincipal(p); err != nil {
+		return err
+	}
+	return tx.Audit(by, audit.Event{Type: "servicePrincipal.revokeSessions", Outcome: audit.Success, Target: p.ID})
+}
+
+// reconcileHybrid retires the key of a machine that is deleted. While its agent is
+// there, it gets the time to put its configuration back first.
 func (m machines) reconcileHybrid(_ context.Context, w resource.Work) (resource.Progress, error) {
 	var p hybridPrivate
 	if err := w.Resource.ReadPrivate(&p); err != nil {
 		return resource.Progress{}, err
 	}
-	retired := p.Retired
-	if w.Resource.State == resource.Deleting {
-		agent, ok := m.cfg.Agents.Agent(p.MachineID)
-		away := !ok || agent.LastSeen.IsZero() || w.Now.Sub(agent.LastSeen) > awayAfter || w.Now.Sub(w.Resource.WantedAt) > updateWait
-		if !away && agent.Reached < w.Resource.Revision {
-			return resource.Progress{After: pollWait}, nil
-		}
-		retired = append(slices.Clone(retired), p.MachineID)
+	if w.Resource.State != resource.Deleting {
+		return resource.Progress{Done: true}, nil
 	}
-	return resource.Progress{Done: true,
-		Apply: func(tx resource.Tx) error {
-			for _, id := range retired {
-				if err := m.cfg.Retire(tx, id); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-		Update: func(r *resource.Resource) error {
-			return editHybrid(r, func(now *hybridPrivate) {
-				now.Retired = slices.DeleteFunc(now.Retired, func(id string) bool { return slices.Contains(retired, id) })
-			})
-		},
-	}, nil
+	agent, ok := m.cfg.Agents.Agent(p.MachineID)
+	away := !ok || agent.LastSeen.IsZero() || w.Now.Sub(agent.LastSeen) > awayAfter || w.Now.Sub(w.Resource.WantedAt) > updateWait
+	if !away && agent.Reached < w.Resource.Revision {
+		return resource.Progress{After: pollWait}, nil
+	}
+	return resource.Progress{Done: true, Apply: func(tx resource.Tx) error { return m.cfg.Retire(tx, p.MachineID) }}, nil
 }
 
 func editHybrid(r *resource.Resource, f func(*hybridPrivate)) error {

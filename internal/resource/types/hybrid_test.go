@@ -125,6 +125,9 @@ func TestHybrid_Quarantine(t *testing.T) {
 	if _, ok := w.machines.Want(machine); ok {
 		t.Error("the old machine is wanted before any worker has looked")
 	}
+	if !slices.Contains(w.retired, machine) {
+		t.Error("its key lives until a worker looks")
+	}
 	w.settle(time.Minute)
 	doc := w.get(arcID, false)
 	if !slices.Contains(w.retired, machine) || dig(doc, "properties", "vmId") == machine || dig(doc, "properties", "status") != types.StatusExpired {

@@ -35,11 +35,11 @@ func (m machines) virtualMachine() resource.Type {
 	return resource.Type{Name: VirtualMachine, Title: "virtual machine", Located: true, Identity: true, Entered: true,
 		Top: []string{"zones"}, Embed: Extension,
 		Check: checkVirtualMachine, Links: virtualMachineLinks, Store: m.storeVM, Reconcile: m.reconcileVM, Show: m.showVM,
-		Actions: map[string]func(*resource.Resource) error{
+		Actions: map[string]resource.Action{
 			"start":      power(Running),
 			"powerOff":   power(Stopped),
 			"deallocate": power(deallocated),
-			"restart": func(r *resource.Resource) error {
+			"restart": func(_ resource.Tx, _ audit.By, r *resource.Resource) error {
 				return editVM(r, func(p *vmPrivate) error {
 					if p.Power != Running {
 						return fault.New(fault.Conflict, "OperationNotAllowed", "'%s' is not running, so it cannot restart.", r.ID.Name()).WithRemedy("Start it.")
@@ -52,8 +52,8 @@ func (m machines) virtualMachine() resource.Type {
 	}
 }
 
-func power(want string) func(*resource.Resource) error {
-	return func(r *resource.Resource) error {
+func power(want string) resource.Action {
+	return func(_ resource.Tx, _ audit.By, r *resource.Resource) error {
 		return editVM(r, func(p *vmPrivate) error { p.Power = want; return nil })
 	}
 }
