@@ -2,6 +2,8 @@ package sshd
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,22 +48,42 @@ func (w *Wiring) manner(ctx context.Context, p parts, want Wanted) (manner, erro
 	if _, m.old = have["challengeresponseauthentication"]; !m.old {
 		return m, nil
 	}
-	all, err := w.lines()
-	if err != nil {
-		return m, err
+	value, err := w.challenge(mainPath, 0)
+	m.closed = value != "" && !strings.EqualFold(value, "yes")
+	return m, err
+}
+
+// deepest is how deep sshd follows Include (servconf.c, SERVCONF_MAX_DEPTH).
+const deepest = 16
+
+// challenge finds what the machine itself says of ChallengeResponseAuthentication:
+// the first line outside a Match, files read where they are included, as sshd reads
+// them (sshd_config(5)). OpenSSH before 8.7 offers keyboard-interactive to all where
+// it is yes, which is the default, and to nobody where it is no, whatever
+// KbdInteractiveAuthentication says outside a Match (sshd.c).
+func (w *Wiring) challenge(path string, depth int) (string, error) {
+	text, err := w.text(path)
+	if depth > deepest || depth > 0 && errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	inside := "" // of a Match, which ends with its file
-	for _, l := range all {
+	if err != nil {
+		return "", err
+	}
+	for _, l := range linesOf(path, text) {
 		switch {
 		case l.is("Match"):
-			inside = l.path
-		case l.path == inside:
-		case l.is("ChallengeResponseAuthentication"), l.is("KbdInteractiveAuthentication"), l.is("SkeyAuthentication"):
-			m.closed = !strings.EqualFold(l.words[1], "yes")
-			return m, nil
+			return "", nil // it ends with its file
+		case l.is("ChallengeResponseAuthentication"), l.is("SkeyAuthentication"):
+			return strings.Trim(l.words[1], `"`), nil
+		case l.is("Include"):
+			for _, p := range w.named(l.words[1:]) {
+				if value, err := w.challenge(p, depth+1); value != "" || err != nil {
+					return value, err
+				}
+			}
 		}
 	}
-	return m, nil
+	return "", nil
 }
 
 // changed is the options of the Match block for the preview: no key opens

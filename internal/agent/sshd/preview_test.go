@@ -18,21 +18,32 @@ func previewed() Wanted {
 // also where an old OpenSSH has one switch for everybody, and a removal restores
 // every byte.
 func TestPreview_OnlyOursTalk(t *testing.T) {
+	closedBehind := strings.Replace(mainConfig, "UsePAM yes\n", "ChallengeResponseAuthentication no\nUsePAM yes\n", 1)
 	for _, c := range []struct {
 		name, config string
 		manner       manner
 		want         []string
 		not          string
+		dropIn       string // another one of the machine's
 	}{
-		{"OpenSSH 8.7 and later", mainConfig, manner{preview: true}, nil, "ChallengeResponseAuthentication"},
+		{"OpenSSH 8.7 and later", mainConfig, manner{preview: true}, nil, "ChallengeResponseAuthentication", ""},
 		{"older, closed", "ChallengeResponseAuthentication no\n" + mainConfig, manner{preview: true, old: true, closed: true},
-			[]string{"ChallengeResponseAuthentication yes\nMatch User", "Match all\n  KbdInteractiveAuthentication no\n"}, ""},
-		{"older, open", "ChallengeResponseAuthentication yes\n" + mainConfig, manner{preview: true, old: true}, []string{"ChallengeResponseAuthentication yes\nMatch User"}, "Match all"},
-		{"older, closed inside a Match alone", mainConfig + "  KbdInteractiveAuthentication no\n", manner{preview: true, old: true}, nil, "Match all"},
+			[]string{"ChallengeResponseAuthentication yes\nMatch User", "Match all\n  KbdInteractiveAuthentication no\n"}, "", ""},
+		{"older, open", "ChallengeResponseAuthentication yes\n" + mainConfig, manner{preview: true, old: true}, []string{"ChallengeResponseAuthentication yes\nMatch User"}, "Match all", ""},
+		{"older, closed inside a Match alone", mainConfig + "  KbdInteractiveAuthentication no\n", manner{preview: true, old: true}, nil, "Match all", ""},
+		// Debian 11 says no behind its Include, so that a drop-in has the word: local
+		// people who log in so would be locked out.
+		{"older, a drop-in opens it", closedBehind, manner{preview: true, old: true}, nil, "Match all", "ChallengeResponseAuthentication yes\n"},
+		{"older, a drop-in closes it", strings.Replace(closedBehind, "tion no", "tion yes", 1), manner{preview: true, old: true},
+			[]string{"Match all\n  KbdInteractiveAuthentication no\n"}, "", "ChallengeResponseAuthentication no\n"},
+		{"older, the other keyword says nothing", "KbdInteractiveAuthentication no\n" + mainConfig, manner{preview: true, old: true}, nil, "Match all", ""},
+		{"older, the other keyword opens nothing", "KbdInteractiveAuthentication yes\nChallengeResponseAuthentication no\n" + mainConfig, manner{preview: true, old: true},
+			[]string{"Match all\n  KbdInteractiveAuthentication no\n"}, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root, f, w := machineRoot(t)
 			put(t, root, mainPath, c.config)
+			put(t, root, dropInFolder+"/50-own.conf", c.dropIn)
 			f.manner = c.manner
 			before := picture(t, root)
 			if err := w.Apply(context.Background(), previewed()); err != nil {

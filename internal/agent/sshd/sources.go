@@ -149,18 +149,24 @@ func (w *Wiring) sources() ([]string, error) {
 			if len(f) < 2 || !strings.EqualFold(f[0], "Include") {
 				continue
 			}
-			for _, pattern := range f[1:] {
-				if pattern = strings.Trim(pattern, `"`); !filepath.IsAbs(pattern) {
-					pattern = filepath.Join("/etc/ssh", pattern)
-				}
-				found, _ := filepath.Glob(w.at(pattern))
-				for _, p := range found {
-					queue = append(queue, "/"+strings.TrimPrefix(strings.TrimPrefix(p, w.cfg.Root), "/"))
-				}
-			}
+			queue = append(queue, w.named(f[1:])...)
 		}
 	}
 	return files, nil
+}
+
+// named lists the files that the patterns of an Include name, in sshd's order.
+func (w *Wiring) named(patterns []string) (list []string) {
+	for _, pattern := range patterns {
+		if pattern = strings.Trim(pattern, `"`); !filepath.IsAbs(pattern) {
+			pattern = filepath.Join("/etc/ssh", pattern)
+		}
+		found, _ := filepath.Glob(w.at(pattern))
+		for _, p := range found {
+			list = append(list, "/"+strings.TrimPrefix(strings.TrimPrefix(p, w.cfg.Root), "/"))
+		}
+	}
+	return list
 }
 
 // Mark is a cheap sign of whether any watched file may have changed: the agent
