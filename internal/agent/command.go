@@ -123,7 +123,7 @@ func rootCommand(version string) *cobra.Command {
 				logger(c.ErrOrStderr(), "root")("privileges are kept: %v", err)
 			}
 			if err := personSlices().ReleaseAll(shim.IDMin, shim.UIDMax); err != nil {
-				return err
+				logger(c.ErrOrStderr(), "root")("a slice that was stopped does not go on: %v", err)
 			}
 			config := RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil)
 			config.Inventory = func(ctx context.Context) protocol.Inventory { return inventory.Collect(ctx, inventoryConfig(version)) }

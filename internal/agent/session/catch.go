@@ -18,6 +18,7 @@ const (
 	hunts    = 2000
 	huntRest = 50 // listings in a row without a new process that matters
 	catches  = 20 // rounds of the end itself
+	thaws    = 20 // tries to let a slice go on
 )
 
 // catch ends what ordinary rounds do not: what forks faster than it is seen and
@@ -58,7 +59,12 @@ func (e *Ender) hold(ctx context.Context, targets []Target) (held bool, release 
 	release = func() error {
 		var all error
 		for _, uid := range uids {
-			all = errors.Join(all, e.cfg.Holder.Release(uid))
+			err := e.cfg.Holder.Release(uid)
+			for try := 0; err != nil && try < thaws; try++ { // one that stays stopped is a person locked out
+				e.cfg.Wait(context.WithoutCancel(ctx), grace/4)
+				err = e.cfg.Holder.Release(uid)
+			}
+			all = errors.Join(all, err)
 		}
 		return all
 	}

@@ -93,6 +93,16 @@ func TestEnd_ReleasesWhatItStopped(t *testing.T) {
 	}
 }
 
+// TestEnd_ReleasesUntilItGoesOn: a release that fails is tried again, for nobody
+// else would let the person's slice go on.
+func TestEnd_ReleasesUntilItGoesOn(t *testing.T) {
+	k, e, _ := world(t)
+	k.slices, k.locked = true, 3
+	if _, err := e.End(t.Context(), []Target{{UID: aliceUID}}); err != nil || k.holds == 0 || len(k.held) > 0 {
+		t.Fatalf("%v, held %d times, now %v", err, k.holds, k.held)
+	}
+}
+
 // blind is a process table that cannot be read while somebody is stopped.
 type blind struct{ *kernel }
 
@@ -196,6 +206,12 @@ func TestSlices_HoldAndRelease(t *testing.T) {
 	write(own, "12:pids:/x\n0::/user.slice/user-1879048200.slice/session-4.scope\n")
 	if is, err := s.Hold(aliceUID); is || err != nil || frozen("user-1879048200.slice") != "0" {
 		t.Error("it would have stopped itself:", is, err)
+	}
+	// What is stopped goes on also when that can no longer be read.
+	write(filepath.Join(dir, "user.slice/user-1879048200.slice", freezeFile), "1\n")
+	s.Self = filepath.Join(dir, "none")
+	if err := s.Release(aliceUID); err != nil || frozen("user-1879048200.slice") != "0" {
+		t.Error("it stays stopped:", err)
 	}
 }
 

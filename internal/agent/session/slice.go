@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Holder stops everything that a person runs until it is released, whatever it
@@ -71,13 +73,14 @@ func (s Slices) Held(uid uint32) bool {
 	return err == nil && strings.Contains("\n"+string(b), "\nfrozen 1\n")
 }
 
-// Release thaws the slice. One that has gone with its last process needs none.
+// Release thaws the slice, wherever it is: what says who may be stopped is not asked
+// again. One that has gone with its last process needs none.
 func (s Slices) Release(uid uint32) error {
-	dir := s.of(uid)
-	if dir == "" {
-		return nil
+	var all error
+	for _, folder := range s.Folders {
+		all = errors.Join(all, set(filepath.Join(folder, "user.slice", slice(uid)), "0"))
 	}
-	return set(dir, "0")
+	return all
 }
 
 // ReleaseAll thaws the slices of a range of uids: a kill of the agent may have
@@ -106,7 +109,7 @@ func set(dir, value string) error {
 		_, err = f.WriteString(value)
 		err = errors.Join(err, f.Close())
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // it went between the two calls
 		return nil
 	}
 	return err
