@@ -120,11 +120,19 @@ func (m machines) storeExtension(tx resource.Tx, _ audit.By, c *resource.Change)
 	if machine.Power != Running && !isHybrid(vm.ID) {
 		return fault.New(fault.Conflict, "OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running.").WithRemedy("Start it: sally vm start --ids %s", up)
 	}
-	if h.preview() && (m.cfg.PreviewAllowed == nil || !m.cfg.PreviewAllowed()) {
-		return fault.New(fault.Forbidden, "PreviewNotAllowed", "the preview version %s signs people in with a code that they type into a web page, and is switched off in this tenant", PreviewExtension).
-			WithRemedy("Use %s of publisher %s. An Owner of the root management group can allow the preview: sally tenant update --allow-preview-login true", LoginExtension, LoginPublisher)
+	if err := m.allowed(h); err != nil {
+		return err
 	}
 	return enable(tx, self, &vm, machine.MachineID, h, other)
+}
+
+// allowed refuses the preview where the tenant has it switched off.
+func (m machines) allowed(h Handler) error {
+	if !h.preview() || m.cfg.PreviewAllowed != nil && m.cfg.PreviewAllowed() {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "PreviewNotAllowed", "the preview version %s signs people in with a code that they type into a web page, and is switched off in this tenant", PreviewExtension).
+		WithRemedy("Use %s of publisher %s. An Owner of the root management group can allow the preview: sally tenant update --allow-preview-login true", LoginExtension, LoginPublisher)
 }
 
 // enable has the machine carry the extension, or makes it fail with the exit code
@@ -270,7 +278,7 @@ func (m machines) leave(ctx context.Context, w resource.Work, p extensionPrivate
 			if err := tx.PutResource(vm); err != nil {
 				return err
 			}
-			return resume(tx, w.Resource.ID, &vm, p.Machine)
+			return m.resume(tx, w.Resource.ID, &vm, p.Machine)
 		},
 		Update: func(r *resource.Resource) error { return r.WritePrivate(p) },
 	}, nil
@@ -289,7 +297,7 @@ func named(people []string) string {
 
 // resume sets up the version that failed because the one that goes now was
 // installed (the article: "exit code 23").
-func resume(tx resource.Tx, gone scope.ID, vm *resource.Resource, machineID string) error {
+func (m machines) resume(tx resource.Tx, gone scope.ID, vm *resource.Resource, machineID string) error {
 	list, err := tx.ListResources(resource.Range{Under: vm.ID, Type: gone.Type()})
 	if err != nil {
 		return err
@@ -299,9 +307,17 @@ func resume(tx resource.Tx, gone scope.ID, vm *resource.Resource, machineID stri
 		if x.ID.Key() == gone.Key() || x.ReadPrivate(&p) != nil || p.Code != exitOther || p.Enabled || x.State != resource.Failed {
 			continue
 		}
-		x.Want(tx.Now())
-		if err := enable(tx, &x, vm, machineID, handlerOf(x), ""); err != nil {
-			return err
+		if err := m.allowed(handlerOf(x)); err != nil { // it was, when somebody asked for it
+			p.Code, p.Message = 0, fault.As(err).Public()
+			x.Error = &resource.Failure{Code: fault.As(err).Code, Message: p.Message}
+			if err := x.WritePrivate(p); err != nil {
+				return err
+			}
+		} else {
+			x.Want(tx.Now())
+			if err := enable(tx, &x, vm, machineID, handlerOf(x), ""); err != nil {
+				return err
+			}
 		}
 		if err := tx.PutResource(x); err != nil {
 			return err

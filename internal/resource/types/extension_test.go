@@ -71,6 +71,27 @@ func TestExtension_OtherVersionIsExitCode23(t *testing.T) {
 	}
 }
 
+// TestExtension_PreviewTakenBackIsNotSetUp: what waited for the other version to go
+// is judged by what the tenant allows then.
+func TestExtension_PreviewTakenBackIsNotSetUp(t *testing.T) {
+	w := newWorld(t).withMachine()
+	w.mustPut(extID, extBody)
+	w.settle(time.Minute)
+	w.allowed.Store(true)
+	w.mustPut(previewID, previewBody)
+	w.settle(time.Minute)
+	w.allowed.Store(false)
+	_, err := w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(extID)})
+	w.must(err)
+	w.settle(time.Minute)
+	if want := w.want(); want.LoginEnabled || want.Preview {
+		t.Errorf("set up although it is switched off: %+v", want)
+	}
+	if state, code, message := w.extensionStatus(previewID); state != "Failed" || code != "ProvisioningState/failed/PreviewNotAllowed" || !strings.Contains(message, "switched off") {
+		t.Errorf("%s %s %s", state, code, message)
+	}
+}
+
 // TestExtension_PreviewNeedsNoIdentity, and what replaces it does: the article's
 // migration without its second step.
 func TestExtension_PreviewNeedsNoIdentity(t *testing.T) {
