@@ -39,34 +39,49 @@ func (a *Agent) device(ctx context.Context, d control.Device) {
 	err := server.call(ctx, "POST", "/machine/v1/device", protocol.DeviceRequest{LoginName: d.Login, ObjectID: d.ObjectID, Confirmation: d.Confirmation, From: d.From, LifeSeconds: d.LifeSeconds}, &made)
 	if err != nil {
 		a.cfg.Log("code for a login: %v", err)
-		a.told(ctx, d, protocol.DeviceState{State: reasonOf(err)})
+		_ = a.tell(ctx, d, protocol.DeviceState{State: reasonOf(err)}) // it is in the log
 		return
 	}
 	if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpDeviceCode, Name: d.ID, Code: &made.Code}); err != nil {
 		a.cfg.Log("code for a login: %v", err)
-		a.told(ctx, d, protocol.DeviceState{State: protocol.DeviceAway})
+		_ = a.tell(ctx, d, protocol.DeviceState{State: protocol.DeviceAway})
+		a.leave(ctx, made.Secret)
 		return
 	}
+	state := protocol.DeviceState{State: protocol.DevicePending}
 	for ctx.Err() == nil {
 		a.cfg.Wait(ctx, approvalPause)
-		var state protocol.DeviceState
-		if err := server.call(ctx, "POST", "/machine/v1/device/poll", protocol.DevicePoll{Secret: made.Secret}, &state); err != nil {
-			a.cfg.Log("approval of a login: %v", err)
-			state = protocol.DeviceState{State: protocol.DevicePending} // the server may come back
+		if state.State == protocol.DevicePending { // the end comes once, and is told until it is heard
+			if err := server.call(ctx, "POST", "/machine/v1/device/poll", protocol.DevicePoll{Secret: made.Secret}, &state); err != nil {
+				a.cfg.Log("approval of a login: %v", err)
+				state = protocol.DeviceState{State: protocol.DevicePending} // the server may come back
+			}
 		}
-		if !a.told(ctx, d, state) || state.State != protocol.DevicePending {
+		switch err := a.tell(ctx, d, state); {
+		case fault.Is(err, fault.NotFound):
+			a.leave(ctx, made.Secret)
+			return
+		case fault.Is(err, fault.Forbidden), err == nil && state.State != protocol.DevicePending:
 			return
 		}
 	}
 }
 
-// told brings the server's word to the root part; false when nobody waits for it.
-func (a *Agent) told(ctx context.Context, d control.Device, state protocol.DeviceState) bool {
+// tell brings the server's word to the root part; NotFound: nobody waits for it.
+func (a *Agent) tell(ctx context.Context, d control.Device, state protocol.DeviceState) error {
 	_, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpDeviceState, Name: d.ID, State: state.State, Certificate: state.Certificate})
 	if err != nil && !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
 		a.cfg.Log("approval of a login: %v", err)
 	}
-	return err == nil
+	return err
+}
+
+// leave has the code of a login for which nobody waits open nothing any more.
+func (a *Agent) leave(ctx context.Context, secret string) {
+	var state protocol.DeviceState
+	if err := (asker{a}).call(ctx, "POST", "/machine/v1/device/poll", protocol.DevicePoll{Secret: secret, Gone: true}, &state); err != nil {
+		a.cfg.Log("code for a login: %v", err)
+	}
 }
 
 // reasonOf is the reason that the server gave, where it is one.

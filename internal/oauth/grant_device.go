@@ -100,7 +100,10 @@ func roomForDevice(tx Tx, d Device) error {
 	if err != nil {
 		return err
 	}
-	full := mine >= devicesOfNetwork || near >= devicesNearby || d.Machine.ID != "" && mine >= devicesOfMachine
+	full := mine >= devicesOfNetwork || near >= devicesNearby
+	if d.Machine.ID != "" {
+		full = mine >= devicesOfMachine
+	}
 	if !full && all >= devicesOfAll {
 		dropped, err := tx.DropPendingDevice(near+1, d.CreatedAt)
 		if err != nil {

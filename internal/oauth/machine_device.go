@@ -35,7 +35,7 @@ type MachineCode struct {
 // at once and once.
 const (
 	leastMachineLife = 5 * time.Second
-	devicesOfMachine = 16
+	devicesOfMachine = 32 // a machine has 16 waiting, and tells with a delay that one has gone
 	machineCertLife  = 5 * time.Minute
 )
 
@@ -121,6 +121,21 @@ func (s *Service) PollMachine(ctx context.Context, by audit.By, secret string) (
 		return "", ReasonExpired, err
 	}
 	return s.machineCertificate(ctx, by, d)
+}
+
+// LeaveMachine ends a machine's sign-in for which nobody waits any more: its code
+// opens nothing, and takes no room.
+func (s *Service) LeaveMachine(ctx context.Context, by audit.By, secret string) error {
+	hash := s.cfg.Hash("device code", secret)
+	return s.cfg.Write(ctx, func(tx Tx) error {
+		d, found, err := tx.DeviceRequest(hash)
+		if err != nil || !found || d.Machine.ID == "" || d.Machine.ID != by.Principal {
+			return err
+		}
+		d.State, d.Machine.Reason = DeviceDenied, ReasonExpired
+		_, err = tx.PutDeviceState(d, DevicePending)
+		return err
+	})
 }
 
 // machineCertificate has the approved sign-in pass through the one function that

@@ -23,7 +23,7 @@ func machineRows() []Row {
 			Why: why, Request: protocol.IdentityTokenRequest{}, Response: protocol.IdentityToken{}},
 		{ID: "machine.certificate", Method: "POST", Pattern: "/machine/v1/certificate", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.IdentityCertificateRequest{}, Response: protocol.IdentityToken{}},
-		{ID: "machine.device", Method: "POST", Pattern: "/machine/v1/device", Door: Machine, Surface: Agent, Limiter: "report",
+		{ID: "machine.device", Method: "POST", Pattern: "/machine/v1/device", Door: Machine, Surface: Agent, Limiter: "write", // strangers knock: not from what reports have
 			Why: why, Request: protocol.DeviceRequest{}, Response: protocol.DeviceAnswer{}},
 		{ID: "machine.device.poll", Method: "POST", Pattern: "/machine/v1/device/poll", Door: Machine, Surface: Agent, Limiter: "write",
 			Why: why, Request: protocol.DevicePoll{}, Response: protocol.DeviceState{}},

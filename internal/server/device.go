@@ -72,6 +72,9 @@ func (d devices) DevicePoll(ctx context.Context, by audit.By, r protocol.DeviceP
 	if !w.Preview {
 		return protocol.DeviceState{State: protocol.DeviceNotAllowed}, nil
 	}
+	if r.Gone {
+		return protocol.DeviceState{State: protocol.DeviceExpired}, d.oauth.LeaveMachine(ctx, by, r.Secret)
+	}
 	certificate, reason, err := d.oauth.PollMachine(ctx, by, r.Secret)
 	switch {
 	case err != nil:

@@ -41,6 +41,8 @@ func Approval(state, login, correlation string) string {
 		text = fmt.Sprintf("%s cannot sign in: the account is disabled, deleted or renamed. Ask an administrator of the directory.", login)
 	case protocol.DeviceTooMany:
 		text = "too many logins on this machine wait for an approval. Connect again in a minute."
+	case protocol.DeviceRefused:
+		text = "this machine does not accept the approval that the server sent. Connect again; if this goes on, ask an administrator of the machine to run: sally agent doctor"
 	default:
 		text = "the server does not answer, so no login can be approved. Connect again; if this goes on, ask an administrator of the machine to run: sally agent status"
 	}

@@ -27,7 +27,7 @@ func TestApproval_EverySentenceIsInTheHandbook(t *testing.T) {
 			there[text] = false
 		}
 	}
-	for _, state := range []string{protocol.DeviceDeclined, protocol.DeviceOther, protocol.DevicePolicy, protocol.DeviceExpired, protocol.DeviceNotAllowed, protocol.DeviceAccount, protocol.DeviceTooMany, protocol.DeviceAway} {
+	for _, state := range []string{protocol.DeviceDeclined, protocol.DeviceOther, protocol.DevicePolicy, protocol.DeviceExpired, protocol.DeviceNotAllowed, protocol.DeviceAccount, protocol.DeviceTooMany, protocol.DeviceAway, protocol.DeviceRefused} {
 		text := Approval(state, "NAME", "")
 		if _, ok := there[text]; !ok {
 			t.Errorf("%s: the page does not have %q", state, text)

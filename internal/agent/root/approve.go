@@ -53,6 +53,7 @@ type approval struct {
 // The times of an approval. PAM's module waits for three seconds.
 const (
 	mostApprovals = 16
+	mostAnswered  = 64              // with those that were answered and do not ask
 	codeWait      = 2 * time.Second // for the server to make a code
 	checkWait     = 2 * time.Second // before the module asks again
 	graceMargin   = 4 * time.Second // sshd is to say our sentence, not its own
@@ -74,22 +75,60 @@ func (a *approvals) change(x *approval, f func()) {
 }
 
 // add keeps a new one, unless enough wait. What ended, or whose process is gone, is
-// forgotten first.
+// forgotten first. One that was answered, and whose process does not ask, takes no
+// place of those that wait.
 func (a *approvals) add(x *approval, elapsed time.Duration, alive func(proc.Process) bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	waiting := 0
 	for id, old := range a.all {
 		if elapsed > old.ends || !alive(old.asking) {
 			delete(a.all, id)
+		} else if old.state == "" {
+			waiting++
 		}
 	}
-	if len(a.all) >= mostApprovals {
+	if len(a.all) >= mostAnswered || waiting >= mostApprovals && !a.displace(x.From) {
 		return false
 	}
 	a.all[x.ID] = x
 	close(a.news)
 	a.news = make(chan struct{})
 	return true
+}
+
+// displace refuses the oldest login of the address with most, if that is more than
+// from would have: whoever fills the room empties his own. The caller holds mu.
+func (a *approvals) displace(from string) bool {
+	n, most := map[string]int{}, from
+	for _, x := range a.all {
+		if x.state != "" {
+			continue
+		}
+		if n[x.From]++; n[x.From] > n[most] {
+			most = x.From
+		}
+	}
+	if n[most] <= n[from]+1 {
+		return false
+	}
+	var oldest *approval
+	for _, x := range a.all {
+		if x.state == "" && x.From == most && (oldest == nil || x.ends < oldest.ends) {
+			oldest = x
+		}
+	}
+	oldest.state = protocol.DeviceTooMany
+	close(oldest.moved)
+	oldest.moved = make(chan struct{})
+	return true
+}
+
+// answered reports whether it is known what became of one.
+func (a *approvals) answered(x *approval) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return x.state != ""
 }
 
 // of finds the one that a process waits for.
@@ -295,7 +334,7 @@ func (s *Service) takeDevices(ctx context.Context, r control.Request) control.An
 		s.approvals.mu.Lock()
 		news := s.approvals.news
 		for _, x := range s.approvals.all {
-			if !x.taken {
+			if !x.taken && x.state == "" {
 				x.taken = true
 				list = append(list, x.Device)
 			}
@@ -346,25 +385,26 @@ func (s *Service) deviceCode(r control.Request) error {
 // refuses.
 func (s *Service) deviceState(r control.Request) error {
 	x, ok := s.approvals.byID(r.Name)
-	if !ok || !s.alive(x.asking) {
+	if !ok || !s.alive(x.asking) || s.approvals.answered(x) {
 		return errNoApproval()
 	}
-	cert := grants.Certificate{}
-	if r.State == protocol.DeviceApproved {
+	state, cert, refused := r.State, grants.Certificate{}, error(nil)
+	if state == protocol.DeviceApproved {
 		var err error
 		if cert, err = s.approvedBy(x, r.Certificate); err != nil {
-			return fault.Wrap(err, fault.Forbidden, "ApprovalRefused", "the approval is refused: %v", err)
+			// The server makes one only: the person hears of it now.
+			state, refused = protocol.DeviceRefused, fault.Wrap(err, fault.Forbidden, "ApprovalRefused", "the approval is refused: %v", err)
 		}
 	}
-	if r.State == protocol.DevicePending {
+	if state == protocol.DevicePending {
 		return nil
 	}
 	s.approvals.change(x, func() {
 		if x.state == "" {
-			x.state, x.certificate = r.State, cert
+			x.state, x.certificate = state, cert
 		}
 	})
-	return nil
+	return refused
 }
 
 // approvedBy verifies the certificate that is an approval: signed by a user CA of

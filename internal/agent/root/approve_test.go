@@ -169,8 +169,7 @@ func TestApproval_NetworkPartCanDenyAndNotGrant(t *testing.T) {
 		if _, err := r.Control(context.Background(), false, control.Request{Op: control.OpDeviceState, Name: d.ID, State: protocol.DeviceApproved, Certificate: r.approval(d, aliceID, change)}); err == nil {
 			t.Errorf("%s: taken", name)
 		}
-		r.must(control.Request{Op: control.OpDeviceState, Name: d.ID, State: protocol.DeviceAway})
-		if a := r.ask(shim.PhaseCheck, asking, alice); a.Allow || !strings.Contains(a.Text, "the server does not answer") {
+		if a := r.ask(shim.PhaseCheck, asking, alice); a.Allow || !strings.Contains(a.Text, "does not accept the approval") {
 			t.Errorf("%s: %+v", name, a)
 		}
 		if a := r.ask(shim.PhaseAccount, asking, alice); a.Allow {
@@ -204,6 +203,62 @@ func TestApproval_NetworkPartCanDenyAndNotGrant(t *testing.T) {
 		if a := <-said; a.Prompt != "" || a.Text == "" {
 			t.Errorf("%s: %+v", name, a)
 		}
+	}
+}
+
+// TestApproval_WhoFillsTheRoomEmptiesHisOwn: somebody who knocks again and again
+// from one address keeps nobody out who comes from another.
+func TestApproval_WhoFillsTheRoomEmptiesHisOwn(t *testing.T) {
+	r := newRig(t)
+	r.preview()
+	pid := 400
+	knock := func(from string) (shim.Peer, shim.PAMAnswer) {
+		asking, _ := r.talk(pid)
+		pid += 2
+		said := make(chan shim.PAMAnswer, 1)
+		go func() {
+			said <- r.PAM(context.Background(), asking, shim.PAMRequest{Phase: shim.PhaseBegin, Service: "sshd", User: alice, RHost: from})
+		}()
+		for {
+			select {
+			case a := <-said:
+				return asking, a
+			default:
+			}
+			for _, d := range r.must(control.Request{Op: control.OpDevices, WaitMillis: 20}).Devices {
+				r.must(control.Request{Op: control.OpDeviceCode, Name: d.ID, Code: r.code(d, r.snapshotKey, nil)})
+			}
+		}
+	}
+	first := map[int]shim.Peer{}
+	for range mostApprovals {
+		asking, a := knock("192.0.2.7")
+		if a.Prompt == "" {
+			t.Fatalf("%+v", a)
+		}
+		first[asking.PID] = asking
+	}
+	if _, a := knock("192.0.2.7"); a.Prompt != "" || !strings.Contains(a.Text, "too many logins") {
+		t.Errorf("one more from there: %+v", a)
+	}
+	if _, a := knock("198.51.100.9"); a.Prompt == "" {
+		t.Fatalf("from elsewhere: %+v", a)
+	}
+	gone := 0
+	for _, x := range r.approvals.all {
+		if x.state == "" {
+			continue
+		}
+		gone++
+		if _, err := r.Control(context.Background(), false, control.Request{Op: control.OpDeviceState, Name: x.ID, State: protocol.DevicePending}); err == nil {
+			t.Error("the network part goes on asking for it")
+		}
+		if a := r.ask(shim.PhaseCheck, first[x.asking.PID], alice); a.Allow || !strings.Contains(a.Text, "too many logins") {
+			t.Errorf("%+v", a)
+		}
+	}
+	if gone != 1 {
+		t.Errorf("%d logins gave way", gone)
 	}
 }
 

@@ -180,14 +180,31 @@ func TestMachineDevice_Refusals(t *testing.T) {
 		t.Errorf("policy: %q %q", cert, reason)
 	}
 	// One machine fills its own room, not that of others.
-	full := ""
+	full, last := "", oauth.MachineCode{}
 	for range 40 {
-		if _, full = w.knock(t, nil); full != "" {
+		var c oauth.MachineCode
+		if c, full = w.knock(t, nil); full != "" {
 			break
 		}
+		last = c
 	}
 	if full != oauth.ReasonTooMany {
 		t.Errorf("as many codes as it likes: %q", full)
+	}
+	// Somebody has gone: the code opens nothing, and another takes its room.
+	for _, c := range []struct{ machine, want string }{{"88888888-0000-4000-8000-000000000002", oauth.ReasonTooMany}, {aMachine, ""}} {
+		if err := w.oauth.LeaveMachine(t.Context(), w.machineBy(c.machine, aFlow), last.Secret); err != nil {
+			t.Fatal(err)
+		}
+		if _, reason := w.knock(t, nil); reason != c.want {
+			t.Errorf("%s has left: %q", c.machine, reason)
+		}
+	}
+	if cert, reason := w.pollMachine(t, aMachine, last.Secret); cert != "" || reason != oauth.ReasonExpired {
+		t.Errorf("left: %q %q", cert, reason)
+	}
+	if _, _, found, err := w.oauth.PendingDevice(t.Context(), w.machineBy(aMachine, aFlow), last.UserCode); found || err != nil {
+		t.Errorf("the code of somebody who has gone can be approved: %v", err)
 	}
 	if a := w.post("/adfs/oauth2/devicecode", values("client_id", directory.AzureCLI, "scope", armScope)); a.status != 200 {
 		t.Errorf("programs get no code any more: %s", a.text)

@@ -47,6 +47,7 @@ type DeviceCode struct {
 // DevicePoll is POST /machine/v1/device/poll.
 type DevicePoll struct {
 	Secret string `json:"secret"`
+	Gone   bool   `json:"gone,omitempty"` // nobody waits any more: the code is to open nothing
 }
 
 // DeviceState answers a poll.
@@ -67,6 +68,7 @@ const (
 	DeviceAccount    = "account"     // the account is not there, disabled, or has another name
 	DeviceTooMany    = "too-many"    // codes of this machine wait already
 	DeviceAway       = "away"        // the server did not answer; a machine's own word
+	DeviceRefused    = "refused"     // the machine does not take the approval; its own word
 )
 
 // OpenDeviceCode verifies an envelope with one of the manifest's snapshot keys.
