@@ -99,11 +99,14 @@ func TestDropMachine_LeavesNothing(t *testing.T) {
 			if _, err := tx.TakeMachineEvent(id, id, now); err != nil {
 				return err
 			}
+			if err := tx.PutInventoryPart(id, "system", []byte("{}"), now); err != nil {
+				return err
+			}
 		}
 		return tx.PutPresences(presence)
 	})
 	before := rows()
-	for _, table := range []string{"machines", "join_tokens", "machine_events", "machine_manifest", "machine_stream", "machine_session", "machine_session_list", "ended_session"} {
+	for _, table := range []string{"machines", "join_tokens", "machine_events", "machine_inventory", "machine_manifest", "machine_stream", "machine_session", "machine_session_list", "ended_session"} {
 		if before[table] == 0 {
 			t.Errorf("the test leaves no row in %s", table)
 		}
