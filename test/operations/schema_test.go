@@ -146,7 +146,7 @@ func (f fuzzer) answers(t *testing.T, log string) {
 	}
 	for _, door := range []string{"arm", "graph", "machine"} {
 		// One of the runs shows no proof, on purpose.
-		if in := total[door] - refused[door]; in < 100 || in*3 < total[door] {
+		if in := total[door] - refused[door]; in < 100 || in*5 < total[door] {
 			t.Errorf("%s: only %d of %d requests were let in: this tested little", door, in, total[door])
 		}
 	}
