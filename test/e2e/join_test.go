@@ -11,14 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/guid"
 	"sallyport/internal/labwire"
@@ -335,25 +332,9 @@ func TestJoin_ServicePrincipalAndQuarantine(t *testing.T) {
 // reach lets the host reach this computer's server at the address that people use.
 func (b *box) reach(t *testing.T, port int) {
 	t.Helper()
-	made := make(chan net.Listener)
-	go func() {
-		runtime.LockOSThread() // for good: the thread stays in the host's network
-		defer close(made)
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.pid))
-		if err != nil {
-			return
-		}
-		defer ns.Close()
-		if unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) != nil {
-			return
-		}
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			made <- l
-		}
-	}()
-	l, ok := <-made
-	if !ok {
-		t.Fatal("no listener in the host's network")
+	l, err := listenInside(b.pid, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {

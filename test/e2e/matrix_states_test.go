@@ -15,14 +15,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/machine/protocol"
 )
@@ -244,35 +240,14 @@ func leaf(t *testing.T, rootDER []byte) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// listen opens a listener in the machine's network namespace. Its thread is not
-// used again.
+// listen opens a listener in the machine's network namespace.
 func (m *matrixVM) listen(t *testing.T, address string) net.Listener {
 	t.Helper()
-	type opened struct {
-		l   net.Listener
-		err error
+	l, err := listenInside(m.pid, address)
+	if err != nil {
+		t.Fatal(err)
 	}
-	done := make(chan opened)
-	go func() {
-		runtime.LockOSThread()
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid))
-		if err != nil {
-			done <- opened{err: err}
-			return
-		}
-		defer ns.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- opened{err: err}
-			return
-		}
-		l, err := net.Listen("tcp", address)
-		done <- opened{l, err}
-	}()
-	o := <-done
-	if o.err != nil {
-		t.Fatal(o.err)
-	}
-	return o.l
+	return l
 }
 
 // stale: the newest snapshot that the machine has is 25 hours old, and so says
