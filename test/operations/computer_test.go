@@ -48,14 +48,22 @@ func cache() string {
 // named. A test that ends, in whatever way, ends it.
 func newComputer(t *testing.T, stick string) *computer {
 	t.Helper()
+	return startComputer(t, output(t, "./rootfs.sh", cache()), stick, "")
+}
+
+// newHost boots one with sshd and what the package sallyport-agent lays down.
+func newHost(t *testing.T, stick string) *computer {
+	t.Helper()
+	rootfs, b := output(t, "../../packaging/rootfs/prepare.sh", cache()), thisBuild()
+	return startComputer(t, output(t, b.layer, rootfs, b.shim, cache())+":"+rootfs, stick, b.sally)
+}
+
+// startComputer boots one on a root filesystem, with a program in /usr/bin if one
+// is named.
+func startComputer(t *testing.T, rootfs, stick, program string) *computer {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests need root: a computer is made of namespaces and mounts")
-	}
-	prepare := exec.Command("./rootfs.sh", cache())
-	prepare.Stderr = os.Stderr
-	rootfs, err := prepare.Output()
-	if err != nil {
-		t.Fatalf("prepare the root filesystem: %v", err)
 	}
 	folder, err := os.MkdirTemp("/var/tmp", "sallyport-computer-")
 	if err != nil {
@@ -64,8 +72,11 @@ func newComputer(t *testing.T, stick string) *computer {
 	c := &computer{folder: folder, name: filepath.Base(folder), ended: make(chan struct{})}
 	t.Cleanup(c.close)
 	c.furnish(t)
+	if program != "" {
+		output(t, "install", "-D", "-m", "0755", program, filepath.Join(folder, "upper/usr/bin/sally"))
+	}
 	var said bytes.Buffer
-	c.boot = exec.Command("./boot.sh", strings.TrimSpace(string(rootfs)), folder, c.name, stick)
+	c.boot = exec.Command("./boot.sh", rootfs, folder, c.name, stick)
 	c.boot.Stdout, c.boot.Stderr, c.boot.WaitDelay = &said, &said, time.Second
 	c.boot.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.boot.Start(); err != nil {
@@ -107,8 +118,10 @@ func (c *computer) wire(t *testing.T, first *computer, n int) {
 	if out, err := exec.Command("sh", "-c", cable).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v %s", cable, err, out)
 	}
+	// The first computer is the way from each of the others to each other.
+	first.must(t, "echo 1 >/proc/sys/net/ipv4/ip_forward")
 	first.must(t, fmt.Sprintf("ip address add 192.0.2.1 peer %s dev to-%d && ip link set to-%d up && echo '%s server-%d.corp.example' >>/etc/hosts", address, n, n, address, n))
-	c.must(t, fmt.Sprintf("ip address add %s peer 192.0.2.1 dev eth0 && ip link set eth0 up && printf '192.0.2.1 db.corp.example server-1.corp.example\\n%s server-%d.corp.example\\n' >>/etc/hosts", address, address, n))
+	c.must(t, fmt.Sprintf("ip address add %s peer 192.0.2.1 dev eth0 && ip link set eth0 up && ip route add 192.0.2.0/24 via 192.0.2.1 && printf '192.0.2.1 db.corp.example server-1.corp.example\\n%s server-%d.corp.example\\n' >>/etc/hosts", address, address, n))
 }
 
 // booted finds the first process and asks it whether it has started everything.

@@ -22,6 +22,12 @@ func TestDocs_ScaleOutRun(t *testing.T) {
 	follow(t, append(steps(t, "operations.md", "Install"), steps(t, "scale-out.md", "")...))
 }
 
+// TestDocs_RecoverRun runs every step of the how-to for a lost server, with hosts
+// that are machines.
+func TestDocs_RecoverRun(t *testing.T) {
+	follow(t, append(steps(t, "operations.md", "Install"), steps(t, "how-to/recover-when-the-server-is-lost.md", "")...))
+}
+
 // steps reads a document, or one chapter of it.
 func steps(t *testing.T, document, chapter string) (list []Step) {
 	t.Helper()
@@ -50,7 +56,11 @@ func follow(t *testing.T, list []Step) {
 	for _, s := range list {
 		c := computers[s.Computer]
 		if c == nil {
-			c = newComputer(t, stick)
+			if strings.HasPrefix(s.Computer, "web-") {
+				c = newHost(t, stick)
+			} else {
+				c = newComputer(t, stick)
+			}
 			if first == nil {
 				first = c
 			}
