@@ -33,7 +33,7 @@ type Index struct {
 	roles      map[string]*office // by lower-cased GUID
 	byID       map[string]*grant
 	principals map[string][]*grant
-	scopes     map[uint64]*place // by the hash of the scope's key
+	scopes     table
 }
 
 // office is a role as it is now: an update replaces the compiled role for all
@@ -47,10 +47,6 @@ type grant struct {
 	role *office
 }
 
-// few is up to how many grants of one scope are compared one by one: half
-// hashes of their principals lie beside the count in one line of memory.
-const few = 14
-
 // place holds the grants at one scope, and by principal once they are many.
 //
 // Scopes and principals are hashed, with a seed of this process, and the texts
@@ -58,11 +54,8 @@ const few = 14
 // something that the memory caches have forgotten then waits for few lines of
 // memory. Scopes of equal hash share a place, so whoever reads one compares.
 type place struct {
-	count       int         // of all grants
-	who         [few]uint32 // of the first ones
 	grants      []*grant
 	byPrincipal map[uint64][]*grant
-	_           [3]uint64 // a size whose memory begins with a line
 }
 
 // NewIndex makes an index that knows the built-in roles and no assignment. The
@@ -82,7 +75,7 @@ func (x *Index) clear(size int) {
 	}
 	x.byID = make(map[string]*grant, size)
 	x.principals = make(map[string][]*grant, size/8)
-	x.scopes = make(map[uint64]*place, size/8)
+	x.scopes = table{}
 }
 
 // Load replaces the whole content.
@@ -181,35 +174,37 @@ func (x *Index) add(a Assignment) {
 	x.byID[strings.ToLower(a.ID)] = g
 	who, where := strings.ToLower(a.PrincipalID), a.Scope.Key()
 	x.principals[who] = append(x.principals[who], g)
-	at := x.hash(where)
-	if x.scopes[at] == nil {
-		x.scopes[at] = &place{}
-	}
-	x.scopes[at].add(x.hash(who), g)
-	x.scopes[at].widen(x)
+	x.scopes.put(x.hash(where)).add(x, x.hash(who), g)
 }
 
 // hash hashes a folded text.
 func (x *Index) hash(s string) uint64 { return maphash.String(x.seed, s) }
 
-func half(hash uint64) uint32 { return uint32(hash >> 32) }
-
-func (p *place) add(who uint64, g *grant) {
+// add puts a grant of a principal, whose hash is who, behind the others.
+func (l *line) add(x *Index, who uint64, g *grant) {
+	p := l.place
 	p.grants = append(p.grants, g)
 	if p.byPrincipal != nil {
 		p.byPrincipal[who] = append(p.byPrincipal[who], g)
-	}
-	if p.count < few {
-		p.who[p.count] = half(who)
-	}
-	p.count++
-}
-
-// widen sorts the grants by principal once they are more than few.
-func (p *place) widen(x *Index) {
-	if p.byPrincipal != nil || p.count <= few {
 		return
 	}
+	if l.count == few {
+		l.count = many
+		p.sort(x)
+		return
+	}
+	l.note(who)
+}
+
+// note writes down one more grant of few.
+func (l *line) note(who uint64) {
+	l.seen |= bit(who)
+	l.who[l.count] = brief(who)
+	l.count++
+}
+
+// sort sorts the grants by principal.
+func (p *place) sort(x *Index) {
 	p.byPrincipal = make(map[uint64][]*grant, 2*few)
 	for _, g := range p.grants {
 		who := x.hash(strings.ToLower(g.PrincipalID))
@@ -217,15 +212,17 @@ func (p *place) widen(x *Index) {
 	}
 }
 
-// drop removes a grant.
-func (p *place) drop(x *Index, who uint64, g *grant) {
+// drop removes a grant. Many stay many until none is left.
+func (l *line) drop(x *Index, who uint64, g *grant) {
+	p := l.place
 	p.grants = slices.DeleteFunc(p.grants, func(o *grant) bool { return o == g })
-	p.count = len(p.grants)
-	for i, o := range p.grants[:min(few, len(p.grants))] {
-		p.who[i] = half(x.hash(strings.ToLower(o.PrincipalID)))
-	}
 	if p.byPrincipal != nil {
 		drop(p.byPrincipal, who, g)
+		return
+	}
+	*l = line{hash: l.hash, place: p}
+	for _, o := range p.grants {
+		l.note(x.hash(strings.ToLower(o.PrincipalID)))
 	}
 }
 
@@ -238,10 +235,10 @@ func (x *Index) remove(id string) {
 	delete(x.byID, id)
 	who, where := strings.ToLower(g.PrincipalID), g.Scope.Key()
 	drop(x.principals, who, g)
-	p := x.scopes[x.hash(where)]
-	p.drop(x, x.hash(who), g)
-	if len(p.grants) == 0 {
-		delete(x.scopes, x.hash(where))
+	l := x.scopes.find(x.hash(where))
+	l.drop(x, x.hash(who), g)
+	if len(l.place.grants) == 0 {
+		x.scopes.drop(l.hash)
 	}
 }
 
@@ -293,23 +290,23 @@ func (x *Index) Check(q Query) Decision {
 	}
 	var buf [maxChain]scope.ID
 	var hashes [maxChain]uint64
-	var found [maxChain]*place
-	chain, who, places := x.chain(q.Scope, buf[:0]), hashes[:0], found[:0]
-	for _, p := range q.Principals {
-		who = append(who, x.hash(fold(p)))
-	}
+	var found [maxChain]*line
+	chain, who, lines := x.chain(q.Scope, buf[:0]), hashes[:0], found[:0]
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	// All lookups first: none depends on another, so that they wait for memory
-	// together.
+	// together, and the principals are hashed meanwhile.
 	for i := range chain {
-		places = append(places, x.scopes[x.hash(chain[i].Key())])
+		lines = append(lines, x.scopes.find(x.hash(chain[i].Key())))
 	}
-	for i, p := range places {
-		if p == nil {
+	for _, p := range q.Principals {
+		who = append(who, x.hash(fold(p)))
+	}
+	for i, l := range lines {
+		if l == nil {
 			continue
 		}
-		if g := p.find(who, q, chain[i].Key()); g != nil {
+		if g := l.find(who, &q, chain[i].Key()); g != nil {
 			return Decision{Allowed: true, Assignment: &g.Assignment, Role: &g.role.Definition}
 		}
 	}
@@ -318,19 +315,24 @@ func (x *Index) Check(q Query) Decision {
 
 // find returns the first grant of one of the question's principals, whose
 // hashes are who, that is at the scope and grants the action.
-func (p *place) find(who []uint64, q Query, key string) *grant {
-	for i, h := range who {
-		if p.byPrincipal != nil {
-			for _, g := range p.byPrincipal[h] {
+func (l *line) find(who []uint64, q *Query, key string) *grant {
+	if l.count == many {
+		for i, h := range who {
+			for _, g := range l.place.byPrincipal[h] {
 				if g.answers(q, i, key) {
 					return g
 				}
 			}
+		}
+		return nil
+	}
+	for i, h := range who {
+		if l.seen&bit(h) == 0 {
 			continue
 		}
-		for j, w := range p.who[:p.count] {
-			if w == half(h) && p.grants[j].answers(q, i, key) {
-				return p.grants[j]
+		for j, b := range l.who[:l.count] {
+			if b == brief(h) && l.place.grants[j].answers(q, i, key) {
+				return l.place.grants[j]
 			}
 		}
 	}
@@ -338,7 +340,7 @@ func (p *place) find(who []uint64, q Query, key string) *grant {
 }
 
 // answers confirms what equal hashes suggest, and asks the role.
-func (g *grant) answers(q Query, principal int, key string) bool {
+func (g *grant) answers(q *Query, principal int, key string) bool {
 	return g.Scope.Key() == key && strings.EqualFold(q.Principals[principal], g.PrincipalID) && g.role.allows(strings.ToLower(q.Action), q.Data)
 }
 
@@ -399,8 +401,8 @@ func (x *Index) candidates(f Filter, each func(*grant)) {
 			}
 		}
 	case !f.Scope.IsZero() && !f.Above && !f.Below:
-		if p := x.scopes[x.hash(f.Scope.Key())]; p != nil {
-			for _, g := range p.grants {
+		if l := x.scopes.find(x.hash(f.Scope.Key())); l != nil {
+			for _, g := range l.place.grants {
 				each(g)
 			}
 		}

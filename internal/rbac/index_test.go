@@ -180,7 +180,7 @@ func TestRefresh_AddsReplacesAndRemoves(t *testing.T) {
 		delete(r, id)
 		_ = x.Refresh(r, "roleAssignment", id)
 	}
-	if len(x.Assignments(Filter{})) != 0 || len(x.principals) != 0 || len(x.scopes) != 0 {
+	if len(x.Assignments(Filter{})) != 0 || len(x.principals) != 0 || x.scopes.used != 0 {
 		t.Fatal("something is left")
 	}
 }

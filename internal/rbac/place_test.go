@@ -46,7 +46,7 @@ func TestPlace_FewManyAndFewAgain(t *testing.T) {
 		refresh(i)
 		agree()
 	}
-	if len(x.scopes) != 0 {
+	if x.scopes.used != 0 {
 		t.Error("an empty place is kept")
 	}
 }
@@ -55,10 +55,9 @@ func TestPlace_FewManyAndFewAgain(t *testing.T) {
 func TestPlace_EqualHashesAreCompared(t *testing.T) {
 	x := loaded(t, NewIndex(corp()), Assignment{ID: "1", Scope: scope.Subscription("elsewhere"), RoleID: VMAdministratorLogin, PrincipalID: "p"})
 	g := x.byID["1"]
-	here := &place{}
-	here.add(x.hash("p"), g)     // as if the scopes' hashes were equal
-	here.add(x.hash("other"), g) // as if the principals' were
-	x.scopes[x.hash(scope.Subscription("s").Key())] = here
+	here := x.scopes.put(x.hash(scope.Subscription("s").Key()))
+	here.add(x, x.hash("p"), g)     // as if the scopes' hashes were equal
+	here.add(x, x.hash("other"), g) // as if the principals' were
 	for _, who := range []string{"p", "other"} {
 		if x.Check(Query{Principals: []string{who}, Scope: at(t, vmText), Action: ActionLogin, Data: true}).Allowed {
 			t.Errorf("%s was let in by a hash", who)
@@ -71,9 +70,10 @@ func TestPlace_EqualHashesAreCompared(t *testing.T) {
 		t.Errorf("Assignments lists %d by a hash", n)
 	}
 	other := scope.Subscription("elsewhere")
-	x.scopes[x.hash(other.Key())].who[0] = half(x.hash("stranger"))
+	l := x.scopes.find(x.hash(other.Key()))
+	l.seen, l.who[0] = bit(x.hash("stranger")), brief(x.hash("stranger"))
 	if x.Check(Query{Principals: []string{"stranger"}, Scope: other, Action: ActionLogin, Data: true}).Allowed {
-		t.Error("a stranger was let in by the half of a hash")
+		t.Error("a stranger was let in by parts of a hash")
 	}
 }
 

@@ -29,11 +29,11 @@ func (x *Index) WhoCan(s scope.ID, action string, data bool) []Holder {
 	var out []Holder
 	for _, at := range chain {
 		start := len(out)
-		p := x.scopes[x.hash(at.Key())]
-		if p == nil {
+		l := x.scopes.find(x.hash(at.Key()))
+		if l == nil {
 			continue
 		}
-		for _, g := range p.grants {
+		for _, g := range l.place.grants {
 			if g.Scope.Key() == at.Key() && g.role.allows(action, data) {
 				out = append(out, Holder{PrincipalID: g.PrincipalID, Assignment: g.Assignment, Role: g.role.Definition})
 			}
@@ -54,7 +54,7 @@ func (x *Index) Governing(s scope.ID) scope.ID {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, at := range chain {
-		if p := x.scopes[x.hash(at.Key())]; p != nil && len(p.grants) > 0 {
+		if x.scopes.find(x.hash(at.Key())) != nil {
 			return at
 		}
 	}
@@ -69,7 +69,7 @@ func (x *Index) HeldBy(s scope.ID, principals []string) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for i := range chain {
-		if p := x.scopes[x.hash(chain[i].Key())]; p != nil && slices.ContainsFunc(principals, func(id string) bool { return p.holds(x.hash(fold(id))) }) {
+		if l := x.scopes.find(x.hash(chain[i].Key())); l != nil && slices.ContainsFunc(principals, func(id string) bool { return l.holds(x.hash(fold(id))) }) {
 			return true
 		}
 	}
@@ -77,9 +77,9 @@ func (x *Index) HeldBy(s scope.ID, principals []string) bool {
 }
 
 // holds reports whether a principal of this hash has a grant here.
-func (p *place) holds(who uint64) bool {
-	if p.byPrincipal != nil {
-		return len(p.byPrincipal[who]) > 0
+func (l *line) holds(who uint64) bool {
+	if l.count == many {
+		return len(l.place.byPrincipal[who]) > 0
 	}
-	return slices.Contains(p.who[:min(p.count, few)], half(who))
+	return l.seen&bit(who) != 0 && slices.Contains(l.who[:l.count], brief(who))
 }
