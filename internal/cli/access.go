@@ -14,17 +14,17 @@ import (
 
 func (a *app) accessExplain() *cobra.Command {
 	flags := []flag{{name: "user", usage: "User principal name or object id; yourself by default"},
-		{name: "machine", required: true, usage: "Name of the virtual machine", aliases: "name/n"}, flagGroup()}
+		{name: "machine", usage: "Name of the machine", aliases: "name/n"}, optional(flagGroup()), flagMachineIDs()}
 	cmd := leafFor("explain", "Say why somebody gets into a machine, or does not.", flags, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {
 			return err
 		}
-		path, err := fillURL("/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachines/{machine}/providers/Sallyport.Access/explain", s, in)
+		at, err := a.machineScope(ctx, s, in, "machine")
 		if err != nil {
 			return err
 		}
-		c := client.Call{Method: http.MethodGet, Path: path, Query: url.Values{}}
+		c := client.Call{Method: http.MethodGet, Path: at + "/providers/Sallyport.Access/explain", Query: url.Values{}}
 		if who := in.text("user"); who != "" {
 			c.Query.Set("principal", who)
 		}
@@ -40,6 +40,37 @@ func (a *app) accessExplain() *cobra.Command {
 		return a.print(doc.Properties)
 	})
 	cmd.Example = "  sally access explain --user alice@example.com --machine VM -g GROUP -o table"
+	return cmd
+}
+
+func (a *app) accessWho() *cobra.Command {
+	flags := []flag{{name: "scope", usage: "A machine, resource group, subscription or management group, by id"},
+		{name: "machine", usage: "Name of a machine, with its resource group", aliases: "name/n"}, optional(flagGroup()), flagMachineIDs()}
+	cmd := leafFor("who", "List who may log in at a scope, and by which role assignment.", flags, func(ctx context.Context, in values) error {
+		named := in.text("machine") != "" || in.text("resource-group") != "" || in.given("ids")
+		if named == (in.text("scope") != "") {
+			return usageError{"usage error: give --scope, or --machine and --resource-group, or --ids"}
+		}
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		at := in.text("scope")
+		if named {
+			at, err = a.machineScope(ctx, s, in, "machine")
+		} else {
+			at, err = fillURL("{scope}", s, in)
+		}
+		if err != nil {
+			return err
+		}
+		items, err := s.List(ctx, client.Call{Method: http.MethodGet, Path: at + "/providers/Sallyport.Access/whoCanLogIn", Query: url.Values{}})
+		if err != nil {
+			return err
+		}
+		return a.print(items, columns("Principal=principal.name", "Type=principal.type", "Access=access", "Role=through.roleName", "Scope=through.scope", "Groups=join(' > ', through.groups[].name)")...)
+	})
+	cmd.Example = "  sally access who --machine MACHINE -g GROUP -o table\n  sally access who --scope /subscriptions/ID"
 	return cmd
 }
 

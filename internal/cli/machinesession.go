@@ -22,24 +22,24 @@ const (
 	endPause    = 150 * time.Millisecond
 )
 
-// machineFlags name a machine in the two ways that there are.
+// machineFlags name a machine in the ways that there are.
 func machineFlags(more ...flag) []flag {
 	return append([]flag{
 		{name: "machine", usage: "A machine, by its id or its resource id"},
-		{name: "name", short: "n", usage: "Name of the virtual machine, with its resource group"}, {name: "resource-group", short: "g", usage: "Name of the resource group"},
+		{name: "name", short: "n", usage: "Name of a machine, with its resource group"}, {name: "resource-group", short: "g", usage: "Name of the resource group"}, flagMachineIDs(),
 	}, more...)
 }
 
 // namedMachine is the machine that the flags name; "" for none.
-func namedMachine(s *client.Session, in values) (string, error) {
+func (a *app) namedMachine(ctx context.Context, s *client.Session, in values) (string, error) {
 	name, rg, machine := in.text("name"), in.text("resource-group"), in.text("machine")
 	switch {
 	case (name == "") != (rg == ""):
 		return "", usageError{"--name and --resource-group belong together"}
-	case name != "" && machine != "":
-		return "", usageError{"give --machine, or --name with --resource-group"}
-	case name != "":
-		return fillURL(machineURL, s, in)
+	case machine != "" && (name != "" || in.given("ids")):
+		return "", usageError{"give --machine, or --name with --resource-group, or --ids"}
+	case name != "" || in.given("ids"):
+		return a.machineScope(ctx, s, in, "name")
 	}
 	return machine, nil
 }
@@ -71,7 +71,7 @@ func (a *app) machineSessionList() *cobra.Command {
 			return err
 		}
 		call := client.Call{Method: http.MethodGet, Path: machineSessionsURL, Query: url.Values{}}
-		machine, err := namedMachine(s, in)
+		machine, err := a.namedMachine(ctx, s, in)
 		if err != nil {
 			return err
 		}
@@ -91,13 +91,13 @@ func (a *app) machineSessionList() *cobra.Command {
 }
 
 // oneSession is the call for one session.
-func oneSession(s *client.Session, in values, method, suffix string) (client.Call, error) {
+func (a *app) oneSession(ctx context.Context, s *client.Session, in values, method, suffix string) (client.Call, error) {
 	id := in.text("id")
 	if id == "" || strings.ContainsAny(id, "/?#%\\.") {
 		return client.Call{}, usageError{"give the id of a session, as the list shows it"}
 	}
 	c := client.Call{Method: method, Path: machineSessionsURL + "/" + url.PathEscape(id) + suffix, Query: url.Values{}}
-	machine, err := namedMachine(s, in)
+	machine, err := a.namedMachine(ctx, s, in)
 	if machine != "" {
 		c.Query.Set("machine", machine)
 	}
@@ -112,7 +112,7 @@ func (a *app) machineSessionShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		call, err := oneSession(s, in, http.MethodGet, "")
+		call, err := a.oneSession(ctx, s, in, http.MethodGet, "")
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (a *app) endMachineSession(ctx context.Context, in values) error {
 	if err != nil {
 		return err
 	}
-	call, err := oneSession(s, in, http.MethodPost, "/end")
+	call, err := a.oneSession(ctx, s, in, http.MethodPost, "/end")
 	if err != nil {
 		return err
 	}

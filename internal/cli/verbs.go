@@ -168,11 +168,6 @@ func extensionVerbs() []verb {
 func accessVerbs() []verb {
 	return []verb{
 		{
-			path: "access who", short: "List who may log in at a scope, and by which role assignment.", method: http.MethodGet, list: true,
-			url: "{scope}/providers/Sallyport.Access/whoCanLogIn", flags: []flag{{name: "scope", required: true, usage: "A machine, resource group, subscription or management group, by id"}},
-			columns: columns("Principal=principal.name", "Type=principal.type", "Access=access", "Role=through.roleName", "Scope=through.scope", "Groups=join(' > ', through.groups[].name)"),
-		},
-		{
 			path: "access confirm-restore", short: "Confirm the role assignments of a restored backup: the server issues again.", method: http.MethodPost,
 			url: "/providers/Sallyport.Access/confirmRestore", flags: []flag{{name: "restore-id", required: true, usage: "Id of the restore, as `sally access review` shows it"}},
 			body:    func(in values) (any, error) { return map[string]any{"restoreId": in.text("restore-id")}, nil },

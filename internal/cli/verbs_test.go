@@ -48,7 +48,7 @@ func TestVerbs_Calls(t *testing.T) {
 		{"tenant update --offline-user 12h --offline-administrator 90s", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"offlineAdministratorSeconds":90,"offlineUserSeconds":43200}}`},
 		{"tenant update --longest-session none", `{}`, "PATCH /providers/Sallyport.Access/tenantSettings/default" + q + ` {"properties":{"longestSessionMinutes":0}}`},
 		{"session list", `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q},
-		{"session list --user al@c -g RG -n myVM", `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q + "&machine=" + strings.ReplaceAll(vmPath, "/", "%2F") + "&principal=al%40c"},
+		{"session list --user al@c --ids " + vmPath, `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q + "&machine=" + strings.ReplaceAll(vmPath, "/", "%2F") + "&principal=al%40c"},
 		{"session show " + certID, `{}`, "GET /providers/Sallyport.Access/machineSessions/" + certID + q},
 		{"session end " + certID + " --no-wait", `{"properties":{"state":"Ending"}}`, "POST /providers/Sallyport.Access/machineSessions/" + certID + "/end" + q},
 		{"session end --id " + certID + " --machine " + machineID, `{"properties":{"state":"Ended"}}`, "POST /providers/Sallyport.Access/machineSessions/" + certID + "/end" + q + "&machine=" + machineID},
@@ -313,7 +313,7 @@ func TestVerbs_AreRoutes(t *testing.T) {
 	for _, c := range []string{
 		"GET /subscriptions", "HEAD " + groupURL, "POST /sallyport/v1/password", "GET /.well-known/sallyport/manifest", "GET /organizations/v2.0/.well-known/openid-configuration",
 		"PUT " + machineURL, "PATCH " + machineURL, "GET " + machineURL + accessMember, "PUT " + extensionURL, "POST /providers/Sallyport.Access/verifyAudit", "GET " + auditURL, "GET " + auditURL + "/follow", "GET /providers/Sallyport.Access/auditProof",
-		"GET " + machineURL + "/providers/Sallyport.Access/explain",
+		"GET " + machineURL + "/providers/Sallyport.Access/explain", "GET /subscriptions/x/providers/Sallyport.Access/whoCanLogIn", "GET " + joinedURL + accessMember,
 		"GET " + rg + definitionsURL, "PUT " + rg + definitionsURL + "/x", "DELETE " + rg + definitionsURL + "/x", "PUT " + rg + assignmentsURL + "/x", "DELETE " + rg + assignmentsURL + "/x", "PUT " + rg + "/providers/Microsoft.Network/networkInterfaces/x",
 		"GET /v1.0/groups/x/members", "POST /v1.0/groups/x/members/$ref", "DELETE /v1.0/groups/x/members/y/$ref", "POST /v1.0/directoryObjects/getByIds", "POST /v1.0/applications",
 		"POST /v1.0/applications/x/addPassword", "POST /v1.0/applications/x/removePassword", "DELETE /v1.0/servicePrincipals/x", "POST /v1.0/servicePrincipals/x/addPassword",

@@ -330,3 +330,34 @@ func TestExplain_WhatTheMachineKnows(t *testing.T) {
 		t.Errorf("a day later: %+v", v)
 	}
 }
+
+// TestExplain_TheExtensionByItsName: which of the two is installed, and the
+// command for the kind of machine that it is.
+func TestExplain_TheExtensionByItsName(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*machine.Desired)
+		want   string
+	}{
+		{"certificates", func(*machine.Desired) {}, "AADSSHLoginForLinux is installed"},
+		{"preview", func(d *machine.Desired) { d.Preview = true }, "AADLoginForLinux, the preview, is installed"},
+		{"none", func(d *machine.Desired) { d.LoginEnabled = false }, "sally vm extension set"},
+		{"none, joined", func(d *machine.Desired) {
+			d.LoginEnabled = false
+			id, err := scope.Parse(resource.String() + "/providers/Microsoft.HybridCompute/machines/host1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.ResourceID = id
+		}, "sally machine extension create"},
+	} {
+		w := newTown(t)
+		c.change(&w.desired)
+		w.joinAndPoll()
+		steps := w.explain(ann, everywhere).Steps
+		i := slices.IndexFunc(steps, func(s machine.Step) bool { return s.Name == "extension" })
+		if i < 0 || !strings.Contains(steps[i].Message, c.want) {
+			t.Errorf("%s: %+v", c.name, steps)
+		}
+	}
+}

@@ -71,6 +71,7 @@ func (a Access) Explain(q Question) (Explanation, error) {
 	}
 	state, joined := a.Service.State(q.MachineID)
 	in := a.Service.grants(state.Machine, desired)
+	in.Capability = protocol.Capability // of an older agent the extension's own state says more
 	if u, ok := a.People.User(who.ID); ok {
 		in.Users = []directory.User{u}
 	} else if p, ok := a.People.ServicePrincipal(who.ID); ok {
@@ -202,13 +203,20 @@ func roleStep(e Explanation, doc protocol.SnapshotDocument) Step {
 }
 
 func machineSteps(doc protocol.SnapshotDocument) []Step {
+	kind, install := "vm", "vm extension set"
+	if id, err := scope.Parse(doc.ResourceID); err == nil && strings.EqualFold(id.Type(), "Microsoft.HybridCompute/machines") {
+		kind, install = "machine", "machine extension create"
+	}
 	identity := Step{Name: "identity", Passed: doc.Identity, Message: "the machine has its system-assigned identity"}
 	if !doc.Identity {
-		identity.Message = "the machine has no system-assigned identity; turn it on with: sally vm identity assign"
+		identity.Message = "the machine has no system-assigned identity; turn it on with: sally " + kind + " identity assign"
 	}
 	extension := Step{Name: "extension", Passed: doc.LoginEnabled, Message: "AADSSHLoginForLinux is installed"}
-	if !doc.LoginEnabled {
-		extension.Message = "AADSSHLoginForLinux is not installed; install it with: sally vm extension set"
+	switch {
+	case !doc.LoginEnabled:
+		extension.Message = "AADSSHLoginForLinux is not installed; install it with: sally " + install
+	case doc.Preview:
+		extension.Message = "AADLoginForLinux, the preview, is installed: it lets people in by a web page and not with certificates"
 	}
 	return []Step{identity, extension}
 }

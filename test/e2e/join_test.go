@@ -192,6 +192,13 @@ func tellsOfItself(t *testing.T, p *person, b *box) {
 	}); err != nil {
 		t.Error(err)
 	}
+	// By its name alone, as virtual machines are.
+	who := admin(t).must(t, "access", "who", "--machine", b.name, "-g", group, "--query", "[].principal.name", "-o", "tsv")
+	verdict := p.run("access", "explain", "--machine", b.name, "-g", group, "--query", "verdict.reason", "-o", "tsv")
+	if !strings.Contains(who, p.name) || strings.TrimSpace(verdict.out) != "granted" {
+		t.Errorf("who: %s, explain: %s", who, verdict)
+	}
+	p.must(t, "session", "list", "-n", b.name, "-g", group)
 	p.fails(t, []string{"Sallyport.Access/inventory/read"}, "machine", "show", "--ids", b.id, "--expand", "inventory")
 }
 

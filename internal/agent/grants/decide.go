@@ -39,7 +39,7 @@ func machine(in Input) (string, string) {
 		return "no-snapshot", "Sallyport: this machine has not heard from the server since it joined. Ask an administrator of the machine to run: sally agent status"
 	case !s.LoginEnabled:
 		return "extension-off", fmt.Sprintf("Sign-in with directory accounts is switched off on this machine. Ask an owner of it to install the extension: "+
-			"sally vm extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux %s", target(s.ResourceID, "--vm-name"))
+			"sally %s", install(s.ResourceID))
 	case s.Drift != "":
 		return "drift", fmt.Sprintf("Sallyport: the configuration of this machine was changed so that it no longer protects directory accounts: %s "+
 			"Ask an administrator of the machine to run: sally agent doctor", s.Drift)
@@ -47,7 +47,7 @@ func machine(in Input) (string, string) {
 		return "clock", fmt.Sprintf("Sallyport: the clock of this machine is wrong (%s), so certificates cannot be checked. Ask an administrator of the machine to set it.", in.Clock.Wrong)
 	case !s.Identity:
 		return "identity-removed", fmt.Sprintf("Sallyport: this machine's system-assigned managed identity is removed, and it is required for sign-in. "+
-			"Ask an owner of the machine to run: sally vm identity assign %s", target(s.ResourceID, "--name"))
+			"Ask an owner of the machine to run: sally %s identity assign %s", kind(s.ResourceID), target(s.ResourceID, "--name"))
 	}
 	return "", ""
 }
@@ -154,6 +154,22 @@ func elevation(in Input) (string, string) {
 	}
 	return "not-administrator", fmt.Sprintf("Sallyport: sudo needs the role 'Virtual Machine Administrator Login'; %s has 'Virtual Machine User Login' on this machine. "+
 		"Ask an owner of it to run: sally role assignment create --role \"Virtual Machine Administrator Login\" --assignee %s --scope %s", in.Login, in.Login, in.State.ResourceID)
+}
+
+// kind is the command group for a machine: one that joined has its own.
+func kind(resourceID string) string {
+	if strings.Contains(strings.ToLower(resourceID), "/providers/microsoft.hybridcompute/machines/") {
+		return "machine"
+	}
+	return "vm"
+}
+
+// install is the command that installs the extension on a machine.
+func install(resourceID string) string {
+	if kind(resourceID) == "machine" {
+		return "machine extension create --name AADSSHLoginForLinux " + target(resourceID, "--machine-name")
+	}
+	return "vm extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux " + target(resourceID, "--vm-name")
 }
 
 // target turns a resource id into the options that name it on the command line.

@@ -8,6 +8,8 @@ import (
 	"sallyport/internal/machine/protocol"
 )
 
+const joinedID = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.HybridCompute/machines/host1"
+
 const (
 	alice    = "11111111-1111-4111-8111-111111111111"
 	machine1 = "22222222-2222-4222-8222-222222222222"
@@ -64,6 +66,8 @@ func TestDecide_Sentences(t *testing.T) {
 		{"no-way", func(in *Input) { in.Way = NoWay }, nil},
 		{"no-snapshot", func(in *Input) { in.State = State{} }, []string{"sally agent status"}},
 		{"extension-off", func(in *Input) { in.State.LoginEnabled = false }, []string{"switched off", "sally vm extension set", "AADSSHLoginForLinux", "--resource-group rg --vm-name vm1"}},
+		{"extension-off", func(in *Input) { in.State.LoginEnabled, in.State.ResourceID = false, joinedID }, []string{"sally machine extension create --name AADSSHLoginForLinux --resource-group rg --machine-name host1"}},
+		{"identity-removed", func(in *Input) { in.State.Identity, in.State.ResourceID = false, joinedID }, []string{"sally machine identity assign --resource-group rg --name host1"}},
 		{"drift", func(in *Input) { in.State.Drift = "sshd has UsePAM no." }, []string{"UsePAM no", "sally agent doctor"}},
 		{"clock", func(in *Input) { in.Clock.Wrong = "it is 10m0s behind the server" }, []string{"10m0s behind", "clock"}},
 		{"identity-removed", func(in *Input) { in.State.Identity = false }, []string{"managed identity", "sally vm identity assign --resource-group rg --name vm1"}},
