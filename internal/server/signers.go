@@ -33,11 +33,22 @@ func (a *authorityFlags) signerFlags(f *pflag.FlagSet) {
 	}
 }
 
+// usual is the algorithm of an authority's key that nobody chose. sshd checks the
+// user CA's signature four times in a login and pads what takes long: OpenSSH's own
+// Ed25519 needs 2 to 3 ms for each where its libcrypto's P-256 needs 0.2
+// (docs/performance.md).
+func usual(p keystore.Purpose) keystore.Algorithm {
+	if p == protocol.UserCA {
+		return keystore.ECDSAP256
+	}
+	return keystore.Ed25519
+}
+
 // algorithmFlags declares --user-ca-algorithm and --host-ca-algorithm.
 func (a *authorityFlags) algorithmFlags(f *pflag.FlagSet) {
 	a.algorithms = map[keystore.Purpose]*string{}
 	for _, p := range authorities() {
-		a.algorithms[p] = f.String(string(p)+"-algorithm", "", "Algorithm of the "+string(p)+" key: ed25519 (without this), ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096.")
+		a.algorithms[p] = f.String(string(p)+"-algorithm", "", "Algorithm of the "+string(p)+" key: ed25519, ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096; without this "+string(usual(p))+".")
 	}
 }
 
@@ -62,6 +73,9 @@ func (a *authorityFlags) keyConfig() (algorithms map[keystore.Purpose]keystore.A
 		}
 		if algorithms[p] != "" && signers[p] != nil {
 			faults = append(faults, fault.New(fault.Invalid, "InvalidAlgorithm", "the %s key is in a signer, so its algorithm is the signer's: leave out --%s-algorithm", p, p))
+		}
+		if a.algorithms[p] != nil && algorithms[p] == "" && signers[p] == nil {
+			algorithms[p] = usual(p)
 		}
 	}
 	return algorithms, signers, faults

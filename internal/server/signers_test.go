@@ -31,8 +31,12 @@ func TestAuthorityFlags_Words(t *testing.T) {
 		t.Fatal(algorithms, signers, faults)
 	}
 	algorithms, signers, faults = authorityWords(t).keyConfig()
-	if len(faults)+len(algorithms)+len(signers) != 0 {
+	if len(faults)+len(signers) != 0 || algorithms[protocol.UserCA] != keystore.ECDSAP256 || algorithms[protocol.HostCA] != keystore.Ed25519 {
 		t.Fatal(algorithms, signers, faults)
+	}
+	algorithms, _, faults = authorityWords(t, "--user-ca-signer", aSigner).keyConfig()
+	if len(faults) != 0 || algorithms[protocol.UserCA] != "" {
+		t.Errorf("a signer's key was given an algorithm: %v %v", algorithms, faults)
 	}
 	_, _, faults = authorityWords(t, "--user-ca-algorithm", "rsa-2048", "--host-ca-algorithm", "dsa", "--user-ca-signer", "pkcs11:x").keyConfig()
 	if len(faults) != 3 {

@@ -24,6 +24,7 @@ type options struct {
 	stepca  string // the step-ca program
 	only    []string
 	rounds  int           // of logins
+	userCA  string        // algorithm of the user CA; empty for the usual one
 	seconds time.Duration // of one round of certificates
 
 	agents, machines, lives int // simulated agents, lab machines and rounds of live
@@ -70,6 +71,7 @@ func main() {
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
 	flag.StringVar(&only, "only", "", "comma-separated: names rbac push scale first login decision cli memory certificates overload live crowd")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
+	flag.StringVar(&o.userCA, "user-ca", "", "algorithm of the user CA's key; without this what server init makes")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")
 	flag.IntVar(&o.agents, "agents", 1000, "connected agents of live")
 	flag.IntVar(&o.machines, "machines", 10, "lab machines of live")

@@ -35,6 +35,7 @@ const (
 // measures know of them.
 type world struct {
 	dir, top, cache string
+	userCA          string // algorithm of the user CA; empty for the usual one
 	sally           string // copy that the bare uid may read
 	address         string // URL#thumbprint
 	url             string
@@ -54,7 +55,7 @@ type world struct {
 // administrator are there even where the machine is not.
 func (b *bench) served(ctx context.Context) (*world, error) {
 	if b.world == nil {
-		b.world = &world{dir: b.path("world"), top: b.top, cache: b.cache}
+		b.world = &world{dir: b.path("world"), top: b.top, cache: b.cache, userCA: b.userCA}
 		b.world.failed = b.world.make(ctx)
 	}
 	return b.world, b.world.failed
@@ -112,7 +113,11 @@ func (w *world) startServer(ctx context.Context) error {
 	if err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, serverUID, serverUID)); err != nil {
 		return err
 	}
-	if _, err := output(daemon(serverUID, w.sally, "server", "init", "--state", state, "--domain", domain, "--url", w.url, "--password-file", state+"/first-password", "--address-file", state+"/address")); err != nil {
+	words := []string{"server", "init", "--state", state, "--domain", domain, "--url", w.url, "--password-file", state + "/first-password", "--address-file", state + "/address"}
+	if w.userCA != "" {
+		words = append(words, "--user-ca-algorithm", w.userCA)
+	}
+	if _, err := output(daemon(serverUID, w.sally, words...)); err != nil {
 		return err
 	}
 	address, err := os.ReadFile(state + "/address")
