@@ -11,6 +11,8 @@ case "${1:-}" in tests | packages) packages+=(gcc-aarch64-linux-gnu libc6-dev-ar
 [ "${1:-}" != tests ] || packages+=(rpm createrepo-c dnf dnf-plugins-core gpgv sqv)
 # The ssh clients that people use.
 [ "${1:-}" != tests ] || packages+=(rsync putty-tools ansible-core python3-paramiko python3-asyncssh)
+# Debian's Azure CLI, and the browser in which people sign in.
+[ "${1:-}" != tests ] || packages+=(azure-cli chromium)
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")

@@ -70,6 +70,7 @@ worlds() { suite worlds program test/e2e -test.parallel 4 -test.run "$alone"; }
 systems() { suite systems program test/e2e -test.parallel 3 -test.run "$each"; }
 machines() { suite machines program test/e2e -test.skip "^TestMatrix|$alone|$each"; }
 wiring() { suite wiring program test/e2e/wiring; }
+azure() { suite azure program test/az -test.parallel 3; }
 operations() { suite operations program test/operations; }
 lab() { suite lab go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e ./internal/lab/...; }
 
@@ -89,7 +90,7 @@ lane() { # nice, suites...
 e2e_lanes() {
   lane 0 matrix
   wait "${lanes[-1]}"
-  lane 0 systems lab wiring
+  lane 0 systems lab wiring azure
   lane 0 worlds machines operations
 }
 

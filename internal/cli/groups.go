@@ -53,7 +53,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"login": a.loginCommand(), "logout": a.logoutCommand(), "version": a.versionCommand(), "rest": a.restCommand(),
 		"account show": a.accountShow(), "account list": a.accountList(), "account set": a.accountSet(), "account clear": a.accountClear(),
 		"account get-access-token": a.accountToken(), "account password": group("password", "The password of an account.", a.passwordChange()),
-		"account session revoke": a.sessionRevoke(), "access explain": a.accessExplain(), "access who": a.accessWho(), "access review": a.accessReview(), "cloud show": a.cloudShow(),
+		"account session revoke": a.sessionRevoke(), "access explain": a.accessExplain(), "access who": a.accessWho(), "access review": a.accessReview(), "cloud show": a.cloudShow(), "cloud print-az-setup": a.printAzSetup(),
 		"audit list": a.auditList(), "audit tail": a.auditTail(), "audit export": a.auditExport(), "audit verify": a.auditVerify(),
 		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
 		"repository script": a.repositoryScript(), "group exists": a.groupExists(), "resource move": a.resourceMove(),

@@ -44,15 +44,15 @@ func (s *Server) Repository(ctx context.Context) (Repository, error) {
 	if r.Key = string(body); !armorForm.MatchString(r.Key) {
 		return r, fault.New(fault.Unavailable, "NotSallyport", "%s does not answer with an OpenPGP key", r.URL+"key.asc")
 	}
-	if r.Root, err = s.shownRoot(ctx); err != nil {
+	if r.Root, err = s.ShownRoot(ctx); err != nil {
 		return r, err
 	}
 	return r, nil
 }
 
-// shownRoot returns the deployment's own TLS roots if the certificate that
+// ShownRoot returns the deployment's own TLS roots if the certificate that
 // everybody else is shown ends in them.
-func (s *Server) shownRoot(ctx context.Context) ([]byte, error) {
+func (s *Server) ShownRoot(ctx context.Context) ([]byte, error) {
 	roots := x509.NewCertPool()
 	var text []byte
 	for _, der := range s.Manifest().TLSRoots {

@@ -24,18 +24,27 @@ func (h *Handler) mountCatalog(m *httpd.Mux) {
 	m.Handle("arm.imageVersions.get", imageVersion)
 }
 
-// metadata answers az's autodetection: an object in the 2015-01-01 shape, and an
-// array of clouds from 2019-05-01 on.
+// metadata answers autodetection: an object in the 2015-01-01 shape, an array of
+// clouds from 2019-05-01 on, and from 2022-09-01 on one cloud, as Azure does. The
+// last is what newer clients read; they find the directory at the root of the
+// host, as the Azure SDKs do, and older ones in the form that needs no discovery
+// of Microsoft's own instances.
 func (h *Handler) metadata(c *httpd.Call) error {
-	url := h.cfg.URL
+	url, version := h.cfg.URL, c.R.URL.Query().Get("api-version")
 	authentication := map[string]any{"loginEndpoint": url + "/adfs", "audiences": []string{url + "/arm"}}
-	if c.R.URL.Query().Get("api-version") < "2019" {
+	if version < "2019" {
 		return c.JSON(http.StatusOK, map[string]any{"galleryEndpoint": url + "/", "graphEndpoint": url + "/", "portalEndpoint": url + "/", "authentication": authentication})
 	}
-	return c.JSON(http.StatusOK, []any{map[string]any{
+	cloud := map[string]any{
 		"name": "AzureUSGovernment", "authentication": authentication, "resourceManager": url, "graphAudience": url + "/", "graph": url + "/",
 		"microsoftGraphResourceId": url + "/", "vmImageAliasDoc": url + "/aliases.json", "portal": url, "gallery": url + "/", "suffixes": map[string]any{},
-	}})
+	}
+	if version < "2022-09-01" {
+		return c.JSON(http.StatusOK, []any{cloud})
+	}
+	cloud["name"] = "AzureCloud"
+	authentication["loginEndpoint"], authentication["identityProvider"], authentication["tenant"] = url, "AAD", "common"
+	return c.JSON(http.StatusOK, cloud)
 }
 
 // aliases is the document that az vm create reads image names from. Every entry
