@@ -24,6 +24,7 @@ type knock struct {
 	done     chan struct{}
 	code     int
 	cmd      *exec.Cmd
+	press    func() error // Enter
 }
 
 const askpass = "#!/bin/sh\nprintf '%s' \"$1\" >\"$KNOCK/prompt.new\" && mv \"$KNOCK/prompt.new\" \"$KNOCK/prompt\"\nwhile [ ! -e \"$KNOCK/enter\" ]; do sleep 0.05; done\necho a-password-out-of-habit\n"
@@ -45,9 +46,15 @@ func (m *vm) knock(t *testing.T, login string, command ...string) *knock {
 	if err := k.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	k.press = func() error { return os.WriteFile(filepath.Join(k.dir, "enter"), nil, 0o600) }
+	k.ended(t)
+	return k
+}
+
+// ended waits for the client beside the test, and ends it with the test.
+func (k *knock) ended(t *testing.T) {
 	go func() { _ = k.cmd.Wait(); k.code = k.cmd.ProcessState.ExitCode(); close(k.done) }()
 	t.Cleanup(func() { _ = k.cmd.Process.Kill(); <-k.done })
-	return k
 }
 
 var codeRE = regexp.MustCompile(`\b([B-Z2-9]{4})-([B-Z2-9]{4})\b`)
@@ -62,7 +69,9 @@ func (k *knock) prompt(t *testing.T) (code, text string) {
 		default:
 		}
 		b, err := os.ReadFile(filepath.Join(k.dir, "prompt"))
-		text = string(b)
+		if text = string(b); err == nil && !strings.Contains(text, "Press Enter") {
+			err = fmt.Errorf("it says %q", text)
+		}
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -77,7 +86,7 @@ func (k *knock) prompt(t *testing.T) (code, text string) {
 // enter presses Enter.
 func (k *knock) enter(t *testing.T) *knock {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(k.dir, "enter"), nil, 0o600); err != nil {
+	if err := k.press(); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -146,8 +155,12 @@ func TestPreview_LoginByWebPage(t *testing.T) {
 	}
 	admin(t).fails(t, []string{previewExtension, "switched off", "sally tenant update --allow-preview-login true"}, first.extension("set", previewPublisher, previewExtension)...)
 	admin(t).must(t, "tenant", "update", "--allow-preview-login", "true")
-	eachSystem(t, func(t *testing.T, system string) {
-		m := first
+	eachPlatform(t, func(t *testing.T, on platform) {
+		if on.backend == nspawn {
+			previewUnderSystemd(t, on.system)
+			return
+		}
+		m, system := first, on.system
 		if system != debian12 {
 			m = bareMachineOn(t, "pre-"+system, platform{system, netns})
 		}

@@ -52,6 +52,20 @@ func eachSystem(t *testing.T, test func(t *testing.T, system string)) {
 	})
 }
 
+// eachPlatform is eachSystem for both back ends of each.
+func eachPlatform(t *testing.T, test func(t *testing.T, on platform)) {
+	t.Run("platforms", func(t *testing.T) {
+		for _, system := range []string{debian11, debian12, debian13} {
+			for _, backend := range []string{netns, nspawn} {
+				t.Run(system+"-"+backend, func(t *testing.T) {
+					t.Parallel()
+					test(t, platform{system, backend})
+				})
+			}
+		}
+	})
+}
+
 // rootFilesystems prepares what machines of every system stand on, and returns
 // the lab's words for them.
 func rootFilesystems(cache string) ([]string, error) {
