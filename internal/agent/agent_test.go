@@ -23,6 +23,7 @@ import (
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -173,6 +174,7 @@ func TestJoin_LeavesPinsManifestAndKey(t *testing.T) {
 // TestJoin_SendsNoSecretToAStranger: the manifest is not signed by the key that
 // the token pins, or does not trust the TLS certificate, or names another URL.
 func TestJoin_SendsNoSecretToAStranger(t *testing.T) {
+	told := map[string]string{"another manifest key": "ServerNotTrusted.token", "another TLS root": "ServerNotTrusted.machine", "system roots only": "ServerNotTrusted.machine"}
 	for name, change := range map[string]func(*server, *JoinConfig){
 		"another manifest key": func(s *server, _ *JoinConfig) { _, s.manifestKey, _ = ed25519.GenerateKey(rand.Reader) },
 		"another TLS root": func(s *server, _ *JoinConfig) {
@@ -189,6 +191,8 @@ func TestJoin_SendsNoSecretToAStranger(t *testing.T) {
 		change(s, &c)
 		if _, err := Join(t.Context(), c); !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%s: %v", name, err)
+		} else if id := told[name]; id != "" {
+			handbooktest.Said(t, fault.As(err).Public(), id)
 		}
 		if len(s.joins) != 0 {
 			t.Errorf("%s: the secret was sent", name)

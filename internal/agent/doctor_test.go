@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"sallyport/internal/agent/pin"
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // TestDoctor_NamesTheAddressThatFails: the one address that a machine needs, and
@@ -35,5 +37,7 @@ func TestDoctor_NamesTheAddressThatFails(t *testing.T) {
 	}
 	if err := connects(t.Context(), address); err == nil || !strings.Contains(plain(err).Error(), "refused") {
 		t.Errorf("%v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "doctor-server", "ADDRESS", address)
 	}
 }

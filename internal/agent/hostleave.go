@@ -297,6 +297,9 @@ func disableUnits(ctx context.Context, rootFolder string, control func(ctx conte
 }
 
 // endEverybody ends the sessions of all uids of our range.
+// disconnected is what people read whose sessions end because the machine leaves.
+const disconnected = "Sallyport: this machine was disconnected from its directory by its administrator; your session ends."
+
 func endEverybody(ctx context.Context, e *session.Ender) error {
 	scene, err := e.Look()
 	if err != nil {
@@ -304,7 +307,7 @@ func endEverybody(ctx context.Context, e *session.Ender) error {
 	}
 	var targets []session.Target
 	for _, uid := range scene.Present(shim.IDMin, shim.UIDMax) {
-		targets = append(targets, session.Target{UID: uid, Message: "Sallyport: this machine was disconnected from its directory by its administrator; your session ends.\n"})
+		targets = append(targets, session.Target{UID: uid, Message: disconnected + "\n"})
 	}
 	if len(targets) == 0 {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // host is a folder with everything that a machine has of ours.
@@ -81,6 +82,8 @@ func TestLeave_KilledAtEachStep(t *testing.T) {
 				if at != "tell the server" {
 					if err := joinable(h.root, false); fault.As(err).Code != "DisconnectUnfinished" {
 						t.Errorf("a host that is half disconnected joins: %v", err)
+					} else {
+						handbooktest.Said(t, fault.As(err).Public(), "DisconnectUnfinished")
 					}
 				}
 				m, err := h.leaver(nil).Run(t.Context(), false)
@@ -114,6 +117,8 @@ func TestLeave_ServerAway(t *testing.T) {
 	h.told = fault.New(fault.Unavailable, "ServerUnreachable", "the server cannot be reached")
 	if _, err := h.leaver(nil).Run(t.Context(), false); fault.As(err).Code != "ServerNotTold" || !slices.Equal(h.left(), before) || !slices.Equal(h.done, []string{"tell"}) {
 		t.Fatalf("%v %v", err, h.done)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "ServerNotTold", "SCOPE", "/x")
 	}
 	if _, err := h.leaver(nil).Run(t.Context(), true); err != nil {
 		t.Fatal(err)
@@ -133,9 +138,7 @@ func TestLeave_ServerAway(t *testing.T) {
 func TestJoinable(t *testing.T) {
 	h := newLeavingHost(t)
 	if os.Geteuid() == 0 {
-		if err := joinable(h.root, false); fault.As(err).Code != "AlreadyJoined" || !strings.Contains(fault.As(err).Text, "/x of https://server.example") {
-			t.Errorf("%v", err)
-		}
+		handbooktest.Said(t, fault.As(joinable(h.root, false)).Public(), "AlreadyJoined", "SCOPE", "/x", "ADDRESS", "https://server.example")
 	}
 	if err := joinable(h.root, true); err != nil {
 		t.Errorf("again: %v", err)

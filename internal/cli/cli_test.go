@@ -138,8 +138,8 @@ func TestLogin_Sentences(t *testing.T) {
 
 func TestTrust_NothingIsSentToAnotherServer(t *testing.T) {
 	f, p := newFake(t), newPerson(t)
-	p.fails(1, []string{"thumbprint", "Nothing was sent"}, "login", "--server", f.web.URL+"#"+strings.Repeat("A", 43), "-u", alice, "-p", "x")
-	p.fails(1, []string{"no TLS certificate that this computer trusts", "#THUMBPRINT"}, "login", "--server", f.web.URL, "-u", alice, "-p", "x")
+	p.fails(1, []string{"page:ServerNotTrusted.pin"}, "login", "--server", f.web.URL+"#"+strings.Repeat("A", 43), "-u", alice, "-p", "x")
+	p.fails(1, []string{"page:ServerNotTrusted.tls"}, "login", "--server", f.web.URL, "-u", alice, "-p", "x")
 	if len(f.forms) != 0 {
 		t.Errorf("a form was sent: %v", f.forms)
 	}
@@ -190,7 +190,7 @@ func TestTrust_TLSFollowsTheManifest(t *testing.T) {
 	fresh := f.otherCertificate(t)
 	// Somebody in between has no certificate that the signed list names.
 	f.roots, f.log = [][]byte{old}, nil
-	p.fails(1, []string{"does not come from the pinned server", "Nothing was sent"}, "group", "list")
+	p.fails(1, []string{"page:ServerNotTrusted.between"}, "group", "list")
 	if len(f.log) != 0 {
 		t.Errorf("sent: %v", f.log)
 	}
@@ -229,16 +229,16 @@ func TestToken_TwoProcessesRenewOnce(t *testing.T) {
 func TestTrust_UnreachableAndClock(t *testing.T) {
 	f, p := signedIn(t)
 	f.date = clock().Add(-10 * time.Minute)
-	p.fails(1, []string{"clock", "10m0s ahead of", "set-ntp"}, "group", "list")
+	p.fails(1, []string{"page:ClockWrong.here", "10m0s ahead of"}, "group", "list")
 	p.fails(1, []string{"clock"}, "login", "-u", alice, "-p", "x")
 	f.web.Close()
-	p.fails(1, []string{"cannot reach the server " + f.web.URL}, "group", "list")
+	p.fails(1, []string{"page:ServerUnreachable", f.web.URL}, "group", "list")
 }
 
 func TestNoCachedToken(t *testing.T) {
 	p := newPerson(t)
 	for _, args := range [][]string{{"account", "show"}, {"group", "list"}, {"ssh", "vm", "-n", "a", "-g", "b"}, {"ssh", "vm", "--ip", "10.0.0.1"}, {"account", "get-access-token"}, {"ad", "user", "list"}} {
-		p.fails(1, []string{"couldn't be retrieved from the local cache", "sally login"}, args...)
+		p.fails(1, []string{"page:NotSignedIn"}, args...)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestUsage_CommandsOfOtherPackages(t *testing.T) {
 func TestFolder_Unwritable(t *testing.T) {
 	f, p := newFake(t), newPerson(t)
 	p.env["SALLY_CONFIG_DIR"] = "/proc/nowhere"
-	p.fails(1, []string{"cannot write /proc/nowhere", "SALLY_CONFIG_DIR"}, "login", "--server", f.address(), "-u", alice, "-p", "x")
+	p.fails(1, []string{"page:ConfigFolder", "cannot write /proc/nowhere"}, "login", "--server", f.address(), "-u", alice, "-p", "x")
 }
 
 func TestDebug_NoSecrets(t *testing.T) {
@@ -301,14 +301,14 @@ func TestLogoutAndSet(t *testing.T) {
 		t.Errorf("current: %q", out)
 	}
 	p.must("account", "set", "--name", "pay")
-	p.fails(1, []string{"doesn't exist"}, "account", "set", "-s", "nope")
+	p.fails(1, []string{"page:SubscriptionNotFound"}, "account", "set", "-s", "nope")
 	p.must("logout")
 	p.fails(1, []string{"sally login"}, "account", "show")
 	data, err := os.ReadFile(filepath.Join(p.dir, "config", "tokens.json"))
 	if err != nil || strings.Contains(string(data), "refresh-") {
 		t.Errorf("a token is left: %v %s", err, data)
 	}
-	p.fails(1, []string{"no active accounts"}, "logout")
+	p.fails(1, []string{"page:NoAccount"}, "logout")
 }
 
 func TestTenantAccount_FindsSubscriptionLater(t *testing.T) {
@@ -319,7 +319,7 @@ func TestTenantAccount_FindsSubscriptionLater(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.err, "No subscriptions found") {
 		t.Fatalf("%+v", r)
 	}
-	p.fails(1, []string{"has no subscription"}, "group", "list")
+	p.fails(1, []string{"page:NoSubscription"}, "group", "list")
 	f.routes["GET /subscriptions"] = subscriptions
 	f.routes["GET /subscriptions/"+subID+"/resourceGroups"] = `{"value":[]}`
 	p.must("group", "list")

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -59,6 +60,8 @@ type fake struct {
 	issued   int
 	polls    int
 	roots    [][]byte   // of the manifest; nil: the TLS certificate's
+	other    string     // signs in in the place of alice
+	bearer   bool       // it knows no certificates
 	code     url.Values // the authorize request
 }
 
@@ -187,7 +190,11 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fake) idToken(nonce string) string {
-	claims, _ := json.Marshal(map[string]any{"aud": directory.SallyCLI, "oid": aliceID, "tid": tenantID, "preferred_username": alice, "nonce": nonce, "exp": clock().Add(time.Hour).Unix(), "sub": aliceID})
+	who := alice
+	if f.other != "" {
+		who = f.other
+	}
+	claims, _ := json.Marshal(map[string]any{"aud": directory.SallyCLI, "oid": aliceID, "tid": tenantID, "preferred_username": who, "nonce": nonce, "exp": clock().Add(time.Hour).Unix(), "sub": aliceID})
 	return "e30." + base64.RawURLEncoding.EncodeToString(claims) + ".c2ln"
 }
 
@@ -214,7 +221,7 @@ func (f *fake) token(w http.ResponseWriter, form url.Values) {
 	if grant != "client_credentials" {
 		answer["refresh_token"], answer["id_token"] = fmt.Sprintf("refresh-%d", f.issued), f.idToken(f.code.Get("nonce"))
 	}
-	if isCert {
+	if isCert && !f.bearer {
 		answer["token_type"] = "ssh-cert"
 		answer["access_token"] = f.certificate(form)
 	}
@@ -317,6 +324,8 @@ func (p *person) must(args ...string) string {
 	return r.out
 }
 
+// fails runs a command that must end so, and say these words; "page:ID" is a
+// sentence of docs/troubleshooting.md.
 func (p *person) fails(code int, words []string, args ...string) outcome {
 	p.t.Helper()
 	r := p.run(args...)
@@ -324,7 +333,9 @@ func (p *person) fails(code int, words []string, args ...string) outcome {
 		p.t.Errorf("sally %s: exit %d, want %d\n%s%s", strings.Join(args, " "), r.code, code, r.out, r.err)
 	}
 	for _, w := range words {
-		if !strings.Contains(r.err, w) {
+		if id, ok := strings.CutPrefix(w, "page:"); ok {
+			handbooktest.Said(p.t, r.err, id)
+		} else if !strings.Contains(r.err, w) {
 			p.t.Errorf("sally %s does not say %q:\n%s", strings.Join(args, " "), w, r.err)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/handbooktest"
 )
 
 const principal = machineID + ".machine.contoso.test"
@@ -89,9 +91,9 @@ func TestSSHVM_Arguments(t *testing.T) {
 func TestSSHVM_SaysBeforeConnecting(t *testing.T) {
 	f, p := signedIn(t)
 	f.facts(`"state":"running"`, `"state":"stopped"`)
-	p.fails(1, []string{"myVM is stopped.", "sally vm start -g RG -n myVM"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
+	p.fails(1, []string{"page:MachineStopped", "myVM is stopped."}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	f.facts(`"loginEnabled":true`, `"loginEnabled":false`)
-	p.fails(1, []string{"AADSSHLoginForLinux", "sally vm extension set"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
+	p.fails(1, []string{"page:LoginNotEnabled"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	p.fails(1, []string{"(ResourceNotFound)"}, "ssh", "vm", "-n", "other", "-g", "RG")
 	p.fails(2, []string{"--ip"}, "ssh", "vm", "-n", "myVM")
 	p.fails(2, []string{"one without", "--ip"}[1:], "ssh", "vm", "-n", "myVM", "-g", "RG", "--ip", "10.0.0.1")
@@ -155,6 +157,8 @@ func TestCertificate_WrongOnesAreNotUsed(t *testing.T) {
 		}
 		if r := p.run("ssh", "vm", "-n", "myVM", "-g", "RG"); r.code != 1 || len(p.runs) != 0 {
 			t.Errorf("%s: %+v", name, r)
+		} else if name == "for another key" {
+			handbooktest.Said(t, r.err, "BadCertificate")
 		}
 	}
 }
@@ -191,14 +195,14 @@ func TestExplain(t *testing.T) {
 	f, p := signedIn(t)
 	p.exit = 255
 	f.facts("")
-	p.fails(255, []string{"sally: ssh could not log in to myVM", "sally role assignment list", "correlation id " + certID, "sally audit list --correlation-id"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
+	p.fails(255, []string{"page:permission-denied", "ssh could not log in to myVM", "correlation id " + certID, "sally audit list --correlation-id"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	f.facts(`"acknowledged":7`, `"acknowledged":6`)
 	p.fails(255, []string{"has not taken over"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	f.facts(`2026-11-22T11:59:30Z`, `2026-11-22T10:59:30Z`)
-	p.fails(255, []string{"was last seen"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
+	p.fails(255, []string{"page:agent-away"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	f.facts("")
 	p.during = func([]string) { p.now = p.now.Add(2 * time.Hour); f.mu.Lock(); f.date = p.now; f.mu.Unlock() }
-	p.fails(255, []string{"has run out"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
+	p.fails(255, []string{"page:ran-out"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 }
 
 func TestSSHVM_LocalUserAndOwnKey(t *testing.T) {

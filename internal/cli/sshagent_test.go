@@ -12,14 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/handbooktest"
 )
 
 // asks is a client of the agent's, as ssh is one: it binds and lists.
@@ -76,26 +76,18 @@ func asks(t *testing.T, socket string, host ssh.Signer, blob []byte) (listed []b
 	return k.Blob
 }
 
-// explained: docs/how-to/clients.md has every sentence of ours that begins with
-// "sally:", other than those of the server.
-func explained(t *testing.T, said string) {
+// explained: the page has every sentence of ours that begins with "sally:", other
+// than those of the server, and says these.
+func explained(t *testing.T, said string, ids ...string) {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/how-to/clients.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	place := regexp.MustCompile(`\b(WHAT|WAY|WHY|TIME|NAME|FILE|ADDRESS|PRINCIPAL)\b`)
-	var known []*regexp.Regexp
-	for line := range strings.Lines(string(page)) {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "> "); ok {
-			known = append(known, regexp.MustCompile("^sally: "+place.ReplaceAllString(regexp.QuoteMeta(text), ".+")+"$"))
-		}
-	}
 	for line := range strings.Lines(said) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "sally: ") && !strings.HasPrefix(line, "sally: AADSTS") && !slices.ContainsFunc(known, func(r *regexp.Regexp) bool { return r.MatchString(line) }) {
-			t.Errorf("docs/how-to/clients.md does not have: %s", line)
+		text, ours := strings.CutPrefix(strings.TrimSpace(line), "sally: ")
+		if ours && !strings.HasPrefix(text, "AADSTS") {
+			handbooktest.Known(t, text)
 		}
+	}
+	for _, id := range ids {
+		handbooktest.Said(t, said, id)
 	}
 }
 
@@ -169,7 +161,7 @@ func TestSSHAgent_ForItsCommand(t *testing.T) {
 	}
 	p.exit = 7
 	r := p.fails(7, []string{"and no certificate of this directory", "sally ssh config --identity-agent"}, "ssh", "agent", "--", "true", "-x", "--", "y")
-	explained(t, r.err)
+	explained(t, r.err, "HostKey")
 	if got := strings.Join(p.runs[0], " "); got != "true -x -- y" {
 		t.Errorf("ran %q", got)
 	}
@@ -241,7 +233,7 @@ func TestSSHAgent_PolicyAndSignedOut(t *testing.T) {
 		}
 	}
 	r := p.run("ssh", "agent", "--", "true")
-	explained(t, r.err)
+	explained(t, r.err, "SignedOut")
 	for _, w := range []string{"AADSTS50076", "sally login --scope", alice + " is not signed in any more", "Please run: sally login"} {
 		if !strings.Contains(r.err, w) {
 			t.Errorf("it does not say %q: %s", w, r.err)
@@ -254,7 +246,7 @@ func TestSSHAgent_Socket(t *testing.T) {
 	_, p := signedIn(t)
 	path := filepath.Join(p.dir, "agent.sock")
 	p.during = func([]string) {
-		p.fails(1, []string{"an agent answers on " + path}, "ssh", "agent", "--socket", path, "--", "true")
+		p.fails(1, []string{"page:Socket.taken"}, "ssh", "agent", "--socket", path, "--", "true")
 	}
 	p.must("ssh", "agent", "--socket", path, "--", "true")
 	p.during = nil
@@ -268,7 +260,7 @@ func TestSSHAgent_Socket(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.fails(1, []string{"is no socket of yours"}, "ssh", "agent", "-a", path, "--", "true")
+	p.fails(1, []string{"page:Socket"}, "ssh", "agent", "-a", path, "--", "true")
 	if data, _ := os.ReadFile(path); string(data) != "precious" {
 		t.Error("a file was replaced")
 	}
@@ -365,7 +357,7 @@ func TestExplain_Impostor(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		} else if name != "the machine" {
 			first, _, _ := strings.Cut(r.err, "\n")
-			explained(t, first)
+			explained(t, first, "impostor")
 		}
 	}
 }
@@ -393,6 +385,6 @@ func TestSSHAgent_LockedCache(t *testing.T) {
 	if r := p.run("ssh", "agent", "--", "true"); !strings.Contains(r.err, "another sally command holds") || !strings.Contains(r.err, "Wait for it to end") {
 		t.Errorf("%+v", r)
 	} else {
-		explained(t, r.err)
+		explained(t, r.err, "ConfigLocked")
 	}
 }

@@ -100,7 +100,7 @@ func TestShow_NotFoundIsThree(t *testing.T) {
 
 func TestRest_TokenStaysOnTheServer(t *testing.T) {
 	_, p := signedIn(t)
-	p.fails(1, []string{"no token is sent there"}, "rest", "--url", "https://evil.test/x")
+	p.fails(1, []string{"page:ForeignLink"}, "rest", "--url", "https://evil.test/x")
 	f, p := signedIn(t)
 	f.routes["GET /subscriptions/"+subID+"/resourceGroups"] = `{"value":[],"nextLink":"https://evil.test/more"}`
 	p.fails(1, []string{"no token is sent there"}, "group", "list")

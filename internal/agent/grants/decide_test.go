@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -64,6 +65,8 @@ func TestDecide_Sentences(t *testing.T) {
 		words  []string
 	}{
 		{"no-way", func(in *Input) { in.Way = NoWay }, nil},
+		{"state-damaged", func(in *Input) { in.State.Broken = true }, []string{"sally agent status"}},
+		{"authority-withdrawn", func(in *Input) { in.State.Trusted = func(string) bool { return false } }, []string{"trusted no more"}},
 		{"no-snapshot", func(in *Input) { in.State = State{} }, []string{"sally agent status"}},
 		{"extension-off", func(in *Input) { in.State.LoginEnabled = false }, []string{"switched off", "sally vm extension set", "AADSSHLoginForLinux", "--resource-group rg --vm-name vm1"}},
 		{"extension-off", func(in *Input) { in.State.LoginEnabled, in.State.ResourceID = false, joinedID }, []string{"sally machine extension create --name AADSSHLoginForLinux --resource-group rg --machine-name host1"}},
@@ -114,6 +117,7 @@ func TestDecide_Sentences(t *testing.T) {
 				t.Errorf("%s: %q is not in %q", c.reason, w, d.Text)
 			}
 		}
+		handbooktest.Said(t, d.Text, c.reason, "NAME", "alice@corp.example", "SCOPE", vm, "GROUP", "rg", "MACHINE", "vm1")
 		if len(d.Text) > 1024 {
 			t.Errorf("%s: %d bytes are more than PAM carries", c.reason, len(d.Text))
 		}

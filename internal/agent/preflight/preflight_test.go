@@ -11,6 +11,7 @@ import (
 
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // host is a computer in a folder that nothing speaks against, with changes.
@@ -74,35 +75,38 @@ func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(h *host)
 		says   string
+		id     string // on the page
 	}{
-		"user with a uid of ours":  {func(h *host) { h.files["/etc/passwd"] += "app:x:1879048192:100::/:/bin/sh\n" }, "/etc/passwd: app has the id 1879048192"},
-		"user with a gid of ours":  {func(h *host) { h.files["/etc/passwd"] += "app:x:1001:2147483640::/:/bin/sh\n" }, "/etc/passwd: app has the id 2147483640"},
-		"group with a gid of ours": {func(h *host) { h.files["/etc/group"] += "app:x:2147483647:\n" }, "/etc/group: app has the id 2147483647"},
-		"range of a container":     {func(h *host) { h.files["/etc/subuid"] += "bob:1879000000:65536\n" }, "/etc/subuid gives bob the ids from 1879000000 on"},
-		"a process":                {func(h *host) { h.uids = []uint32{1879050000} }, "process 7 (app) runs as uid 1879050000"},
-		"a group's name":           {func(h *host) { h.files["/etc/group"] += "sallyport-admins:x:900:\n" }, "/etc/group has sallyport-admins"},
-		"a person's name":          {func(h *host) { h.files["/etc/passwd"] += "alice@corp.example:x:1002:1002::/:/bin/sh\n" }, "/etc/passwd has alice@corp.example"},
-		"an object id":             {func(h *host) { h.files["/etc/group"] += "0aaaaaaa-0000-4000-8000-000000000001:x:903:\n" }, "/etc/group has 0aaaaaaa-0000-4000-8000-000000000001"},
+		"user with a uid of ours":  {func(h *host) { h.files["/etc/passwd"] += "app:x:1879048192:100::/:/bin/sh\n" }, "/etc/passwd: app has the id 1879048192", "IDInUse"},
+		"user with a gid of ours":  {func(h *host) { h.files["/etc/passwd"] += "app:x:1001:2147483640::/:/bin/sh\n" }, "/etc/passwd: app has the id 2147483640", "IDInUse"},
+		"group with a gid of ours": {func(h *host) { h.files["/etc/group"] += "app:x:2147483647:\n" }, "/etc/group: app has the id 2147483647", "IDInUse"},
+		"range of a container":     {func(h *host) { h.files["/etc/subuid"] += "bob:1879000000:65536\n" }, "/etc/subuid gives bob the ids from 1879000000 on", "IDInUse.range"},
+		"a process":                {func(h *host) { h.uids = []uint32{1879050000} }, "process 7 (app) runs as uid 1879050000", "IDInUse.process"},
+		"a group's name":           {func(h *host) { h.files["/etc/group"] += "sallyport-admins:x:900:\n" }, "/etc/group has sallyport-admins", "NameInUse"},
+		"a person's name":          {func(h *host) { h.files["/etc/passwd"] += "alice@corp.example:x:1002:1002::/:/bin/sh\n" }, "/etc/passwd has alice@corp.example", "NameInUse"},
+		"an object id":             {func(h *host) { h.files["/etc/group"] += "0aaaaaaa-0000-4000-8000-000000000001:x:903:\n" }, "/etc/group has 0aaaaaaa-0000-4000-8000-000000000001", "NameInUse"},
 		"a domain of another": {func(h *host) {
 			h.answers["getent passwd administrator@corp.example"] = "administrator@corp.example:*:5:5::/:/bin/sh\n"
-		}, "another source of users answers for administrator@corp.example"},
-		"a range of another": {func(h *host) { h.answers["getent group 1879048192"] = "CORP\\users:*:1879048192:\n" }, "another source of users answers for 1879048192"},
+		}, "another source of users answers for administrator@corp.example", "OtherSource"},
+		"a range of another": {func(h *host) { h.answers["getent group 1879048192"] = "CORP\\users:*:1879048192:\n" }, "another source of users answers for 1879048192", "OtherSource"},
 		"a domain of sssd": {func(h *host) {
 			h.files["/etc/sssd/sssd.conf"] = "[sssd]\nservices = nss\n[domain/CORP.example]\nid_provider = ad\n"
-		}, "sssd answers for the domain corp.example"},
-		"a clock ahead":             {func(h *host) { h.question.Local = h.question.Local.Add(5*time.Minute + time.Second) }, "5m1s ahead of the server's"},
-		"a clock behind":            {func(h *host) { h.question.Local = h.question.Local.Add(-6 * time.Minute) }, "6m0s behind the server's"},
-		"an old OpenSSH":            {func(h *host) { h.answers["sshd -V"] = "unknown option -- V\nOpenSSH_7.3p1, OpenSSL 1.0.2k\n" }, "OpenSSH here is 7.3; 7.4 or newer is needed"},
-		"no OpenSSH":                {func(h *host) { delete(h.answers, "sshd -V") }, "no OpenSSH server was found"},
-		"an old kernel":             {func(h *host) { h.pidfd = errors.New("function not implemented") }, "Linux 5.3 or newer is needed"},
-		"little memory":             {func(h *host) { h.files["/proc/meminfo"] = "MemAvailable: 50000 kB\n" }, "48 MiB of memory are available; the agent needs 64 MiB"},
-		"a container with few uids": {func(h *host) { h.files["/proc/self/uid_map"] = "0 100000 65536\n" }, "this container was not given the ids 1879048192 to 2147483647"},
+		}, "sssd answers for the domain corp.example", "OtherSource.sssd"},
+		"a clock ahead":             {func(h *host) { h.question.Local = h.question.Local.Add(5*time.Minute + time.Second) }, "5m1s ahead of the server's", "ClockWrong"},
+		"a clock behind":            {func(h *host) { h.question.Local = h.question.Local.Add(-6 * time.Minute) }, "6m0s behind the server's", "ClockWrong"},
+		"an old OpenSSH":            {func(h *host) { h.answers["sshd -V"] = "unknown option -- V\nOpenSSH_7.3p1, OpenSSL 1.0.2k\n" }, "OpenSSH here is 7.3; 7.4 or newer is needed", "OpenSSHTooOld"},
+		"no OpenSSH":                {func(h *host) { delete(h.answers, "sshd -V") }, "no OpenSSH server was found", "OpenSSHMissing"},
+		"an old kernel":             {func(h *host) { h.pidfd = errors.New("function not implemented") }, "Linux 5.3 or newer is needed", "KernelTooOld"},
+		"little memory":             {func(h *host) { h.files["/proc/meminfo"] = "MemAvailable: 50000 kB\n" }, "48 MiB of memory are available; the agent needs 64 MiB", "MemoryLow"},
+		"a container with few uids": {func(h *host) { h.files["/proc/self/uid_map"] = "0 100000 65536\n" }, "this container was not given the ids 1879048192 to 2147483647", "IDsNotMapped"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := good()
 			c.change(&h)
 			if got := h.refusals(t); !strings.Contains(got, c.says) || strings.Count(got, "\n") > 0 {
 				t.Errorf("%q does not say %q and nothing else", got, c.says)
+			} else {
+				handbooktest.Said(t, got, c.id)
 			}
 		})
 	}

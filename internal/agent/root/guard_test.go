@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/agent/shim"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -80,12 +81,13 @@ func TestGuard_EndsOneSession(t *testing.T) {
 		change func(r *rig, n protocol.Session, d *protocol.SnapshotDocument)
 		cause  string
 		says   string
+		id     string // on the page
 	}{
-		"certificate": {func(_ *rig, n protocol.Session, d *protocol.SnapshotDocument) { d.Revoked = []string{n.Serial} }, protocol.CauseCertificate, "revoked"},
+		"certificate": {func(_ *rig, n protocol.Session, d *protocol.SnapshotDocument) { d.Revoked = []string{n.Serial} }, protocol.CauseCertificate, "revoked", "session-revoked"},
 		"ended": {func(_ *rig, n protocol.Session, d *protocol.SnapshotDocument) {
 			d.Ended = []protocol.EndedSession{{ID: machineID, CorrelationID: "c1"}, {ID: n.ID, CorrelationID: bobID}}
-		}, protocol.CauseEnded, bobID},
-		"age": {func(r *rig, _ protocol.Session, d *protocol.SnapshotDocument) { d.SessionMax = 3600 }, protocol.CauseAge, "1h0m0s"},
+		}, protocol.CauseEnded, bobID, "session-administrator"},
+		"age": {func(r *rig, _ protocol.Session, d *protocol.SnapshotDocument) { d.SessionMax = 3600 }, protocol.CauseAge, "1h0m0s", "session-age"},
 	} {
 		r := newRig(t)
 		r.mustDeliver(nil)
@@ -98,6 +100,7 @@ func TestGuard_EndsOneSession(t *testing.T) {
 			t.Errorf("%s: %+v", name, r.targets)
 			continue
 		}
+		handbooktest.Said(t, r.messages[0], c.id)
 		events, _ := r.events.Take(nil, 0)
 		e := events[len(events)-1]
 		if e.Type != protocol.EventSessionEnd || e.Detail[protocol.FactSession] != first.ID || e.Detail[protocol.FactCause] != c.cause || e.ObjectID != aliceID || e.LoginName != alice ||
@@ -126,6 +129,7 @@ func TestGuard_NotBeforeSparesNewerSessions(t *testing.T) {
 	if !slices.Equal(r.ends, []string{"all but 1 logins of 1879048200", "1 logins of 1879048200"}) || r.targets[0].Spare[0].PID != 200 || r.targets[1].Origins[0].PID != 100 {
 		t.Fatalf("%+v", r.targets)
 	}
+	handbooktest.Said(t, r.messages[0], "session-directory")
 }
 
 func TestGuard_ReadsTheSentenceOfTheNextLogin(t *testing.T) {
@@ -148,9 +152,10 @@ func TestGuard_ReadsTheSentenceOfTheNextLogin(t *testing.T) {
 		r.mustDeliver(c.change)
 		events, _ := r.events.Take(nil, 0)
 		e := events[len(events)-1]
-		if !slices.Equal(r.ends, []string{"all 1879048200"}) || !strings.Contains(r.messages[0], c.says) || !strings.Contains(r.messages[0], "sessions on this machine are ended") || e.Detail[protocol.FactCause] != c.cause || !strings.Contains(e.Detail[protocol.FactMessage], e.CorrelationID) {
+		if !slices.Equal(r.ends, []string{"all 1879048200"}) || !strings.Contains(r.messages[0], c.says) || e.Detail[protocol.FactCause] != c.cause || !strings.Contains(e.Detail[protocol.FactMessage], e.CorrelationID) {
 			t.Errorf("%s: %v %q %+v", name, r.ends, r.messages, e)
 		}
+		handbooktest.Said(t, r.messages[0], "sessions-ended")
 	}
 }
 
@@ -187,6 +192,7 @@ func TestGuard_WarnsAMinuteBefore(t *testing.T) {
 	if len(r.warnings) != 1 || !strings.Contains(r.warnings[0], "is ended in 59s") || r.ends != nil {
 		t.Fatalf("%q %v", r.warnings, r.ends)
 	}
+	handbooktest.Said(t, r.warnings[0], "session-warned")
 	r.elapsed += time.Minute
 	if r.look(t.Context()); len(r.ends) != 1 || len(r.warnings) != 1 {
 		t.Fatalf("%v", r.ends)

@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -285,6 +286,7 @@ func TestWorker_EndsWhatLostItsRight(t *testing.T) {
 	}
 	expect("nothing changed", nil, nil)
 	expect("administrator becomes user", []string{"elevated 1879048201"}, func(d *protocol.SnapshotDocument) { d.Principals[1].Access = protocol.Login })
+	handbooktest.Said(t, strings.Join(r.messages, "\n"), "session-demoted")
 	expect("nothing more", nil, nil)
 	expect("sessions revoked", []string{"all 1879048200"}, func(d *protocol.SnapshotDocument) { d.Principals[0].NotBefore = r.now })
 	expect("role removed", []string{"all 1879048200"}, func(d *protocol.SnapshotDocument) { d.Principals[0].Access = protocol.None })

@@ -15,6 +15,7 @@ import (
 	"sallyport/internal/agent/caller"
 	"sallyport/internal/agent/control"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -46,6 +47,9 @@ func TestIdentity_WhoMay(t *testing.T) {
 		}
 		if !want && (v.Code != caller.CodeNotMember || !strings.Contains(v.Text, "sally agent identity allow "+v.Name) || !strings.Contains(v.Text, v.CorrelationID)) {
 			t.Errorf("uid %d: %+v", uid, v)
+		}
+		if !want {
+			handbooktest.Said(t, v.Text, "identity-not-member", "NAME", v.Name)
 		}
 	}
 	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Identity = false })

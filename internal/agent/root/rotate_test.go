@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/sshd"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -48,6 +49,7 @@ func TestManifest_WithdrawnEndsEverySession(t *testing.T) {
 	if !slices.Equal(r.ends, []string{"all 1879048200", "all 1879048201"}) {
 		t.Fatalf("%v", r.ends)
 	}
+	handbooktest.Said(t, r.messages[0], "session-key")
 	r.restart()
 	r.ends = nil
 	r.act()

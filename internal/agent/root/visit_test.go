@@ -9,6 +9,7 @@ import (
 
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
+	"sallyport/internal/handbooktest"
 )
 
 const visitorName = "0bbbbbbb-0000-4000-8000-000000000001"
@@ -151,4 +152,5 @@ func TestPAM_WaitsForTheFirstLook(t *testing.T) {
 	if a := r.PAM(ctx, shim.Peer{PID: 100}, shim.PAMRequest{Phase: shim.PhaseAccount, Service: "sshd", User: alice}); a.Allow || a.Text != starting {
 		t.Errorf("%+v", a)
 	}
+	handbooktest.Said(t, starting, "starting")
 }

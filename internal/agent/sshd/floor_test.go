@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // TestFloor_SmallOrOldMachinesAreRefusedBeforeAnyChange: with the number that is
@@ -33,6 +36,7 @@ func TestFloor_SmallOrOldMachinesAreRefusedBeforeAnyChange(t *testing.T) {
 			}
 			continue
 		}
+		handbooktest.Said(t, fault.As(err).Public(), map[string]string{"small": "ExtensionUnsupported", "old": "ExtensionUnsupported.openssh"}[name])
 		if err == nil || !strings.Contains(err.Error(), c.want) || ExitCode(err) != 51 || picture(t, root) != before {
 			t.Errorf("%s: %v, exit code %d", name, err, ExitCode(err))
 		}

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/agent/proc"
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // door is an sshd that speaks the protocol and reads the configuration that it is
@@ -24,6 +26,7 @@ import (
 type door struct {
 	host                                  ssh.Signer
 	asksPrincipals, asksPAM, takesTheName bool
+	pamRefuses, preview                   bool
 	refusing                              string // a line of the configuration with which it lets nobody in
 
 	mu      sync.Mutex
@@ -80,8 +83,19 @@ func (d *door) admit(c ssh.ConnMetadata, key ssh.PublicKey, folder string) error
 	if !named && !(d.takesTheName && slices.Contains(cert.ValidPrincipals, c.User())) {
 		return errors.New("no principal")
 	}
-	d.asked.Account, d.asked.Session = d.asksPAM, d.asksPAM
+	d.asked.Account, d.asked.Session = d.asksPAM, d.asksPAM && !d.pamRefuses
+	if d.pamRefuses {
+		return errors.New("Access denied by PAM account configuration")
+	}
 	return nil
+}
+
+// converse is what sshd does with somebody who types, where it lets in whomever.
+func (d *door) converse(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = Asked{Principals: d.asksPrincipals, Account: d.asksPAM, Session: d.asksPAM}
+	return nil, nil
 }
 
 func (d *door) start(_ context.Context, conn *os.File, argv ...string) (Started, error) {
@@ -102,6 +116,9 @@ func (d *door) start(_ context.Context, conn *os.File, argv ...string) (Started,
 			}
 			return nil, err
 		}}
+		if d.preview {
+			cfg.KeyboardInteractiveCallback = d.converse
+		}
 		cfg.AddHostKey(d.host)
 		s, channels, requests, err := ssh.NewServerConn(c, cfg)
 		if err != nil {
@@ -129,8 +146,10 @@ func (d *door) start(_ context.Context, conn *os.File, argv ...string) (Started,
 // selfTested wires a machine with a door and runs the self-test.
 func selfTested(t *testing.T, d *door, change func(root string)) error {
 	t.Helper()
-	root, _, w := machineRoot(t)
-	if err := w.Apply(t.Context(), wanted()); err != nil {
+	root, f, w := machineRoot(t)
+	want := wanted()
+	want.Preview, f.manner.preview = d.preview, d.preview
+	if err := w.Apply(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	if change != nil {
@@ -146,7 +165,7 @@ func selfTested(t *testing.T, d *door, change func(root string)) error {
 	}
 	d.host, w.cfg.Start, w.cfg.Rand = host, d.start, rand.Reader
 	w.Seat(d)
-	err = w.SelfTest(t.Context(), wanted())
+	err = w.SelfTest(t.Context(), want)
 	if _, gone := os.Stat(root + probeFolder); !errors.Is(gone, os.ErrNotExist) {
 		t.Error("the configuration of the self-test is left")
 	}
@@ -162,16 +181,22 @@ func TestSelfTest_OnlyWhatAsksUsPasses(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		door *door
-		want string
+		id   string // on the page
 	}{
-		"principals from the certificate alone": {&door{asksPAM: true, takesTheName: true}, "without asking Sallyport whom"},
-		"principals from elsewhere, too":        {&door{asksPrincipals: true, asksPAM: true, takesTheName: true}, "does not name the account's object id"},
-		"PAM is not asked":                      {&door{asksPrincipals: true}, "although PAM did not ask Sallyport"},
-		"nobody gets in":                        {&door{}, "no single line"},
+		"principals from the certificate alone": {&door{asksPAM: true, takesTheName: true}, "ExtensionSelfTestFailed.principals"},
+		"principals from elsewhere, too":        {&door{asksPrincipals: true, asksPAM: true, takesTheName: true}, "ExtensionSelfTestFailed.objectid"},
+		"PAM is not asked":                      {&door{asksPrincipals: true}, "ExtensionSelfTestFailed.account"},
+		"nobody gets in":                        {&door{}, "ExtensionSelfTestFailed.sshd"},
+		"PAM lets nobody in":                    {&door{asksPrincipals: true, asksPAM: true, pamRefuses: true}, "ExtensionSelfTestFailed.pam"},
+		"the preview lets in whomever":          {&door{preview: true, asksPrincipals: true, asksPAM: true}, "ExtensionSelfTestFailed.preview"},
+		"the preview does not ask":              {&door{preview: true, asksPAM: true}, "ExtensionSelfTestFailed.auth"},
 	} {
-		if err := selfTested(t, c.door, nil); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v", name, err)
+		err := selfTested(t, c.door, nil)
+		if err == nil {
+			t.Errorf("%s: the self-test passes", name)
+			continue
 		}
+		handbooktest.Said(t, fault.As(err).Public(), c.id)
 	}
 }
 
@@ -184,5 +209,7 @@ func TestSelfTest_NamesTheLineThatRefuses(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "50-corp.conf:2") || !strings.Contains(err.Error(), "DenyGroups sallyport-users") {
 		t.Errorf("%v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "ExtensionSelfTestFailed.line")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,8 @@ const helperPath = "/usr/libexec/sallyport-principals"
 type fakeSSHD struct {
 	root    string
 	broken  string // sshd -t says this
+	only    string // ... where it is asked with this word
+	silent  bool   // sshd -T does not work
 	reloads int
 	manner  manner
 	try     error
@@ -27,17 +30,18 @@ type fakeSSHD struct {
 func (f *fakeSSHD) run(_ context.Context, argv ...string) ([]byte, error) {
 	joined := strings.Join(argv, " ")
 	switch {
-	case strings.Contains(joined, " -t") && f.broken != "":
+	case f.only != "" && f.broken != "" && strings.Contains(joined, f.only), f.only == "" && strings.Contains(joined, " -t") && f.broken != "":
 		return []byte(f.broken), errors.New("exit status 255")
+	case strings.Contains(joined, "-T -C") && f.silent:
+		return []byte("no such connection"), errors.New("exit status 255")
 	case strings.Contains(joined, "-T -C"):
 		var b strings.Builder
 		if f.manner.old {
 			b.WriteString("challengeresponseauthentication yes\n")
 		}
-		for key, value := range expectations(helperPath, f.manner) {
-			if v, ok := f.refuse[key]; ok {
-				value = v
-			}
+		shown := expectations(helperPath, f.manner)
+		maps.Copy(shown, f.refuse)
+		for key, value := range shown {
 			fmt.Fprintf(&b, "%s %s\n", key, value)
 		}
 		return []byte(b.String()), nil

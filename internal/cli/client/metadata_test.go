@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // The machine's answers have numbers as texts (recorded: az login --identity) or
@@ -54,7 +55,7 @@ func TestManaged_AsksTheMachine(t *testing.T) {
 		}
 	}
 	web.Close()
-	if _, err := s.Managed(t.Context(), "https://h/arm/.default", nil); fault.As(err).Code != "NoMetadataService" || !strings.Contains(fault.As(err).Remedy, "sally login") {
+	if _, err := s.Managed(t.Context(), "https://h/arm/.default", nil); fault.As(err).Code != "NoMetadataService" || !strings.Contains(fault.As(err).Public(), handbooktest.Text(t, "NoMetadataService")) {
 		t.Error(err)
 	}
 }

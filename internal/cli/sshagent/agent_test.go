@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 func TestAgent_SignsForTheBoundSession(t *testing.T) {
@@ -89,6 +90,7 @@ func TestAgent_SignsNothingElse(t *testing.T) {
 	if got := c.answer(t.Context(), signMessage(cert, good)); got[0] != msgFailure {
 		t.Error("signed with a certificate that has ended")
 	}
+	handbooktest.Said(t, d.sentences(), "agent-signature")
 }
 
 func TestAgent_Binding(t *testing.T) {
@@ -133,6 +135,9 @@ func TestAgent_Binding(t *testing.T) {
 			if tc.ok {
 				return
 			}
+			if id := map[string]string{"forwarded": "agent-forwarded", "signed by another": "agent-bind"}[name]; id != "" {
+				handbooktest.Said(t, d.sentences(), id)
+			}
 			// What was refused stays refused, whatever is said afterwards.
 			if got := c.answer(t.Context(), good); got[0] == msgSuccess {
 				t.Error("bound at the second try")
@@ -156,9 +161,7 @@ func TestAgent_SecondBindingEndsTheConnection(t *testing.T) {
 	if got := c.answer(t.Context(), signMessage(cert, goodRequest(session, cert, hostKey).bytes())); got[0] != msgFailure {
 		t.Error("signed after the second binding")
 	}
-	if !strings.Contains(d.sentences(), "twice") {
-		t.Error(d.sentences())
-	}
+	handbooktest.Said(t, d.sentences(), "agent-twice")
 }
 
 func TestAgent_WithoutBinding(t *testing.T) {
@@ -171,9 +174,7 @@ func TestAgent_WithoutBinding(t *testing.T) {
 	if got := c.answer(t.Context(), signMessage(cert, goodRequest(session, cert, hostKey).bytes())); got[0] != msgFailure {
 		t.Error("signed on a connection of its own")
 	}
-	if !strings.Contains(d.sentences(), "session-bind@openssh.com") {
-		t.Error(d.sentences())
-	}
+	handbooktest.Said(t, d.sentences(), "agent-unbound")
 	for name, m := range map[string][]byte{"another extension": extensionMessage("query"), "add": {17, 0}, "add with limits": {25, 0}, "smartcard": {20, 0}, "old list": {1}, "unknown": {200}} {
 		if got := c.answer(t.Context(), m); len(got) != 1 || got[0] != msgFailure {
 			t.Errorf("%s: %v", name, got)
@@ -201,6 +202,7 @@ func TestAgent_WrongCertificates(t *testing.T) {
 		if listed(t, c.answer(t.Context(), []byte{msgList})) != nil || !strings.Contains(d.sentences(), "not used") {
 			t.Errorf("%s is offered: %s", name, d.sentences())
 		}
+		handbooktest.Said(t, d.sentences(), "BadCertificate.agent")
 	}
 }
 
@@ -233,9 +235,10 @@ func TestAgent_RenewsAndServerAway(t *testing.T) {
 		d.now = d.now.Add(56 * time.Minute)
 		d.refuse = fault.New(fault.Unavailable, "Unreachable", "the server is away.")
 	})
-	if string(list()) != string(cert) || !strings.Contains(d.sentences(), "the server is away. The certificate that is held is used") {
+	if string(list()) != string(cert) || !strings.Contains(d.sentences(), "the server is away. ") {
 		t.Errorf("the certificate that is held: %s", d.sentences())
 	}
+	handbooktest.Said(t, d.sentences(), "agent-held")
 	d.set(func() { d.refuse = fault.New(fault.Unauthenticated, "Blocked", "AADSTS53003: blocked.") })
 	if list() != nil || !strings.Contains(d.sentences(), "AADSTS53003") {
 		t.Errorf("offered after a refusal: %s", d.sentences())
@@ -253,9 +256,10 @@ func TestAgent_MintTakesTooLong(t *testing.T) {
 	s, blob := d.host(t, machineA)
 	c := &connection{agent: a}
 	c.bound, c.machine = &binding{hostKey: blob, key: s.PublicKey(), session: session}, machineA
-	if listed(t, c.answer(t.Context(), []byte{msgList})) != nil || !strings.Contains(d.sentences(), "the server gave no certificate within 1ms") {
+	if listed(t, c.answer(t.Context(), []byte{msgList})) != nil || !strings.Contains(d.sentences(), "within 1ms") {
 		t.Error(d.sentences())
 	}
+	handbooktest.Said(t, d.sentences(), "NoAnswer")
 }
 
 func TestAgent_LockAndRemove(t *testing.T) {

@@ -1,0 +1,179 @@
+package internal_test
+
+import (
+	"fmt"
+	"go/ast"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"sallyport/internal/handbooktest"
+)
+
+// met are the packages whose refusals people meet: who signs in, logs in, runs ssh
+// through sally, joins a host or sets the extension. Each sentence of theirs stands
+// on docs/troubleshooting.md, other than those of plain.
+func met() []string {
+	return []string{"agent", "agent/linklocal", "agent/pin", "agent/preflight", "agent/sshd", "cli", "cli/client", "cli/sshagent", "credential", "httpd/signin", "machine", "oauth", "signin"}
+}
+
+// ways are the packages of the reference, in its order. A package that begins to
+// make faults is placed here.
+func ways() []struct {
+	title    string
+	packages []string
+} {
+	return []struct {
+		title    string
+		packages []string
+	}{
+		{"The command line", []string{"cli", "cli/client", "cli/output", "cli/output/jmespath", "cli/sshagent"}},
+		{"Signing in and tokens", []string{"signin", "httpd/signin", "httpd/oauth", "oauth", "credential", "sshca", "conditional"}},
+		{"The machine and its agent", []string{"agent", "agent/control", "agent/linklocal", "agent/pin", "agent/preflight", "agent/root", "agent/shim", "agent/sshd", "machine", "machine/protocol"}},
+		{"Resource Manager", []string{"resource", "resource/types", "rbac", "scope", "httpd/arm"}},
+		{"Microsoft Graph", []string{"directory", "httpd/graph"}},
+		{"Every request", []string{"httpd", "httpd/operations", "address"}},
+		{"The server and its keys", []string{"server", "store", "keyring", "keystore", "keystore/sshagent", "signer", "signer/pkcs11", "backup", "repository", "collector", "audit", "audit/proof"}},
+		{"The lab", []string{"lab", "labwire"}},
+	}
+}
+
+// TestSentences_AreExplained: what people can be told stands on the page, word for
+// word, and what begins to be said cannot be forgotten.
+func TestSentences_AreExplained(t *testing.T) {
+	page := handbooktest.Open(t)
+	used := map[string]int{}
+	for _, s := range everySentence(load(t)) {
+		if !slices.Contains(met(), s.pkg) || slices.Contains(wrongRequests(), s.kind) || explained(page, s.pattern()) {
+			continue
+		}
+		name := s.pkg + " " + s.code
+		if used[name]++; used[name] > plain()[name] {
+			t.Errorf("docs/troubleshooting.md does not have %s", s)
+		}
+	}
+	for name, n := range plain() {
+		if used[name] < n {
+			t.Errorf("%s: %d sentences are excepted, and there are %d", name, n, used[name])
+		}
+	}
+}
+
+func explained(page handbooktest.Page, pattern *regexp.Regexp) bool {
+	for _, p := range page {
+		if at := pattern.FindStringIndex(p.Text); at != nil && (at[1] == len(p.Text) || p.Text[at[1]] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+// wrongRequests are the kinds of faults, and OAuth's codes, of a request that is
+// wrong whoever sends it, and of a server that is broken.
+func wrongRequests() []string {
+	return []string{"Invalid", "Internal", "invalid_request", "invalid_scope", "invalid_resource", "unsupported_response_type", "unsupported_grant_type", "request_not_supported", "slow_down", "authorization_pending", "bad_verification_code"}
+}
+
+// TestSentences_OfMachinesAreExplained: what machines say to people begins with our
+// name, in Go as in C, and is on the page from there on.
+func TestSentences_OfMachinesAreExplained(t *testing.T) {
+	page, n := handbooktest.Open(t), 0
+	check := func(text, where string) {
+		if !strings.HasPrefix(text, "Sallyport: ") && !strings.HasPrefix(text, "Azure role not assigned: ") || len(text) < 20 {
+			return
+		}
+		n++
+		begins := "^" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(verb.ReplaceAllString(text, hole))), hole, ".+")
+		if !explained(page, regexp.MustCompile(begins)) {
+			t.Errorf("docs/troubleshooting.md does not have %q of %s", text, where)
+		}
+	}
+	for _, u := range load(t) {
+		if u.name == "httpd" {
+			continue // titles of pages
+		}
+		for _, f := range u.files {
+			ast.Inspect(f, func(node ast.Node) bool {
+				e, ok := node.(ast.Expr)
+				if v := u.info.Types[e].Value; ok && v != nil {
+					if text, err := strconv.Unquote(v.ExactString()); err == nil {
+						check(text, u.set.Position(node.Pos()).String())
+					}
+					return false // a sum of constants is one
+				}
+				return true
+			})
+		}
+	}
+	source, err := os.ReadFile("../shim/pam/pam_sallyport.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range regexp.MustCompile(`"(Sallyport: (?:[^"]|"\s*")*)"`).FindAllStringSubmatch(string(source), -1) {
+		check(regexp.MustCompile(`"\s*"`).ReplaceAllString(text[1], ""), "shim/pam/pam_sallyport.c")
+	}
+	if n < 30 {
+		t.Fatalf("only %d sentences were found", n)
+	}
+}
+
+// TestSentences_Reference: docs/errors.md is what the source says, apart from what
+// docs/troubleshooting.md explains.
+func TestSentences_Reference(t *testing.T) {
+	want := reference(t)
+	if os.Getenv("WRITE_DOCS") == "1" {
+		if err := os.WriteFile("../docs/errors.md", []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile("../docs/errors.md"); err != nil || string(have) != want {
+		t.Fatalf("docs/errors.md is not what is said (%v); write it with: WRITE_DOCS=1 go test -run Sentences_Reference ./internal", err)
+	}
+}
+
+func reference(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(head)
+	page := handbooktest.Open(t)
+	rest := map[string][]sentence{}
+	for _, s := range everySentence(load(t)) {
+		if !explained(page, s.pattern()) {
+			rest[s.pkg] = append(rest[s.pkg], s)
+		}
+	}
+	for _, way := range ways() {
+		var lines []string
+		for _, pkg := range way.packages {
+			for _, s := range rest[pkg] {
+				lines = append(lines, fmt.Sprintf("| %s | %s |\n", code(s), s.shown()))
+			}
+			delete(rest, pkg)
+		}
+		slices.Sort(lines)
+		fmt.Fprintf(&b, "\n## %s\n\n| code | what is said |\n|---|---|\n%s", way.title, strings.Join(slices.Compact(lines), ""))
+	}
+	for pkg := range rest {
+		t.Errorf("%s has no place in docs/errors.md: add it to ways()", pkg)
+	}
+	return b.String()
+}
+
+func code(s sentence) string {
+	if s.code == "" || s.code == hole {
+		return ""
+	}
+	return "`" + strings.ReplaceAll(s.code, hole, "…") + "`"
+}
+
+const head = `# Errors
+
+Every error that can be said, apart from those that [troubleshooting.md](troubleshooting.md) explains; made from the source, … stands for a value. Resource Manager and Microsoft Graph answer with the code beside the sentence, OAuth with its own error and the sentence, the commands with the sentence. Errors say what to do where it is not plain from them:
+
+- A request that is wrong whoever sends it: correct what the sentence names, and send it again. Nothing was changed.
+- Something that does not exist, exists already or is in a state that forbids it: look at it, with the command that the sentence names where there is one.
+- ` + "`InternalServerError`" + ` says nothing to the person who asked. The operator finds the cause in the server's log, under the correlation id of the answer.
+`
