@@ -14,7 +14,7 @@ import (
 
 func (a *app) accessExplain() *cobra.Command {
 	flags := []flag{{name: "user", usage: "User principal name or object id; yourself by default"},
-		{name: "machine", usage: "Name of the machine", aliases: "name/n"}, optional(flagGroup()), flagMachineIDs()}
+		{name: "machine", usage: "Name of the machine", aliases: "name/n"}, optional(flagGroup()), flagInstance(), flagMachineIDs()}
 	cmd := leafFor("explain", "Say why somebody gets into a machine, or does not.", flags, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {

@@ -32,6 +32,8 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("ssh", "SSH with certificates."),
 		group("vm", "Virtual machines.", group("identity", "The managed identity of a VM."), group("image", "Images of VMs."),
 			group("extension", "Extensions of a VM.", group("image", "Extensions that can be installed."))),
+		group("vmss", "Scale sets of virtual machines.", group("identity", "The managed identity of a scale set."), group("extension", "Extensions in a scale set's model."),
+			group("nic", "Network interfaces of instances.")),
 	)
 	for _, v := range verbs() {
 		place(root, v.path, v.command(a))
@@ -40,6 +42,9 @@ func (a *app) addGroups(root *cobra.Command) {
 		place(root, path, cmd)
 	}
 	for path, cmd := range a.caCommands() {
+		place(root, path, cmd)
+	}
+	for path, cmd := range a.setCommands() {
 		place(root, path, cmd)
 	}
 	for path, cmd := range a.joinCommands() {

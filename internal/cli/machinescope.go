@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"sallyport/internal/cli/client"
 	"sallyport/internal/fault"
@@ -14,7 +15,8 @@ func flagMachineIDs() flag {
 }
 
 // machineScope is the resource id of the machine that --ids, or a name with
-// --resource-group, means: a virtual machine or one that joined. A name that both
+// --resource-group, means: a virtual machine or one that joined, or the instance
+// of a scale set that --instance-id numbers. A name that both
 // have is refused. Of one that the caller may not see the server says so, asked
 // for the virtual machine.
 func (a *app) machineScope(ctx context.Context, s *client.Session, in values, nameFlag string) (string, error) {
@@ -30,6 +32,9 @@ func (a *app) machineScope(ctx context.Context, s *client.Session, in values, na
 	}
 	if err := required(in.cmd, nameFlag, "resource-group"); err != nil {
 		return "", err
+	}
+	if in.text("instance-id") != "" {
+		return fillURL(strings.Replace(instanceURL, "{name}", "{"+nameFlag+"}", 1), s, in)
 	}
 	vm, err := fillURL("/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachines/{"+nameFlag+"}", s, in)
 	if err != nil {

@@ -26,7 +26,7 @@ const (
 func machineFlags(more ...flag) []flag {
 	return append([]flag{
 		{name: "machine", usage: "A machine, by its id or its resource id"},
-		{name: "name", short: "n", usage: "Name of a machine, with its resource group"}, {name: "resource-group", short: "g", usage: "Name of the resource group"}, flagMachineIDs(),
+		{name: "name", short: "n", usage: "Name of a machine, with its resource group"}, {name: "resource-group", short: "g", usage: "Name of the resource group"}, flagMachineIDs(), flagInstance(),
 	}, more...)
 }
 

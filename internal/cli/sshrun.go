@@ -93,7 +93,11 @@ func (a *app) reason(ctx context.Context, s *client.Session, t target, l login) 
 	}
 	where := t.address
 	if !t.id.IsZero() {
-		where = t.id.Name()
+		where = t.called()
+	} else if found, ok := a.byAddress(ctx, s, t); ok {
+		if err := found.ready(l.cert == nil); err != nil {
+			return "the machine that is known with the address " + t.address + ": " + sentence(err)
+		}
 	}
 	if f := t.again(ctx, s); f != nil {
 		t.known = f
@@ -103,7 +107,7 @@ func (a *app) reason(ctx context.Context, s *client.Session, t target, l login) 
 		p := f.Properties
 		switch seen := p.Agent.LastSeen; {
 		case seen.IsZero():
-			return "the agent of " + where + " has never reported to the server. Run: sally machine show -g " + t.id.ResourceGroupName() + " -n " + t.id.Name()
+			return "the agent of " + where + " has never reported to the server. Run: " + t.showWords()
 		case a.cfg.Now().Sub(seen) > agentAway:
 			return "the agent of " + where + " was last seen " + seen.Local().Format("2006-01-02 15:04:05") + "; without it the machine knows no new grants. Its local administrator can run there: sally agent doctor"
 		case p.Snapshot.Acknowledged < p.Snapshot.Version:

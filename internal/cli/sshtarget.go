@@ -41,6 +41,9 @@ type facts struct {
 			Acknowledged int64 `json:"acknowledged"`
 			LoginEnabled bool  `json:"loginEnabled"`
 		} `json:"snapshot"`
+		NewModel *struct { // of an instance's scale set, which it does not have yet
+			LoginEnabled bool `json:"loginEnabled"`
+		} `json:"newModel"`
 		Provisioning struct {
 			State    string `json:"state"`
 			ExitCode int    `json:"exitCode"`
@@ -64,7 +67,7 @@ type target struct {
 
 func targetFlags() []flag {
 	return []flag{
-		{name: "resource-group", short: "g", usage: "Name of the resource group"}, {name: "name", short: "n", usage: "Name of the virtual machine", aliases: "vm-name"},
+		{name: "resource-group", short: "g", usage: "Name of the resource group"}, {name: "name", short: "n", usage: "Name of the virtual machine", aliases: "vm-name"}, flagInstance(),
 		{name: "ip", usage: "Address of the machine, in the place of its name", aliases: "hostname"}, {name: "ids", kind: 'l', usage: "Resource ID, in the place of the name and the resource group"},
 		{name: "prefer-private-ip", kind: 'b', usage: "Connect to the private address"}, {name: "port", usage: "Port of sshd"},
 		{name: "local-user", short: "l", usage: "Account of the machine itself, with a key of your own"}, {name: "resource-type", usage: "Microsoft.Compute/virtualMachines or " + joinedType + ", where both have a machine of that name"},
@@ -104,7 +107,7 @@ func (a *app) find(ctx context.Context, in values) (*client.Session, target, err
 		return nil, target{}, err
 	}
 	t, err := a.lookup(ctx, s, id, in.on("prefer-private-ip"))
-	if client.IsHidden(err) && len(ids) == 0 && in.text("resource-type") == "" {
+	if client.IsHidden(err) && len(ids) == 0 && in.text("resource-type") == "" && !isInstance(id) {
 		// No virtual machine of that name: one that joined, perhaps.
 		if other, ok := joinedName(id); ok {
 			if joined, otherErr := a.lookup(ctx, s, other, in.on("prefer-private-ip")); !client.IsHidden(otherErr) {
@@ -138,13 +141,16 @@ func (a *app) machineID(ctx context.Context, in values) (*client.Session, scope.
 	if err != nil {
 		return nil, scope.ID{}, err
 	}
-	path, err := fillURL(machineURL, s, in)
+	path, err := machinePath(s, in)
 	if err != nil {
 		return nil, scope.ID{}, err
 	}
 	id, err := scope.Parse(path)
 	if err != nil {
 		return nil, id, err
+	}
+	if isInstance(id) {
+		return s, id, nil
 	}
 	switch kind := in.text("resource-type"); {
 	case strings.EqualFold(kind, joinedType):
@@ -172,7 +178,8 @@ func (a *app) lookup(ctx context.Context, s *client.Session, id scope.ID, privat
 		return target{}, err
 	}
 	p := f.Properties
-	t := target{id: id, name: id.ResourceGroupName() + "-" + id.Name(), port: 22, known: &f, principal: p.Principal}
+	t := target{id: id, port: 22, known: &f, principal: p.Principal}
+	t.name = id.ResourceGroupName() + "-" + t.called()
 	if err := checkAlias(t.name); err != nil {
 		return target{}, err
 	}
@@ -232,7 +239,13 @@ func (t target) ready(local bool) error {
 		return nil
 	}
 	p := t.known.Properties
-	at := " -g " + t.id.ResourceGroupName() + " -n " + t.id.Name()
+	command, at := "vm", t.words("instance-ids")
+	if isInstance(t.id) {
+		command = "vmss"
+	}
+	if strings.EqualFold(p.State, "absent") && command == "vmss" {
+		return fault.New(fault.Conflict, "MachineAbsent", "%s has no machine behind it yet, or its creation failed.", t.called()).WithRemedy("Run: sally vmss get-instance-view%s", t.words("instance-id"))
+	}
 	if strings.EqualFold(p.State, "absent") {
 		return fault.New(fault.Conflict, "MachineAbsent", "%s has no machine behind it yet, or its creation failed.", t.id.Name()).WithRemedy("Run: sally vm show -d%s", at)
 	}
@@ -241,12 +254,16 @@ func (t target) ready(local bool) error {
 		return fault.New(fault.Conflict, "MachineExpired", "%s has to join again: %s.", t.id.Name(), p.Note)
 	}
 	if s := strings.ToLower(p.State); s != "" && !joined && !strings.Contains(s, "running") {
-		return fault.New(fault.Conflict, "MachineStopped", "%s is %s.", t.id.Name(), s).WithRemedy("Run: sally vm start%s", at)
+		return fault.New(fault.Conflict, "MachineStopped", "%s is %s.", t.called(), s).WithRemedy("Run: sally %s start%s", command, at)
 	}
 	if !local && !p.Snapshot.LoginEnabled {
-		text := "directory login is not enabled on " + t.id.Name() + ": the extension AADSSHLoginForLinux is not installed"
+		text := "directory login is not enabled on " + t.called() + ": the extension AADSSHLoginForLinux is not installed"
 		if p.Provisioning.State != "" && !strings.EqualFold(p.Provisioning.State, "Succeeded") && p.Provisioning.Message != "" {
 			text += " (" + p.Provisioning.State + ", exit code " + strconv.Itoa(p.Provisioning.ExitCode) + ": " + p.Provisioning.Message + ")"
+		}
+		if isInstance(t.id) {
+			why, remedy := t.enableWords()
+			return fault.New(fault.Conflict, "LoginNotEnabled", "%s%s.", text, why).WithRemedy("%s", remedy)
 		}
 		if joined {
 			return fault.New(fault.Conflict, "LoginNotEnabled", "%s.", text).
@@ -256,7 +273,7 @@ func (t target) ready(local bool) error {
 			WithRemedy("Run: sally vm extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux -g %s --vm-name %s", t.id.ResourceGroupName(), t.id.Name())
 	}
 	if t.address == "" {
-		return fault.New(fault.Conflict, "NoAddress", "no address of %s is known yet.", t.id.Name()).WithRemedy("Run: sally machine show%s", at)
+		return fault.New(fault.Conflict, "NoAddress", "no address of %s is known yet.", t.called()).WithRemedy("Run: %s", t.showWords())
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ func verbs() []verb {
 	all = append(all, machineVerbs()...)
 	all = append(all, extensionVerbs()...)
 	all = append(all, accessVerbs()...)
+	all = append(all, setVerbs()...)
 	all = append(all, joinedVerbs()...)
 	all = append(all, signInVerbs()...)
 	all = append(all, certListVerb())

@@ -116,7 +116,7 @@ func (a *app) createVM(ctx context.Context, in values) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.planVM(ctx, s, in)
+	p, err := a.planMachines(ctx, s, in, machineURL)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,9 @@ func created(doc map[string]any) map[string]any {
 	return out
 }
 
-func (a *app) planVM(ctx context.Context, s *client.Session, in values) (plan, error) {
+// planMachines reads what a virtual machine and a scale set have in common; at is
+// where the thing will be.
+func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at string) (plan, error) {
 	if t := in.text("authentication-type"); t != "" && !strings.EqualFold(t, "ssh") {
 		return plan{}, usageError{"argument --authentication-type: only ssh; passwords for machines are not offered"}
 	}
@@ -175,13 +177,13 @@ func (a *app) planVM(ctx context.Context, s *client.Session, in values) (plan, e
 	if err != nil {
 		return plan{}, err
 	}
-	vmPath, err := fillURL(machineURL, s, in)
+	vmPath, err := fillURL(at, s, in)
 	if err != nil {
 		return plan{}, err
 	}
 	group, _, _ := strings.Cut(vmPath, "/providers/")
 	p := plan{prefix: group + "/providers/Microsoft.Network/", vmPath: vmPath, name: in.text("name"), location: in.text("location"), image: image,
-		size: in.text("size"), identity: in.given("assign-identity"), computer: in.text("computer-name"), admin: in.text("admin-username")}
+		size: in.text("size") + in.text("vm-sku"), identity: in.given("assign-identity"), computer: in.text("computer-name"), admin: in.text("admin-username")}
 	if p.admin == "" {
 		p.admin = a.cfg.Env("USER")
 	}

@@ -91,8 +91,18 @@ func Revokes(e audit.Event) (reach, what string, ok bool) {
 	return "", "", false
 }
 
-// machineIn is the machine that a resource is, or is part of.
+// machineIn is the machine that a resource is, or is part of; for a scale set, all
+// of its instances.
 func machineIn(resourceID string) (string, bool) {
+	const sets, instance = "/providers/microsoft.compute/virtualmachinescalesets/", "virtualmachines"
+	if at := strings.Index(strings.ToLower(resourceID), sets); at >= 0 {
+		parts := strings.Split(resourceID[at+len(sets):], "/")
+		n := 1
+		if len(parts) > 2 && strings.EqualFold(parts[1], instance) {
+			n = 3
+		}
+		return resourceID[:at+len(sets)] + strings.Join(parts[:n], "/"), parts[n-1] != ""
+	}
 	for _, kind := range []string{"/providers/microsoft.compute/virtualmachines/", "/providers/microsoft.hybridcompute/machines/"} {
 		if at := strings.Index(strings.ToLower(resourceID), kind); at >= 0 {
 			name, _, _ := strings.Cut(resourceID[at+len(kind):], "/")

@@ -111,6 +111,7 @@ func TestRevocations_AcknowledgedByWhoHoldsThem(t *testing.T) {
 // TestRevokes: what takes something away is one, and what gives is none.
 func TestRevokes(t *testing.T) {
 	const vm = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1"
+	const set = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachineScaleSets/set1"
 	for _, c := range []struct {
 		kind, target string
 		detail       map[string]string
@@ -122,6 +123,8 @@ func TestRevokes(t *testing.T) {
 		{"resource.delete", vm + "/extensions/AADSSHLoginForLinux", nil, "scope:" + vm}, {"resource.write", vm, map[string]string{"type": "x", "created": "false"}, "scope:" + vm},
 		{"resource.write", vm, map[string]string{"created": "true"}, ""}, {"resource.write", "/subscriptions/s/resourceGroups/rg", nil, ""},
 		{"resource.move", vm, map[string]string{"from": "old"}, "scope:" + vm}, {"resource.move", vm + "/extensions/x", nil, ""}, {"resource.move", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/disks/d", nil, ""},
+		{"resource.write", set, map[string]string{"created": "false"}, "scope:" + set}, {"resource.delete", set + "/virtualMachines/3", nil, "scope:" + set + "/virtualMachines/3"},
+		{"resource.delete", set + "/virtualMachines/3/extensions/x", nil, "scope:" + set + "/virtualMachines/3"}, {"resource.move", set, map[string]string{"from": "old"}, "scope:" + set},
 		{"subscription.move", "/subscriptions/s", nil, "scope:/subscriptions/s"}, {"certificate.revoke", "u", nil, "all"}, {"machineSession.end", vm, map[string]string{"machineId": "m"}, "machine:m"}, {"certificate.issue", "u", nil, ""},
 	} {
 		reach, _, ok := machine.Revokes(audit.Event{Type: c.kind, Outcome: audit.Success, Target: c.target, Detail: c.detail})

@@ -63,7 +63,7 @@ func (e *Engine) find(ctx context.Context, by audit.By, id scope.ID) (r Resource
 // otherwise nobody could walk down to the one machine that is his.
 func (e *Engine) authorizeRead(by audit.By, t *Type, id scope.ID) error {
 	action := t.Name + "/read"
-	if e.Allowed(by, action, id) || (leads(t) && e.holdsAt(by, id)) {
+	if e.Allowed(by, action, id) || (t.ReadAs != "" && e.Allowed(by, t.ReadAs, id)) || (leads(t) && e.holdsAt(by, id)) {
 		return nil
 	}
 	return Denied(by, action, id)
@@ -99,6 +99,9 @@ func (e *Engine) show(ctx context.Context, r Resource, children []Resource, expa
 		}
 	}
 	maps.Copy(out, map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": t.Name, "etag": r.ETag})
+	if t.Called != nil {
+		out["name"] = t.Called(r.ID)
+	}
 	if t.Located {
 		out["location"] = r.Location
 	}

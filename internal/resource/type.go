@@ -23,6 +23,11 @@ type Type struct {
 	Located, Identity bool
 	// Entered: people log in on it, so where it is decides who may.
 	Entered bool
+	// ReadAs, where set, is a second action that lets read: that of the type which
+	// people know it as.
+	ReadAs string
+	// Called, where set, is the "name" that people see; else it is the id's last part.
+	Called func(scope.ID) string
 	// ReadOnly types are made by the server alone.
 	ReadOnly bool
 	// Top names the further top-level fields of a body that are kept.
@@ -64,8 +69,8 @@ type Link struct {
 }
 
 // Action is a POST verb: it changes the resource, which is stored then in the same
-// transaction.
-type Action func(tx Tx, by audit.By, r *Resource) error
+// transaction, and what is inside it. body is the request's, nil for none.
+type Action func(tx Tx, by audit.By, r *Resource, body []byte) error
 
 // Change is what a write does: Old is nil when the resource is new. New is nil
 // when it goes away; what Store then changes in Old is stored while it is

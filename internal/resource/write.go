@@ -360,8 +360,14 @@ func (e *Engine) dropIdentity(tx Tx, r *Resource) error {
 	return tx.DeleteServicePrincipal(id.PrincipalID)
 }
 
-// Act does a POST verb: start, powerOff and so on.
+// Act does a POST verb without a body: start, powerOff and so on.
 func (e *Engine) Act(ctx context.Context, by audit.By, id scope.ID, verb string) (Result, error) {
+	return e.ActWith(ctx, by, Request{ID: id}, verb)
+}
+
+// ActWith does a POST verb with what the request's body says about it.
+func (e *Engine) ActWith(ctx context.Context, by audit.By, req Request, verb string) (Result, error) {
+	id := req.ID
 	t, err := e.Type(id.Type())
 	if err != nil {
 		return Result{}, err
@@ -383,7 +389,7 @@ func (e *Engine) Act(ctx context.Context, by audit.By, id scope.ID, verb string)
 			return fault.New(fault.Conflict, "Conflict", "'%s' is being deleted.", id.Name())
 		}
 		r.Want(tx.Now())
-		if err := act(tx, by, &r); err != nil {
+		if err := act(tx, by, &r, req.Body); err != nil {
 			return err
 		}
 		if err := tx.PutResource(r); err != nil {

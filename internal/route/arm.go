@@ -42,6 +42,7 @@ func armRows() []Row {
 	}
 	rows = append(rows, armTracked("virtualMachines", "Microsoft.Compute/virtualMachines")...)
 	rows = append(rows, armCompute()...)
+	rows = append(rows, armScaleSets()...)
 	rows = append(rows, armHybrid()...)
 	rows = append(rows, armAuthorization()...)
 	rows = append(rows, armSignIns()...)
@@ -94,6 +95,37 @@ func armCompute() []Row {
 		armRow("imageVersions.get", "GET", publisher+"/vmimage/offers/{offer}/skus/{sku}/versions/{version}", "", whyCatalog))
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
 		rows = append(rows, armRow("virtualMachines."+verb, "POST", vm+"/"+verb, "Microsoft.Compute/virtualMachines/"+verb+"/action", ""))
+	}
+	return rows
+}
+
+// armScaleSets: machines that are all alike. Extensions of a set are part of its
+// model, and network interfaces part of its instances: neither has a row of its own.
+func armScaleSets() []Row {
+	const kind = "Microsoft.Compute/virtualMachineScaleSets"
+	const set = armGroup + "/providers/" + kind + "/{name}"
+	const one = set + "/virtualMachines/{child}"
+	rows := append(armTracked("scaleSets", kind),
+		armRow("scaleSets.instanceView", "GET", set+"/instanceView", kind+"/read", ""),
+		armRow("scaleSets.networkInterfaces", "GET", set+"/networkInterfaces", "", whyListed),
+		armRow("scaleSetExtensions.list", "GET", set+"/extensions", kind+"/read", ""),
+		armRow("scaleSetExtensions.get", "GET", set+"/extensions/{child}", kind+"/read", ""),
+		armRow("scaleSetExtensions.put", "PUT", set+"/extensions/{child}", kind+"/write", ""),
+		armRow("scaleSetExtensions.delete", "DELETE", set+"/extensions/{child}", kind+"/write", ""),
+		armRow("scaleSetInstances.list", "GET", set+"/virtualMachines", "", whyListed),
+		armRow("scaleSetInstances.get", "GET", one, kind+"/virtualMachines/read", ""),
+		armRow("scaleSetInstances.delete", "DELETE", one, kind+"/virtualMachines/delete", ""),
+		armRow("scaleSetInstances.instanceView", "GET", one+"/instanceView", kind+"/virtualMachines/read", ""),
+		armRow("scaleSetInstances.networkInterfaces", "GET", one+"/networkInterfaces", kind+"/virtualMachines/read", ""),
+		armRow("scaleSetInstances.networkInterface", "GET", one+"/networkInterfaces/{interface}", kind+"/virtualMachines/read", ""),
+		armRow("scaleSetInstanceExtensions.list", "GET", one+"/extensions", kind+"/virtualMachines/read", ""),
+		armRow("scaleSetInstanceExtensions.get", "GET", one+"/extensions/{extension}", kind+"/virtualMachines/extensions/read", ""))
+	for _, verb := range []string{"manualupgrade", "delete"} {
+		rows = append(rows, armRow("scaleSets."+verb+"Instances", "POST", set+"/"+verb, kind+"/"+verb+"/action", ""))
+	}
+	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
+		rows = append(rows, armRow("scaleSets."+verb, "POST", set+"/"+verb, kind+"/"+verb+"/action", ""),
+			armRow("scaleSetInstances."+verb, "POST", one+"/"+verb, kind+"/virtualMachines/"+verb+"/action", ""))
 	}
 	return rows
 }

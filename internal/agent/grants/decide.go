@@ -37,6 +37,9 @@ func machine(in Input) (string, string) {
 		return "state-damaged", "Sallyport: a file that the agent of this machine needs is damaged, so that no directory account is let in. Ask an administrator of the machine to run: sally agent status"
 	case !s.Held:
 		return "no-snapshot", "Sallyport: this machine has not heard from the server since it joined. Ask an administrator of the machine to run: sally agent status"
+	case !s.LoginEnabled && instance(s.ResourceID) != "":
+		return "extension-off", "Sign-in with directory accounts is switched off on this instance of a scale set: its model has no login extension, or is an old one. " +
+			"Ask an owner of the set to install the extension in the model, then to upgrade the instance: sally vmss update-instances " + instance(s.ResourceID)
 	case !s.LoginEnabled:
 		return "extension-off", fmt.Sprintf("Sign-in with directory accounts is switched off on this machine. Ask an owner of it to install the extension: "+
 			"sally %s", install(s.ResourceID))
@@ -45,6 +48,9 @@ func machine(in Input) (string, string) {
 			"Ask an administrator of the machine to run: sally agent doctor", s.Drift)
 	case in.Clock.Wrong != "":
 		return "clock", fmt.Sprintf("Sallyport: the clock of this machine is wrong (%s), so certificates cannot be checked. Ask an administrator of the machine to set it.", in.Clock.Wrong)
+	case !s.Identity && instance(s.ResourceID) != "":
+		return "identity-removed", fmt.Sprintf("Sallyport: the scale set's system-assigned managed identity is removed, and it is required for sign-in. "+
+			"Ask an owner of the set to run: sally vmss identity assign %s; and then: sally vmss update-instances %s", target(setOf(s.ResourceID), "--name"), instance(s.ResourceID))
 	case !s.Identity:
 		return "identity-removed", fmt.Sprintf("Sallyport: this machine's system-assigned managed identity is removed, and it is required for sign-in. "+
 			"Ask an owner of the machine to run: sally %s identity assign %s", kind(s.ResourceID), target(s.ResourceID, "--name"))
@@ -179,4 +185,18 @@ func target(resourceID, nameFlag string) string {
 		return fmt.Sprintf("--resource-group %s %s %s", parts[4], nameFlag, parts[8])
 	}
 	return "--ids " + resourceID
+}
+
+// instance names an instance of a scale set to a command, "" for any other machine.
+func instance(resourceID string) string {
+	parts := strings.Split(resourceID, "/")
+	if len(parts) != 11 || !strings.EqualFold(parts[7], "virtualMachineScaleSets") {
+		return ""
+	}
+	return target(setOf(resourceID), "--name") + " --instance-ids " + parts[10]
+}
+
+// setOf is the scale set that an instance belongs to.
+func setOf(resourceID string) string {
+	return strings.Join(strings.Split(resourceID, "/")[:9], "/")
 }

@@ -17,6 +17,7 @@ const (
 	other    = "33333333-3333-4333-8333-333333333333"
 	cid      = "44444444-4444-4444-8444-444444444444"
 	vm       = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1"
+	inSet    = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachineScaleSets/set1/virtualMachines/3"
 )
 
 // granted is an Input that is allowed: a fresh login of a user by certificate.
@@ -71,6 +72,8 @@ func TestDecide_Sentences(t *testing.T) {
 		{"extension-off", func(in *Input) { in.State.LoginEnabled = false }, []string{"switched off", "sally vm extension set", "AADSSHLoginForLinux", "--resource-group rg --vm-name vm1"}},
 		{"extension-off", func(in *Input) { in.State.LoginEnabled, in.State.ResourceID = false, joinedID }, []string{"sally machine extension create --name AADSSHLoginForLinux --resource-group rg --machine-name host1"}},
 		{"identity-removed", func(in *Input) { in.State.Identity, in.State.ResourceID = false, joinedID }, []string{"sally machine identity assign --resource-group rg --name host1"}},
+		{"extension-off", func(in *Input) { in.State.LoginEnabled, in.State.ResourceID = false, inSet }, []string{"old one", "sally vmss update-instances --resource-group rg --name set1 --instance-ids 3"}},
+		{"identity-removed", func(in *Input) { in.State.Identity, in.State.ResourceID = false, inSet }, []string{"sally vmss identity assign --resource-group rg --name set1; and then: sally vmss update-instances --resource-group rg --name set1 --instance-ids 3"}},
 		{"drift", func(in *Input) { in.State.Drift = "sshd has UsePAM no." }, []string{"UsePAM no", "sally agent doctor"}},
 		{"clock", func(in *Input) { in.Clock.Wrong = "it is 10m0s behind the server" }, []string{"10m0s behind", "clock"}},
 		{"identity-removed", func(in *Input) { in.State.Identity = false }, []string{"managed identity", "sally vm identity assign --resource-group rg --name vm1"}},

@@ -381,3 +381,12 @@ func (a *answer) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// An instance of a scale set has Azure's name, and names its set.
+func TestDocument_Instance(t *testing.T) {
+	doc := document(protocol.Instance{ResourceID: "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/RG/providers/Microsoft.Compute/virtualMachineScaleSets/set1/virtualMachines/3"}, nil)
+	compute, _ := doc["compute"].(map[string]any)
+	if compute["name"] != "set1_3" || compute["vmScaleSetName"] != "set1" || compute["resourceGroupName"] != "RG" {
+		t.Errorf("%v", compute)
+	}
+}

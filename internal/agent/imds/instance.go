@@ -90,6 +90,8 @@ func (s *Service) instance(w http.ResponseWriter, r *http.Request, _ caller.Verd
 	writeJSON(w, http.StatusOK, node)
 }
 
+const scaleSetInstance = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines"
+
 // document is the whole of /metadata/instance. It says what is known; what Azure
 // alone has is empty.
 func document(i protocol.Instance, interfaces []Interface) map[string]any {
@@ -102,8 +104,13 @@ func document(i protocol.Instance, interfaces []Interface) map[string]any {
 		tags = append(tags, name+":"+i.Tags[name])
 		list = append(list, map[string]any{"name": name, "value": i.Tags[name]})
 	}
-	compute := map[string]any{"azEnvironment": "Sallyport", "location": i.Location, "name": id.Name(), "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
-		"provider": "Microsoft.Compute", "resourceGroupName": id.ResourceGroupName(), "resourceId": i.ResourceID, "subscriptionId": id.SubscriptionID(), "vmId": i.MachineID, "vmSize": i.Size, "vmScaleSetName": "",
+	name, set := id.Name(), ""
+	if up, ok := id.Parent(); ok && strings.EqualFold(id.Type(), scaleSetInstance) {
+		set = up.Name()
+		name = set + "_" + name // Azure's name of an instance
+	}
+	compute := map[string]any{"azEnvironment": "Sallyport", "location": i.Location, "name": name, "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
+		"provider": "Microsoft.Compute", "resourceGroupName": id.ResourceGroupName(), "resourceId": i.ResourceID, "subscriptionId": id.SubscriptionID(), "vmId": i.MachineID, "vmSize": i.Size, "vmScaleSetName": set,
 		"tags": strings.Join(tags, ";"), "tagsList": list,
 		"osProfile": map[string]any{"adminUsername": i.AdminName, "computerName": i.Hostname, "disablePasswordAuthentication": "true"}}
 	return map[string]any{"compute": compute, "network": map[string]any{"interface": network(interfaces)}}

@@ -28,7 +28,7 @@ func (h *Handler) machines(c *httpd.Call) error {
 		at = scope.ID{} // the root management group encloses everything
 	}
 	out := []map[string]any{}
-	for _, kind := range []string{types.VirtualMachine, types.HybridMachine} {
+	for _, kind := range []string{types.VirtualMachine, types.ScaleSetInstance, types.HybridMachine} {
 		list, err := h.cfg.Engine.Each(c.R.Context(), c.By, resource.Query{Under: at, Type: kind})
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ func (h *Handler) showMachine(c *httpd.Call, vm resource.Resource) (map[string]a
 	if t := h.cfg.Tenant(); len(t.Domains) > 0 {
 		principal = protocol.HostPrincipal(f.MachineID, t.Domains[0])
 	}
-	return map[string]any{
+	shown := map[string]any{
 		"id": vm.ID.String() + "/providers/Sallyport.Access/machines/default", "name": "default", "type": "Sallyport.Access/machines",
 		"properties": map[string]any{
 			"machineId": f.MachineID, "resourceId": vm.ID.String(), "hostPrincipal": principal, "addresses": addresses, "loopbackAddress": f.Loopback, "sshPort": f.SSHPort,
@@ -99,7 +99,12 @@ func (h *Handler) showMachine(c *httpd.Call, vm resource.Resource) (map[string]a
 			"snapshot":     map[string]any{"version": agent.Snapshot, "acknowledged": agent.Acknowledged, "loginEnabled": want.LoginEnabled && !want.Preview}, // with a certificate
 			"provisioning": map[string]any{"state": agent.Provisioned, "exitCode": agent.ExitCode, "message": agent.Message},
 		},
-	}, true
+	}
+	if f.OldModel {
+		properties, _ := shown["properties"].(map[string]any)
+		properties["newModel"] = map[string]any{"loginEnabled": f.NewLogin} // of its scale set, which it does not have yet
+	}
+	return shown, true
 }
 
 func seen(t time.Time) any {

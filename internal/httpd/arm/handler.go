@@ -76,7 +76,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,
-		"hybridMachines": types.HybridMachine, "hybridExtensions": types.HybridExtension,
+		"hybridMachines": types.HybridMachine, "hybridExtensions": types.HybridExtension, "scaleSets": types.ScaleSet,
 	} {
 		m.Handle("arm."+row+".get", h.get(kind))
 		m.Handle("arm."+row+".put", h.write(kind, (*resource.Engine).Put))
@@ -101,10 +101,11 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("arm.resources.listInGroup", h.list(""))
 	m.Handle("arm.resources.move", h.move(false))
 	m.Handle("arm.resources.validateMove", h.move(true))
-	m.Handle("arm.virtualMachines.instanceView", h.instanceView)
+	m.Handle("arm.virtualMachines.instanceView", h.instanceView(types.VirtualMachine))
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {
 		m.Handle("arm.virtualMachines."+verb, h.act(types.VirtualMachine, verb))
 	}
+	h.mountScaleSets(m)
 	m.Handle("arm.hybridMachines.quarantine", h.act(types.HybridMachine, "quarantine"))
 	m.Handle("arm.operations.status", h.operationStatus)
 	m.Handle("arm.operations.result", h.operationResult)
@@ -118,7 +119,7 @@ func itemID(c *httpd.Call, kind string) (scope.ID, error) {
 	}
 	parts := strings.Split(kind, "/")
 	id += "/providers/" + parts[0]
-	for i, name := range []string{c.Var("name"), c.Var("child")} {
+	for i, name := range []string{c.Var("name"), c.Var("child"), c.Var("extension")} {
 		if i+1 < len(parts) {
 			id += "/" + parts[i+1] + "/" + name
 		}
@@ -163,17 +164,19 @@ func setETag(c *httpd.Call, body map[string]any) {
 	}
 }
 
-func (h *Handler) instanceView(c *httpd.Call) error {
-	id, err := itemID(c, types.VirtualMachine)
-	if err != nil {
-		return err
+func (h *Handler) instanceView(kind string) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		id, err := itemID(c, kind)
+		if err != nil {
+			return err
+		}
+		body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, true)
+		if err != nil {
+			return err
+		}
+		p, _ := body["properties"].(map[string]any)
+		return c.JSON(http.StatusOK, p["instanceView"])
 	}
-	body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, true)
-	if err != nil {
-		return err
-	}
-	p, _ := body["properties"].(map[string]any)
-	return c.JSON(http.StatusOK, p["instanceView"])
 }
 
 type writeFunc func(*resource.Engine, context.Context, audit.By, resource.Request) (resource.Result, error)
@@ -231,7 +234,11 @@ func (h *Handler) act(kind, verb string) httpd.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		result, err := h.cfg.Engine.Act(c.R.Context(), c.By, id, verb)
+		body, err := c.Body()
+		if err != nil {
+			return err
+		}
+		result, err := h.cfg.Engine.ActWith(c.R.Context(), c.By, resource.Request{ID: id, Body: body}, verb)
 		if err != nil {
 			return err
 		}

@@ -364,7 +364,7 @@ func TestRows_NobodyGetsNothing(t *testing.T) {
 	s := newServer(t)
 	s.call(admin, http.MethodPut, group, `{"location":"southcentralus"}`)
 	s.work()
-	fill := strings.NewReplacer("{subscription}", subID, "{group}", "AzureADLinuxVM", "{name}", "00000000-0000-4000-8000-0000000000f1", "{child}", "x", "{scope...}", strings.TrimPrefix(group, "/"), "{operation}", "x",
+	fill := strings.NewReplacer("{subscription}", subID, "{group}", "AzureADLinuxVM", "{name}", "00000000-0000-4000-8000-0000000000f1", "{child}", "x", "{extension}", "x", "{interface}", "x", "{scope...}", strings.TrimPrefix(group, "/"), "{operation}", "x",
 		"{location}", "eastus", "{namespace}", "Microsoft.Compute", "{publisher}", types.LoginPublisher, "{type}", types.LoginExtension, "{version}", types.ExtensionVersion, "{offer}", "x", "{sku}", "x")
 	for _, r := range rows() {
 		body := ""

@@ -127,6 +127,7 @@ func All(cfg Config) []resource.Type {
 		subscriptionType(), managementGroupType(), groupType(),
 		virtualNetworkType(), securityGroupType(), publicIPType(), networkInterfaceType(),
 		m.virtualMachine(), m.extension(), m.hybridMachine(), m.extensionOf(HybridExtension, "machine extension"),
+		m.scaleSet(), m.instance(), m.instanceExtension(),
 	}
 }
 

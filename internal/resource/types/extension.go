@@ -147,7 +147,7 @@ func enable(tx resource.Tx, self, vm *resource.Resource, machineID string, h Han
 	switch {
 	case other != "":
 		return fail(exitOther, otherInstalled(vm.ID, h, other))
-	case vm.Identity == nil && !h.preview():
+	case !identified(vm) && !h.preview():
 		return fail(exitNoIdentity, noIdentity(vm.ID))
 	}
 	vm.Want(tx.Now())
@@ -156,6 +156,12 @@ func enable(tx resource.Tx, self, vm *resource.Resource, machineID string, h Han
 		return err
 	}
 	return self.WritePrivate(p)
+}
+
+// identified reports whether a machine has a managed identity.
+func identified(vm *resource.Resource) bool {
+	var p vmPrivate
+	return vm.ReadPrivate(&p) == nil && identityOf(*vm, p) != ""
 }
 
 // siblings refuses a second instance of a version, for the two would fight over
@@ -186,6 +192,11 @@ func siblings(tx resource.Tx, vm, self scope.ID, h Handler) (other string, err e
 
 func noIdentity(vm scope.ID) *resource.Failure {
 	command := "vm"
+	if isInstance(vm) {
+		up, _ := vm.Parent()
+		return failure(Handlers()[0], exitNoIdentity, fmt.Sprintf("the scale set has no system-assigned managed identity. Assign one with: sally vmss identity assign --resource-group %s --name %s, then upgrade its instances: sally vmss update-instances %s",
+			up.ResourceGroupName(), up.Name(), arguments(vm)))
+	}
 	if isHybrid(vm) {
 		command = "machine"
 	}
@@ -193,6 +204,11 @@ func noIdentity(vm scope.ID) *resource.Failure {
 }
 
 func otherInstalled(vm scope.ID, h Handler, name string) *resource.Failure {
+	if isInstance(vm) {
+		up, _ := vm.Parent()
+		return failure(h, exitOther, fmt.Sprintf("the other version of the login extension, %s, is installed on the instance. Delete it from the model with: sally vmss extension delete --resource-group %s --vmss-name %s --name %s, then upgrade the instance: sally vmss update-instances %s",
+			h.other().Type, up.ResourceGroupName(), up.Name(), name, arguments(vm)))
+	}
 	return failure(h, exitOther, fmt.Sprintf("the other version of the login extension, %s, is installed on the machine. Delete it with: sally vm extension delete --resource-group %s --vm-name %s --name %s; %s is set up by itself then",
 		h.other().Type, vm.ResourceGroupName(), vm.Name(), name, h.Type))
 }
@@ -225,6 +241,8 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 		return resource.Progress{Done: reached || waited > updateWait || state.Power != Running, After: pollWait}, nil
 	}
 	switch {
+	case state.Power == Absent && waited <= agentWait:
+		return resource.Progress{After: pollWait}, nil // its machine is being made
 	case state.Power != Running:
 		return resource.Progress{Failure: &resource.Failure{Code: "OperationNotAllowed", Message: "Cannot modify extensions in the VM when the VM is not running. Start it and set the extension again."}}, nil
 	case reached && agent.Provisioned == "Failed":
@@ -328,7 +346,7 @@ func (m machines) resume(tx resource.Tx, gone scope.ID, vm *resource.Resource, m
 
 func parentName(id scope.ID) string {
 	up, _ := id.Parent()
-	return up.Name()
+	return calledInstance(up)
 }
 
 func report(a AgentState) func(*resource.Resource) error {

@@ -86,11 +86,11 @@ const awayAfter = 2 * time.Minute
 func isHybrid(id scope.ID) bool { return strings.EqualFold(id.Type(), HybridMachine) }
 
 func isMachine(id scope.ID) bool {
-	return strings.EqualFold(id.Type(), VirtualMachine) || isHybrid(id)
+	return strings.EqualFold(id.Type(), VirtualMachine) || isHybrid(id) || isInstance(id)
 }
 
 func isExtension(id scope.ID) bool {
-	return strings.EqualFold(id.Type(), Extension) || strings.EqualFold(id.Type(), HybridExtension)
+	return strings.EqualFold(id.Type(), Extension) || strings.EqualFold(id.Type(), HybridExtension) || strings.EqualFold(id.Type(), ScaleSetExtension)
 }
 
 func (m machines) hybridMachine() resource.Type {
@@ -141,7 +141,7 @@ func (m machines) storeHybrid(_ resource.Tx, _ audit.By, c *resource.Change) err
 //
 // The key goes with the same write: a machine that is known and has no resource
 // would be told that nobody is let in any more, which is for deleted ones.
-func (m machines) quarantine(tx resource.Tx, by audit.By, r *resource.Resource) error {
+func (m machines) quarantine(tx resource.Tx, by audit.By, r *resource.Resource, _ []byte) error {
 	var p hybridPrivate
 	if err := r.ReadPrivate(&p); err != nil {
 		return err

@@ -24,6 +24,11 @@ type vmPrivate struct {
 	Loopback  string `json:"loopback,omitempty"`
 	SSHPort   int    `json:"sshPort,omitempty"`
 	Provided  bool   `json:"provided,omitempty"` // the agent has reported once
+
+	// Of an instance of a scale set: whose identity it has, and that its set has a
+	// newer model than it.
+	Principal string      `json:"principal,omitempty"`
+	Stale     *staleModel `json:"stale,omitempty"`
 }
 
 // deallocated is stopped, in the word that Azure's clients show.
@@ -39,10 +44,10 @@ func (m machines) virtualMachine() resource.Type {
 			"start":      power(Running),
 			"powerOff":   power(Stopped),
 			"deallocate": power(deallocated),
-			"restart": func(_ resource.Tx, _ audit.By, r *resource.Resource) error {
+			"restart": func(_ resource.Tx, _ audit.By, r *resource.Resource, _ []byte) error {
 				return editVM(r, func(p *vmPrivate) error {
 					if p.Power != Running {
-						return fault.New(fault.Conflict, "OperationNotAllowed", "'%s' is not running, so it cannot restart.", r.ID.Name()).WithRemedy("Start it.")
+						return fault.New(fault.Conflict, "OperationNotAllowed", "'%s' is not running, so it cannot restart.", calledInstance(r.ID)).WithRemedy("Start it.")
 					}
 					p.Restart = r.Revision
 					return nil
@@ -53,7 +58,7 @@ func (m machines) virtualMachine() resource.Type {
 }
 
 func power(want string) resource.Action {
-	return func(_ resource.Tx, _ audit.By, r *resource.Resource) error {
+	return func(_ resource.Tx, _ audit.By, r *resource.Resource, _ []byte) error {
 		return editVM(r, func(p *vmPrivate) error { p.Power = want; return nil })
 	}
 }
@@ -233,7 +238,7 @@ func (m machines) awaitAgent(w resource.Work, p *vmPrivate, out *resource.Progre
 	case !p.Provided && waited > agentWait:
 		out.Failure = &resource.Failure{Code: "OSProvisioningTimedOut", Message: fmt.Sprintf(
 			"OS Provisioning for VM '%s' did not finish in the allotted time: its agent did not report within %d seconds. Look at the machine's agent: sally agent doctor (on the machine), then repeat the request.",
-			w.Resource.ID.Name(), int(agentWait/time.Second))}
+			calledInstance(w.Resource.ID), int(agentWait/time.Second))}
 	case p.Provided && waited > updateWait:
 		out.Done = true
 	}

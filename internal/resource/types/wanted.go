@@ -32,13 +32,11 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 	if vm.ReadPrivate(&p) != nil || vm.ReadProperties(&v) != nil {
 		return Want{} // unreadable: nothing is wanted, nobody is let in
 	}
-	w := Want{MachineID: p.MachineID, ResourceID: vm.ID, Name: machineName(vm), Identity: vm.Identity != nil, Revision: vm.Revision, Location: vm.Location, Tags: vm.Tags}
+	w := Want{MachineID: p.MachineID, ResourceID: vm.ID, Name: machineName(vm), PrincipalID: identityOf(vm, p), Revision: vm.Revision, Location: vm.Location, Tags: vm.Tags}
 	if v.HardwareProfile != nil {
 		w.Size = v.HardwareProfile.VMSize
 	}
-	if vm.Identity != nil {
-		w.PrincipalID = vm.Identity.PrincipalID
-	}
+	w.Identity = w.PrincipalID != ""
 	for _, c := range children {
 		var e extensionPrivate
 		if isExtension(c.ID) && c.ReadPrivate(&e) == nil && e.Enabled {
@@ -62,6 +60,15 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 	return w
 }
 
+// identityOf is the principal that a machine is: its own, or for an instance its
+// set's.
+func identityOf(vm resource.Resource, p vmPrivate) string {
+	if isInstance(vm.ID) {
+		return p.Principal
+	}
+	return principalOf(vm.Identity)
+}
+
 // Facts is what the server knows of where a machine is.
 type Facts struct {
 	MachineID      string
@@ -69,6 +76,9 @@ type Facts struct {
 	PrivateAddress string
 	Loopback       string
 	SSHPort        int
+	// Of an instance of a scale set: that its set has a newer model than it, and
+	// whether that one has the login extension.
+	OldModel, NewLogin bool
 }
 
 // FactsOf reads them from a machine's row; ok is false for anything else.
@@ -77,7 +87,9 @@ func FactsOf(vm resource.Resource) (Facts, bool) {
 	if !isMachine(vm.ID) || vm.ReadPrivate(&p) != nil || p.MachineID == "" {
 		return Facts{}, false
 	}
-	return Facts{MachineID: p.MachineID, Power: p.SeenPower, PrivateAddress: p.Private, Loopback: p.Loopback, SSHPort: p.SSHPort}, true
+	f := Facts{MachineID: p.MachineID, Power: p.SeenPower, PrivateAddress: p.Private, Loopback: p.Loopback, SSHPort: p.SSHPort, OldModel: p.Stale != nil}
+	f.NewLogin = f.OldModel && p.Stale.Login
+	return f, true
 }
 
 // Reader is what Machines loads itself from.
@@ -101,11 +113,11 @@ func NewMachines() *Machines {
 
 // Load replaces the whole content.
 func (m *Machines) Load(r Reader) error {
-	list, err := listBoth(r, resource.Range{}, VirtualMachine, HybridMachine)
+	list, err := listAll(r, resource.Range{}, VirtualMachine, HybridMachine, ScaleSetInstance)
 	if err != nil {
 		return err
 	}
-	extensions, err := listBoth(r, resource.Range{}, Extension, HybridExtension)
+	extensions, err := listAll(r, resource.Range{}, Extension, HybridExtension, ScaleSetExtension)
 	if err != nil {
 		return err
 	}
@@ -126,7 +138,7 @@ func (m *Machines) Load(r Reader) error {
 	return nil
 }
 
-func listBoth(r Reader, at resource.Range, kinds ...string) (all []resource.Resource, err error) {
+func listAll(r Reader, at resource.Range, kinds ...string) (all []resource.Resource, err error) {
 	for _, at.Type = range kinds {
 		list, err := r.ListResources(at)
 		if err != nil {
@@ -159,7 +171,7 @@ func (m *Machines) Refresh(r Reader, kind, key string) error {
 	}
 	var children []resource.Resource
 	if ok {
-		if children, err = listBoth(r, resource.Range{Under: id}, Extension, HybridExtension); err != nil {
+		if children, err = listAll(r, resource.Range{Under: id}, Extension, HybridExtension, ScaleSetExtension); err != nil {
 			return err
 		}
 	}

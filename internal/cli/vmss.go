@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/cli/client"
+	"sallyport/internal/scope"
+)
+
+// Paths of scale sets and their instances.
+const (
+	instanceType = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines"
+	setsURL      = "/subscriptions/{subscription}[/resourceGroups/{resource-group}]/providers/Microsoft.Compute/virtualMachineScaleSets"
+	setURL       = "/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachineScaleSets/{name}"
+	setOwnerURL  = "/subscriptions/{subscription}/resourceGroups/{resource-group}/providers/Microsoft.Compute/virtualMachineScaleSets/{vmss-name}"
+	instanceURL  = setURL + "/virtualMachines/{instance-id}"
+)
+
+func flagSet() flag { return flagName("scale set") }
+
+func flagInstance() flag {
+	return flag{name: "instance-id", usage: "Instance of the scale set that --name is, by its number"}
+}
+
+// machinePath is the machine that a command's flags name: a virtual machine, or
+// with --instance-id an instance of a scale set.
+func machinePath(s *client.Session, in values) (string, error) {
+	if in.text("instance-id") != "" {
+		return fillURL(instanceURL, s, in)
+	}
+	return fillURL(machineURL, s, in)
+}
+
+func isInstance(id scope.ID) bool { return strings.EqualFold(id.Type(), instanceType) }
+
+// setVerbs are `sally vmss`, with the flags of az vmss.
+func setVerbs() []verb {
+	table := columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "Capacity=sku.capacity", "UpgradePolicy=upgradePolicy.mode", "ProvisioningState=provisioningState")
+	instances := columns("InstanceId=instanceId", "LatestModelApplied=latestModelApplied", "Location=location", "Name=name", "ProvisioningState=provisioningState", "ResourceGroup=resourceGroup", "VmId=vmId")
+	set := func(more ...flag) []flag { return append([]flag{flagSet(), flagGroup()}, more...) }
+	all := flag{name: "instance-ids", kind: 'l', usage: "Instances, by their numbers; * for all"}
+	one := all
+	one.required = true
+	named := func(in values) (any, error) {
+		if !in.given("instance-ids") {
+			return nil, nil
+		}
+		return map[string]any{"instanceIds": in.list("instance-ids")}, nil
+	}
+	rows := []verb{
+		{path: "vmss show", short: "Show a scale set, or an instance of one.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]", ids: true, shape: machine, columns: table, flags: set(flagInstance())},
+		{path: "vmss list", short: "List scale sets.", method: http.MethodGet, url: setsURL, list: true, shape: resource, columns: table, flags: []flag{optional(flagGroup())}},
+		{
+			path: "vmss list-instances", short: "List the instances of a scale set.", method: http.MethodGet, url: setURL, suffix: "/virtualMachines", list: true, shape: machine, columns: instances, ids: true,
+			flags: set(flag{name: "expand", usage: "instanceView: also the state of each"}), query: []string{"$expand={expand}"},
+		},
+		{
+			path: "vmss get-instance-view", short: "Show the state of a scale set, or of an instance.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]/instanceView", ids: true,
+			flags: set(flagInstance()),
+		},
+		{
+			path: "vmss scale", short: "Change the number of instances.", method: http.MethodPatch, url: setURL, ids: true, wait: "Scaling", shape: resource, columns: table,
+			flags: set(flag{name: "new-capacity", required: true, usage: "Number of instances"}),
+			body: func(in values) (any, error) {
+				n, err := strconv.Atoi(in.text("new-capacity"))
+				if err != nil || n < 0 {
+					return nil, usageError{"argument --new-capacity: '" + in.text("new-capacity") + "' is not a number of instances"}
+				}
+				return map[string]any{"sku": map[string]any{"capacity": n}}, nil
+			},
+		},
+		{path: "vmss delete", short: "Delete a scale set with its instances.", method: http.MethodDelete, url: setURL, ids: true, wait: "Deleting", quiet: true, flags: set()},
+		{
+			path: "vmss delete-instances", short: "Delete instances: the scale set has fewer then.", method: http.MethodPost, url: setURL, suffix: "/delete", ids: true, wait: "Deleting", quiet: true,
+			flags: set(one), body: named,
+		},
+		{
+			path: "vmss update-instances", short: "Upgrade instances to the model that the scale set has now.", method: http.MethodPost, url: setURL, suffix: "/manualupgrade", ids: true, wait: "Upgrading", quiet: true,
+			flags: set(one), body: named,
+		},
+		{
+			path: "vmss identity show", short: "Show the managed identity of a scale set.", method: http.MethodGet, url: setURL, ids: true, flags: set(), shape: member("identity"),
+			columns: columns("Type=type", "PrincipalId=principalId", "TenantId=tenantId"),
+		},
+		{
+			path: "vmss nic list", short: "List the network interfaces of a scale set's instances.", method: http.MethodGet, url: setOwnerURL, suffix: "/networkInterfaces", list: true, shape: resource,
+			flags: []flag{{name: "vmss-name", required: true, usage: "Name of the scale set"}, flagGroup()}, columns: columns("Name=name", "PrivateAddress=ipConfigurations[0].properties.privateIPAddress", "MacAddress=macAddress"),
+		},
+	}
+	for _, p := range [][3]string{{"start", "/start", "Starting"}, {"stop", "/powerOff", "Stopping"}, {"deallocate", "/deallocate", "Deallocating"}, {"restart", "/restart", "Restarting"}} {
+		rows = append(rows, verb{path: "vmss " + p[0], short: p[2] + " instances, all of them by default.", method: http.MethodPost, url: setURL, suffix: p[1], ids: true, wait: p[2], quiet: true, flags: set(all), body: named})
+	}
+	return append(rows, setExtensionVerbs()...)
+}
+
+func setExtensionVerbs() []verb {
+	owner := flag{name: "vmss-name", required: true, usage: "Name of the scale set"}
+	table := columns("Name=name", "Publisher=publisher", "Version=typeHandlerVersion", "AutoUpgradeMinorVersion=autoUpgradeMinorVersion")
+	return []verb{
+		{path: "vmss extension list", short: "List the extensions in a scale set's model.", method: http.MethodGet, url: setOwnerURL, suffix: "/extensions", list: true, shape: resource, columns: table, flags: []flag{flagGroup(), owner}},
+		{path: "vmss extension show", short: "Show an extension in a scale set's model.", method: http.MethodGet, url: setOwnerURL + "/extensions/{name}", ids: true, shape: resource, columns: table, flags: []flag{flagName("extension"), flagGroup(), owner}},
+		{
+			path: "vmss extension delete", short: "Take an extension out of a scale set's model.", method: http.MethodDelete, url: setOwnerURL + "/extensions/{name}", ids: true, wait: "Removing", quiet: true,
+			flags: []flag{flagName("extension"), flagGroup(), owner},
+		},
+	}
+}
+
+// setCommands are those about scale sets that make several calls.
+func (a *app) setCommands() map[string]*cobra.Command {
+	return map[string]*cobra.Command{"vmss create": a.setCreate(), "vmss identity assign": a.setIdentity("SystemAssigned"), "vmss identity remove": a.setIdentity("None"),
+		"vmss extension set": a.setExtensionSet(), "vmss list-instance-connection-info": a.setConnections()}
+}
+
+// propagate says, as az does, that old instances do not have a new model yet.
+func (a *app) propagate(set map[string]any) {
+	if mode := text(set, "properties", "upgradePolicy", "mode"); !strings.EqualFold(mode, "Manual") {
+		return
+	}
+	id, err := scope.Parse(text(set, "id"))
+	if err == nil {
+		a.warn("With manual upgrade mode, instances take the change when they are upgraded: sally vmss update-instances -g " + id.ResourceGroupName() + " -n " + id.Name() + " --instance-ids '*'")
+	}
+}
+
+func (a *app) setIdentity(kind string) *cobra.Command {
+	name, short := "assign", "Give a scale set a managed identity, which all of its instances have."
+	flags := []flag{flagSet(), flagGroup(), flagRole(), flagScope("Scope at which the identity gets the role"), {name: "identities", kind: 'l', usage: "[system] for the set's own identity, which is the default"}}
+	if kind == "None" {
+		name, short = "remove", "Take a scale set's managed identity away: nobody can log in with a directory identity then."
+		flags = append(flags[:2:2], flags[4])
+	}
+	return leafFor(name, short, flags, func(ctx context.Context, in values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		if err := onlySystem(in.list("identities")); err != nil {
+			return err
+		}
+		path, err := fillURL(setURL, s, in)
+		if err != nil {
+			return err
+		}
+		stop := a.progress("Changing the identity")
+		var set map[string]any
+		err = do(ctx, s, client.Call{Method: http.MethodPatch, Path: path, Body: map[string]any{"identity": map[string]any{"type": kind}}}, &set)
+		stop()
+		if err != nil || kind == "None" {
+			return err
+		}
+		principal := text(set, "identity", "principalId")
+		result := map[string]any{"systemAssignedIdentity": principal, "userAssignedIdentities": map[string]any{}}
+		if in.text("role") != "" || in.text("scope") != "" {
+			if _, err := a.assign(ctx, s, assignment{principal: principal, kind: "ServicePrincipal", role: in.text("role"), scope: in.text("scope")}); err != nil {
+				return err
+			}
+			result["role"], result["scope"] = in.text("role"), in.text("scope")
+		}
+		a.propagate(set)
+		return a.print(result, columns("SystemAssignedIdentity=systemAssignedIdentity")...)
+	})
+}
+
+func (a *app) setExtensionSet() *cobra.Command {
+	flags := []flag{
+		flagName("extension"), flagGroup(), {name: "vmss-name", required: true, usage: "Name of the scale set"},
+		{name: "publisher", short: "p", required: true, usage: "Publisher of the extension"}, {name: "version", usage: "Version; the newest by default"},
+		{name: "extension-instance-name", usage: "Name of the instance"}, {name: "no-auto-upgrade", kind: 'b', usage: "Stay at this minor version"},
+		{name: "no-wait", kind: 'b', usage: "Do not wait for the operation to end"},
+	}
+	cmd := leafFor("set", "Put an extension into a scale set's model.", flags, func(ctx context.Context, in values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		owner, err := fillURL(setOwnerURL, s, in)
+		if err != nil {
+			return err
+		}
+		var set map[string]any
+		if err := do(ctx, s, call(http.MethodGet, owner), &set); err != nil {
+			return err
+		}
+		version := in.text("version")
+		if version == "" {
+			if version, err = newestExtension(ctx, s, text(set, "location"), in); err != nil {
+				return err
+			}
+		}
+		instance := in.text("extension-instance-name")
+		if instance == "" {
+			instance = in.text("name")
+		}
+		c := client.Call{Method: http.MethodPut, Path: owner + "/extensions/" + url.PathEscape(instance), Body: map[string]any{"properties": map[string]any{
+			"publisher": in.text("publisher"), "type": in.text("name"), "typeHandlerVersion": version, "autoUpgradeMinorVersion": !in.on("no-auto-upgrade")}}}
+		answer, err := s.Send(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !in.on("no-wait") {
+			stop := a.progress("Changing the model")
+			_, err = s.Await(ctx, c, answer)
+			stop()
+			if err != nil {
+				return err
+			}
+		}
+		a.propagate(set)
+		if in.on("no-wait") {
+			return nil
+		}
+		if err := do(ctx, s, call(http.MethodGet, owner), &set); err != nil {
+			return err
+		}
+		return a.print(resource(set), columns("Name=name", "ResourceGroup=resourceGroup", "ProvisioningState=provisioningState")...)
+	})
+	cmd.Example = "  sally vmss extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux -g GROUP --vmss-name SET"
+	return cmd
+}
+
+// setConnections says where each instance's sshd is: at its private address.
+func (a *app) setConnections() *cobra.Command {
+	return leafFor("list-instance-connection-info", "List where ssh reaches each instance of a scale set, from inside its network.", []flag{flagSet(), flagGroup()}, func(ctx context.Context, in values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		path, err := fillURL(setURL, s, in)
+		if err != nil {
+			return err
+		}
+		items, err := s.List(ctx, call(http.MethodGet, path+"/networkInterfaces"))
+		if err != nil {
+			return err
+		}
+		out := map[string]any{}
+		for _, item := range items {
+			doc, err := object(item)
+			if err != nil {
+				return err
+			}
+			id, err := scope.Parse(text(doc, "properties", "virtualMachine", "id"))
+			if err != nil {
+				return err
+			}
+			properties, _ := doc["properties"].(map[string]any)
+			configs, _ := properties["ipConfigurations"].([]any)
+			for _, x := range configs {
+				if c, ok := x.(map[string]any); ok && text(c, "properties", "privateIPAddress") != "" {
+					out["instance "+id.Name()] = text(c, "properties", "privateIPAddress") + ":22"
+				}
+			}
+		}
+		return a.print(out)
+	})
+}
