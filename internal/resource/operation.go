@@ -16,7 +16,7 @@ type Operation struct {
 	Resource  scope.ID
 	Born      time.Time // CreatedAt of the resource: another one under its name is not it
 	Revision  int64
-	Verb      string // write, delete, start, ...
+	Verb      string // write, delete, start/action, ...
 	Principal string
 	StartedAt time.Time
 }

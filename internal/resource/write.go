@@ -395,7 +395,7 @@ func (e *Engine) ActWith(ctx context.Context, by audit.By, req Request, verb str
 		if err := tx.PutResource(r); err != nil {
 			return err
 		}
-		if out.Operation, err = e.operation(tx, by, verb, r); err != nil {
+		if out.Operation, err = e.operation(tx, by, verb+"/action", r); err != nil {
 			return err
 		}
 		return tx.Audit(by, audit.Event{Type: "resource.action", Outcome: audit.Success, Target: id.String(), Detail: map[string]string{"action": verb}})

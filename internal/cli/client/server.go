@@ -65,9 +65,19 @@ type Server struct {
 // copy; with a thumbprint the manifest is fetched first over TLS that nobody
 // has vouched for yet and must verify with that thumbprint; without one, and
 // never seen before, the server needs a certificate that this computer trusts,
-// and what it shows is pinned from then on.
+// and what it shows is pinned from then on. A server
+// that is known is dialled where it was found before.
 func Connect(ctx context.Context, cfg Config, address string) (*Server, error) {
-	return ConnectAt(ctx, cfg, address, "")
+	serverURL, _, err := ParseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	profile, err := cfg.Folder.Profile()
+	if err != nil {
+		return nil, err
+	}
+	known, _ := profile.Record(serverURL)
+	return ConnectAt(ctx, cfg, address, known.Address)
 }
 
 // ConnectAt is Connect to a server whose name does not lead to it: dial is the

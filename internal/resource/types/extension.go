@@ -241,10 +241,10 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 		return resource.Progress{Done: reached || waited > updateWait || state.Power != Running, After: pollWait}, nil
 	}
 	switch {
-	case state.Power == Absent && waited <= agentWait:
-		return resource.Progress{After: pollWait}, nil // its machine is being made
+	case state.Power != Running && strings.EqualFold(w.Resource.ID.Type(), ScaleSetExtension) && waited <= agentWait:
+		return resource.Progress{After: pollWait}, nil // it was put there with its instance, which starts
 	case state.Power != Running:
-		return resource.Progress{Failure: &resource.Failure{Code: "OperationNotAllowed", Message: "Cannot modify extensions in the VM when the VM is not running. Start it and set the extension again."}}, nil
+		return resource.Progress{Failure: &resource.Failure{Code: "OperationNotAllowed", Message: notRunning(w.Resource.ID)}}, nil
 	case reached && agent.Provisioned == "Failed":
 		return resource.Progress{Failure: failure(h, agent.ExitCode, agent.Message), Update: report(agent)}, nil
 	case reached && agent.Provisioned == "Succeeded":
@@ -255,6 +255,14 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 			parentName(w.Resource.ID), int(agentWait/time.Second), at(m.cfg.Server))}}, nil
 	}
 	return resource.Progress{After: pollWait}, nil
+}
+
+func notRunning(extension scope.ID) string {
+	const text = "Cannot modify extensions in the VM when the VM is not running. Start it and "
+	if up, _ := extension.Parent(); isInstance(up) {
+		return text + "upgrade it again: sally vmss update-instances " + arguments(up)
+	}
+	return text + "set the extension again."
 }
 
 // at names the one address that an agent must reach.

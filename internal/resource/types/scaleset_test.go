@@ -224,9 +224,12 @@ func TestScaleSet_Identity(t *testing.T) {
 
 func TestScaleSet_FewerInstances(t *testing.T) {
 	w := withSet(t, "Manual", login)
-	_, err := w.do(setID, "delete", `{"instanceIds":["0"]}`)
+	gone, err := w.do(setID, "delete", `{"instanceIds":["0"]}`)
 	w.must(err)
 	w.settle(time.Minute)
+	if st := w.status(gone.Operation); st.Status != resource.Succeeded {
+		t.Errorf("%+v", st)
+	}
 	if got := w.names(); got != "myVMSS_1" || fmt.Sprint(dig(w.get(setID, false), "sku", "capacity")) != "1" || len(w.lab.power) != 1 {
 		t.Fatal(got, dig(w.get(setID, false), "sku"), w.lab.power)
 	}

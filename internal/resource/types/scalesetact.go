@@ -13,7 +13,7 @@ import (
 // storeInstance counts an instance out of its set when it is deleted by itself.
 func (m machines) storeInstance(tx resource.Tx, by audit.By, c *resource.Change) error {
 	if c.New != nil {
-		return madeBySet(c.New.ID)
+		return madeBySet()
 	}
 	up, _ := c.Old.ID.Parent()
 	row, ok, err := tx.ResourceByID(up.Key())

@@ -42,7 +42,7 @@ func (m machines) scaleSet() resource.Type {
 func (m machines) instance() resource.Type {
 	return resource.Type{Name: ScaleSetInstance, Title: "instance of a scale set", Located: true, Entered: true, Embed: ScaleSetExtension,
 		ReadAs: VirtualMachine + "/read", Called: calledInstance,
-		Check: func(d *resource.Draft) error { return madeBySet(d.ID) },
+		Check: func(*resource.Draft) error { return madeBySet() },
 		Store: m.storeInstance, Reconcile: m.reconcileVM, Show: m.showInstance,
 		Actions: map[string]resource.Action{"start": m.powerInstance("start"), "powerOff": m.powerInstance("powerOff"), "deallocate": m.powerInstance("deallocate"), "restart": m.powerInstance("restart")},
 	}
@@ -51,13 +51,13 @@ func (m machines) instance() resource.Type {
 func (m machines) instanceExtension() resource.Type {
 	t := m.extensionOf(ScaleSetExtension, "extension of an instance of a scale set")
 	t.ReadAs = Extension + "/read"
-	t.Check = func(d *resource.Draft) error { return madeBySet(d.ID) }
-	t.Store = func(resource.Tx, audit.By, *resource.Change) error { return madeBySet(scope.ID{}) }
+	t.Check = func(*resource.Draft) error { return madeBySet() }
+	t.Store = func(resource.Tx, audit.By, *resource.Change) error { return madeBySet() }
 	return t
 }
 
 // madeBySet refuses a write past the model.
-func madeBySet(scope.ID) error {
+func madeBySet() error {
 	return fault.New(fault.Invalid, "OperationNotAllowed", "instances of a scale set, and their extensions, are made and changed by its model alone").
 		WithRemedy("Change the scale set, then: sally vmss update-instances")
 }
