@@ -13,16 +13,13 @@ import (
 	"sallyport/internal/route"
 )
 
-const (
-	rg      = "/subscriptions/" + subID + "/resourceGroups/RG"
-	setPath = rg + "/providers/Microsoft.Compute/virtualMachineScaleSets/S"
-)
+const rg = "/subscriptions/" + subID + "/resourceGroups/RG"
 
 // TestVerbs_Calls: each row sends what az sends (azure-wire-protocol.md 9, 10).
 func TestVerbs_Calls(t *testing.T) {
 	const q = "?api-version=2022-09-01"
 	users := "/v1.0/users"
-	for _, c := range []struct{ command, answer, sent string }{
+	sends(t, []exchange{
 		{"group create --name RG --location southcentralus --tags a=b c=", `{"id":"x"}`, "PUT " + rg + q + ` {"location":"southcentralus","tags":{"a":"b","c":""}}`},
 		{"group show --resource-group RG", `{"id":"x"}`, "GET " + rg + q},
 		{"group delete -n RG --yes", "202 ", "DELETE " + rg + q},
@@ -38,27 +35,6 @@ func TestVerbs_Calls(t *testing.T) {
 		{"vm identity remove -g RG -n myVM", `{}`, "PATCH " + vmPath + q + ` {"identity":{"type":"None"}}`},
 		{"vm extension show -g RG --vm-name myVM -n E --instance-view", `{}`, "GET " + vmPath + "/extensions/E?%24expand=instanceView&api-version=2022-09-01"},
 		{"vm extension delete -g RG --vm-name myVM -n E", "204 ", "DELETE " + vmPath + "/extensions/E" + q},
-		{"vmss list -g RG", `{"value":[]}`, "GET " + rg + "/providers/Microsoft.Compute/virtualMachineScaleSets" + q},
-		{"vmss show -g RG -n S", `{}`, "GET " + setPath + q},
-		{"vmss show -g RG -n S --instance-id 3", `{}`, "GET " + setPath + "/virtualMachines/3" + q},
-		{"vmss show --ids " + setPath, `{}`, "GET " + setPath + q},
-		{"vmss list-instances -g RG -n S --expand instanceView", `{"value":[]}`, "GET " + setPath + "/virtualMachines?%24expand=instanceView&api-version=2022-09-01"},
-		{"vmss get-instance-view -g RG -n S --instance-id 3", `{}`, "GET " + setPath + "/virtualMachines/3/instanceView" + q},
-		{"vmss scale -g RG -n S --new-capacity 3", `{}`, "PATCH " + setPath + q + ` {"sku":{"capacity":3}}`},
-		{"vmss update-instances -g RG -n S --instance-ids 1 2", "202 ", "POST " + setPath + "/manualupgrade" + q + ` {"instanceIds":["1","2"]}`},
-		{"vmss update-instances -g RG -n S --instance-ids *", "202 ", "POST " + setPath + "/manualupgrade" + q + ` {"instanceIds":["*"]}`},
-		{"vmss delete-instances -g RG -n S --instance-ids 1", "202 ", "POST " + setPath + "/delete" + q + ` {"instanceIds":["1"]}`},
-		{"vmss start -g RG -n S", "202 ", "POST " + setPath + "/start" + q},
-		{"vmss stop -g RG -n S --instance-ids 1", "202 ", "POST " + setPath + "/powerOff" + q + ` {"instanceIds":["1"]}`},
-		{"vmss delete -g RG -n S", "202 ", "DELETE " + setPath + q},
-		{"vmss identity show -g RG -n S", `{"identity":{"type":"SystemAssigned"}}`, "GET " + setPath + q},
-		{"vmss identity remove -g RG -n S", `{}`, "PATCH " + setPath + q + ` {"identity":{"type":"None"}}`},
-		{"vmss identity assign -g RG -n S", `{"identity":{"principalId":"p"}}`, "PATCH " + setPath + q + ` {"identity":{"type":"SystemAssigned"}}`},
-		{"vmss extension list -g RG --vmss-name S", `{"value":[]}`, "GET " + setPath + "/extensions" + q},
-		{"vmss extension delete -g RG --vmss-name S -n E", "204 ", "DELETE " + setPath + "/extensions/E" + q},
-		{"vmss list-instance-connection-info -g RG -n S", `{"value":[]}`, "GET " + setPath + "/networkInterfaces" + q},
-		{"session list -g RG -n S --instance-id 3", `{"value":[]}`, "GET /providers/Sallyport.Access/machineSessions" + q + "&machine=" + strings.ReplaceAll(setPath+"/virtualMachines/3", "/", "%2F")},
-		{"access explain -g RG -n S --instance-id 3", `{}`, "GET " + setPath + "/virtualMachines/3/providers/Sallyport.Access/explain" + q},
 		{"machine list -g RG", `{"value":[]}`, "GET " + rg + "/providers/Sallyport.Access/machines" + q},
 		{"machine show -g RG -n myVM", `{}`, "GET " + vmPath + "/providers/Sallyport.Access/machines/default" + q},
 		{"audit list --correlation-id X --result Denied --resource o'b --start-time 2026-11-22 --max-items 5", `{"value":[]}`, "GET /providers/Sallyport.Access/auditRecords?%24filter=correlationId%20eq%20%27X%27%20and%20outcome%20eq%20%27denied%27%20and%20target%20eq%20%27o%27%27b%27&%24top=5&api-version=2022-09-01&startTime=2026-11-22T00%3A00%3A00Z"},
@@ -99,7 +75,15 @@ func TestVerbs_Calls(t *testing.T) {
 		{"ad sp list --all", `{"value":[]}`, "GET /v1.0/servicePrincipals"},
 		{"rest --url /subscriptions/{subscriptionId}/x?api-version=1 --method post --body {} --headers A=b", `{}`, "POST /subscriptions/" + subID + "/x?api-version=1 {}"},
 		{"rest -u /v1.0/me", `{}`, "GET /v1.0/me"},
-	} {
+	})
+}
+
+// exchange is a command with the one request that it makes.
+type exchange struct{ command, answer, sent string }
+
+func sends(t *testing.T, list []exchange) {
+	t.Helper()
+	for _, c := range list {
 		t.Run(c.command, func(t *testing.T) {
 			f, p := signedIn(t)
 			method, rest, _ := strings.Cut(c.sent, " ")

@@ -124,6 +124,9 @@ func TestDecide_Sentences(t *testing.T) {
 		if strings.Contains(d.Text, "sally machine ") {
 			id = map[string]string{"extension-off": "extension-off.joined", "identity-removed": "identity-removed.joined"}[id]
 		}
+		if strings.Contains(d.Text, "sally vmss ") {
+			id += ".instance"
+		}
 		handbooktest.Said(t, d.Text, id, "NAME", "alice@corp.example", "SCOPE", vm, "GROUP", "rg")
 		if len(d.Text) > 1024 {
 			t.Errorf("%s: %d bytes are more than PAM carries", c.reason, len(d.Text))
