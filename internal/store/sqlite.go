@@ -23,7 +23,8 @@ func sqlite() dialect {
 		tables: `SELECT m.name, c.name, c.pk FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY m.name, c.cid`,
 		place:  func(cfg Config) string { return cfg.Path },
 		connect: func(cfg Config) (*sql.DB, error) {
-			db, err := sql.Open("sqlite", "file:"+strings.ReplaceAll(cfg.Path, "?", "%3f")+
+			// What means something in a URI stands for itself in a path.
+			db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(cfg.Path)+
 				"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
 			if err != nil {
 				return nil, fmt.Errorf("open store: %w", err)

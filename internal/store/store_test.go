@@ -158,6 +158,26 @@ func TestCreate_RefusesWhatExists(t *testing.T) {
 	}
 }
 
+// A path is a path, whatever its letters mean in the URI that SQLite takes.
+func TestCreate_AnyPath(t *testing.T) {
+	for _, name := range []string{"a#b", "a?b", "a%41b", "a b&c=d"} {
+		cfg := Config{Path: filepath.Join(t.TempDir(), name, "s.db"), Now: time.Now, Writer: "w"}
+		if err := os.Mkdir(filepath.Dir(cfg.Path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Create(t.Context(), cfg)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Stat(cfg.Path); err != nil || info.Size() == 0 {
+			t.Errorf("%s: the store is elsewhere: %v, %v", name, info, err)
+		}
+	}
+}
+
 func TestOpen_RefusesALooseFile(t *testing.T) {
 	s := open4test(t)
 	_ = s.Close()
