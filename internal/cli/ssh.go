@@ -35,7 +35,7 @@ func (a *app) sshVM() *cobra.Command {
 // sshArc is sshVM for machines that joined from elsewhere. az goes to them through
 // a relay; here they are reached at their own addresses.
 func (a *app) sshArc() *cobra.Command {
-	flags := slices.DeleteFunc(targetFlags(), func(f flag) bool { return f.name == "resource-type" })
+	flags := slices.DeleteFunc(targetFlags(), func(f flag) bool { return f.name == "resource-type" || f.name == "instance-id" })
 	flags = append(flags, flag{name: "resource-type", def: joinedType, usage: "Accepted for az's sake"})
 	cmd := a.sshTo("arc", "Log in to a machine that joined from elsewhere, with a certificate.", flags)
 	cmd.Example = "  sally ssh arc -n MACHINE -g GROUP\n  sally ssh arc -n MACHINE -g GROUP --local-user NAME --private-key-file KEY"

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/cli/client"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/scope"
 )
 
@@ -106,7 +107,7 @@ func (p plan) set(in values, capacity int) map[string]any {
 	return body
 }
 
-// instanceWords name a machine to the commands of its kind: -g and -n, and for an
+// words name a machine to the commands of its kind: -g and -n, and for an
 // instance its number by the given flag.
 func (t target) words(flag string) string {
 	if !isInstance(t.id) {
@@ -118,11 +119,7 @@ func (t target) words(flag string) string {
 
 // called is a machine's name for people: SET_3 for an instance.
 func (t target) called() string {
-	if !isInstance(t.id) {
-		return t.id.Name()
-	}
-	set, _ := t.id.Parent()
-	return set.Name() + "_" + t.id.Name()
+	return protocol.MachineName(t.id.String())
 }
 
 // showWords is the command that shows what is known of a machine.

@@ -37,7 +37,7 @@ func (d devices) Device(ctx context.Context, by audit.By, r protocol.DeviceReque
 	if from, err := netip.ParseAddr(r.From); r.From != "" && (err != nil || from.Zone() != "") || !guid.Valid(r.ObjectID) || r.LoginName == "" || len(r.LoginName) > maxLogin {
 		return none, fault.New(fault.Invalid, "InvalidDeviceRequest", "login, object id or address is malformed")
 	}
-	code, reason, err := d.oauth.BeginMachine(ctx, by, oauth.MachineSignIn{MachineID: w.MachineID, MachineName: w.ResourceID.Name(), LoginName: r.LoginName, ObjectID: r.ObjectID,
+	code, reason, err := d.oauth.BeginMachine(ctx, by, oauth.MachineSignIn{MachineID: w.MachineID, MachineName: protocol.MachineName(w.ResourceID.String()), LoginName: r.LoginName, ObjectID: r.ObjectID,
 		Confirmation: r.Confirmation, From: r.From, Life: time.Duration(r.LifeSeconds) * time.Second})
 	if err != nil {
 		return none, err

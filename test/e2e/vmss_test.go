@@ -123,6 +123,9 @@ func instanceIsMachine(t *testing.T, alice *person, set, setID string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if got := a.must(t, "session", "show", id, "-g", group, "-n", set, "--instance-id", "0", "--query", "properties.machine", "-o", "tsv"); got != set+"_0" {
+		t.Errorf("the session is on %q", got)
+	}
 	a.must(t, "session", "end", id, "-g", group, "-n", set, "--instance-id", "0")
 	if got := a.must(t, "machine", "show", "--ids", one, "--query", "properties.snapshot.loginEnabled", "-o", "tsv"); !strings.EqualFold(got, "true") {
 		t.Errorf("machine show: %s", got)

@@ -104,12 +104,11 @@ func document(i protocol.Instance, interfaces []Interface) map[string]any {
 		tags = append(tags, name+":"+i.Tags[name])
 		list = append(list, map[string]any{"name": name, "value": i.Tags[name]})
 	}
-	name, set := id.Name(), ""
+	set := ""
 	if up, ok := id.Parent(); ok && strings.EqualFold(id.Type(), scaleSetInstance) {
 		set = up.Name()
-		name = set + "_" + name // Azure's name of an instance
 	}
-	compute := map[string]any{"azEnvironment": "Sallyport", "location": i.Location, "name": name, "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
+	compute := map[string]any{"azEnvironment": "Sallyport", "location": i.Location, "name": protocol.MachineName(i.ResourceID), "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
 		"provider": "Microsoft.Compute", "resourceGroupName": id.ResourceGroupName(), "resourceId": i.ResourceID, "subscriptionId": id.SubscriptionID(), "vmId": i.MachineID, "vmSize": i.Size, "vmScaleSetName": set,
 		"tags": strings.Join(tags, ";"), "tagsList": list,
 		"osProfile": map[string]any{"adminUsername": i.AdminName, "computerName": i.Hostname, "disablePasswordAuthentication": "true"}}

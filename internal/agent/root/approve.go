@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -221,7 +220,7 @@ func (s *Service) beginApproval(ctx context.Context, peer shim.Peer, r shim.PAMR
 		return deny(state)
 	}
 	_, elapsed = s.cfg.Boot()
-	name := v.doc.ResourceID[strings.LastIndexByte(v.doc.ResourceID, '/')+1:]
+	name := protocol.MachineName(v.doc.ResourceID)
 	return shim.PAMAnswer{Prompt: grants.Prompt(name, r.User, s.cfg.Pins.URL, code.UserCode, x.ends-elapsed)}
 }
 

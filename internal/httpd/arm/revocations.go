@@ -140,7 +140,7 @@ func (h *Handler) showRevocation(p machine.Pending, concerned *int) map[string]a
 		waiting := []map[string]any{}
 		for _, id := range p.Machines[:min(len(p.Machines), waitingMost)] {
 			st, _ := h.cfg.Revocations.State(id)
-			waiting = append(waiting, map[string]any{"machineId": id, "resourceId": st.ResourceID.String(), "machine": st.ResourceID.Name(), "lastSeen": seen(st.LastSeen)})
+			waiting = append(waiting, map[string]any{"machineId": id, "resourceId": st.ResourceID.String(), "machine": protocol.MachineName(st.ResourceID.String()), "lastSeen": seen(st.LastSeen)})
 		}
 		properties["machines"], properties["waiting"] = *concerned, waiting
 	}

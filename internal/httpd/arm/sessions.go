@@ -10,6 +10,7 @@ import (
 	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
 )
@@ -168,7 +169,7 @@ func showSession(n machine.Session, st machine.State, open bool) map[string]any 
 		state = sessionEnding
 	}
 	properties := map[string]any{
-		"state": state, "machineId": n.MachineID, "resourceId": st.ResourceID.String(), "machine": st.ResourceID.Name(), "lastSeen": seen(st.LastSeen),
+		"state": state, "machineId": n.MachineID, "resourceId": st.ResourceID.String(), "machine": protocol.MachineName(st.ResourceID.String()), "lastSeen": seen(st.LastSeen),
 		"principalId": n.ObjectID, "principalName": n.LoginName, "since": n.Since.UTC(), "from": n.From, "kind": n.Kind, "service": n.Service, "tty": n.TTY, "elevatedProcesses": n.Elevated,
 		"certificate": map[string]any{"serial": n.Serial, "keyId": n.KeyID}, "correlationId": n.CorrelationID,
 	}

@@ -1,5 +1,7 @@
 package protocol
 
+import "strings"
+
 import "time"
 
 // Capability is the version of this protocol that the build speaks. One number
@@ -139,6 +141,17 @@ type HostCertificateRequest struct {
 type HostCertificateAnswer struct {
 	Certificate string    `json:"certificate"`
 	ValidBefore time.Time `json:"validBefore"`
+}
+
+// MachineName is a machine's name for people, by its resource id: the last part,
+// and for an instance of a scale set Azure's SET_3.
+func MachineName(resourceID string) string {
+	parts := strings.Split(resourceID, "/")
+	name := parts[len(parts)-1]
+	if n := len(parts); n == 11 && strings.EqualFold(parts[7], "virtualMachineScaleSets") && strings.EqualFold(parts[9], "virtualMachines") {
+		return parts[8] + "_" + name
+	}
+	return name
 }
 
 // HostPrincipal is the one principal of a machine's host certificate and the

@@ -150,8 +150,10 @@ func (m machines) storeScaleSet(tx resource.Tx, by audit.By, c *resource.Change)
 	if err != nil {
 		return err
 	}
-	if err := s.allowed(); err != nil {
-		return err
+	if c.Old == nil || !resource.Same(c.Old.Properties, c.New.Properties) || *s.sku.Capacity > len(s.instances) {
+		if err := s.allowed(); err != nil {
+			return err
+		}
 	}
 	if c.Old != nil {
 		if err := s.remodel(c.Old, *was); err != nil {
