@@ -171,9 +171,22 @@ func (e *Engine) List(ctx context.Context, by audit.By, q Query) (Page, error) {
 		if err != nil {
 			return Page{}, err
 		}
+		referred(shown)
 		page.Value = append(page.Value, shown)
 	}
 	return page, nil
+}
+
+// referred leaves the ids of what is embedded: lists name it, as Azure's do, and
+// azure-cli 2.91.0 ends with a traceback when they show it.
+func referred(shown map[string]any) {
+	list, ok := shown["resources"].([]map[string]any)
+	if !ok {
+		return
+	}
+	for i, child := range list {
+		list[i] = map[string]any{"id": child["id"]}
+	}
 }
 
 // Each returns the stored resources that List would show, all pages of them.
@@ -279,7 +292,7 @@ func (e *Engine) visible(by audit.By, r Resource, q Query) bool {
 	}
 	if q.Type == "" {
 		// The generic list shows tracked resources: not groups, not children.
-		if up, ok := r.ID.Parent(); leads(t) || !ok || !strings.EqualFold(up.Type(), TypeGroup) {
+		if up, ok := r.ID.Parent(); leads(t) || t.Hidden || !ok || !strings.EqualFold(up.Type(), TypeGroup) {
 			return false
 		}
 	}

@@ -28,6 +28,8 @@ type Type struct {
 	ReadAs string
 	// Called, where set, is the "name" that people see; else it is the id's last part.
 	Called func(scope.ID) string
+	// Hidden types are not in the list of a group's resources.
+	Hidden bool
 	// ReadOnly types are made by the server alone.
 	ReadOnly bool
 	// Top names the further top-level fields of a body that are kept.

@@ -34,15 +34,22 @@ type Result struct {
 // Put creates or replaces a resource. A body without an identity, and one
 // without what the type keeps, leaves those as they are.
 func (e *Engine) Put(ctx context.Context, by audit.By, req Request) (Result, error) {
-	return e.write(ctx, by, req, false)
+	return e.write(ctx, by, req, writeAs{})
 }
 
 // Patch changes what an existing resource's body names (RFC 7396).
 func (e *Engine) Patch(ctx context.Context, by audit.By, req Request) (Result, error) {
-	return e.write(ctx, by, req, true)
+	return e.write(ctx, by, req, writeAs{patch: true})
 }
 
-func (e *Engine) write(ctx context.Context, by audit.By, req Request, patch bool) (Result, error) {
+// writeAs is how a write differs from a PUT: it merges, or something is done first
+// in the same transaction, which makes the body.
+type writeAs struct {
+	patch  bool
+	before func(Tx) ([]byte, error)
+}
+
+func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs) (Result, error) {
 	t, err := e.Type(req.ID.Type())
 	if err != nil {
 		return Result{}, err
@@ -56,15 +63,26 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, patch bool
 	if err := checkName(t, req.ID.Name()); err != nil {
 		return Result{}, err
 	}
-	in, err := readBody(t, req.Body)
-	if err != nil {
-		return Result{}, err
+	var in body
+	if as.before == nil {
+		if in, err = readBody(t, req.Body); err != nil {
+			return Result{}, err
+		}
 	}
 	var out Result
 	var stored Resource
 	var children []Resource
 	err = e.cfg.Write(ctx, func(tx Tx) error {
-		w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, patch: patch}
+		if as.before != nil {
+			made, err := as.before(tx)
+			if err != nil {
+				return err
+			}
+			if in, err = readBody(t, made); err != nil {
+				return err
+			}
+		}
+		w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, patch: as.patch}
 		if err := w.run(); err != nil {
 			return err
 		}
@@ -85,12 +103,24 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, patch bool
 // together with something else or not at all. Whoever calls audits a refusal, for
 // it rolls everything back, and wakes the engine when the transaction is over.
 func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
+	r, err := e.putIn(tx, by, req)
+	var l *linkDenied
+	if errors.As(err, &l) {
+		err = Denied(by, l.link.Action, l.link.ID)
+	}
+	return r, err
+}
+
+func (e *Engine) putIn(tx Tx, by audit.By, req Request) (Resource, error) {
 	t, err := e.Type(req.ID.Type())
 	if err != nil {
 		return Resource{}, err
 	}
 	if !e.Allowed(by, t.Name+"/write", req.ID) {
 		return Resource{}, Denied(by, t.Name+"/write", req.ID)
+	}
+	if t.ReadOnly {
+		return Resource{}, fault.New(fault.Invalid, "OperationNotAllowed", "a %s is made by the server alone", t.Title)
 	}
 	if err := checkName(t, req.ID.Name()); err != nil {
 		return Resource{}, err
@@ -101,10 +131,6 @@ func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
 	}
 	w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in}
 	err = w.run()
-	var l *linkDenied
-	if errors.As(err, &l) {
-		err = Denied(by, l.link.Action, l.link.ID)
-	}
 	return w.next, err
 }
 

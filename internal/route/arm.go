@@ -44,6 +44,7 @@ func armRows() []Row {
 	rows = append(rows, armCompute()...)
 	rows = append(rows, armScaleSets()...)
 	rows = append(rows, armHybrid()...)
+	rows = append(rows, armDeployments()...)
 	rows = append(rows, armAuthorization()...)
 	rows = append(rows, armSignIns()...)
 	rows = append(rows, armLive()...)
@@ -128,6 +129,21 @@ func armScaleSets() []Row {
 			armRow("scaleSetInstances."+verb, "POST", one+"/"+verb, kind+"/virtualMachines/"+verb+"/action", ""))
 	}
 	return rows
+}
+
+// armDeployments: templates, and what became of them.
+func armDeployments() []Row {
+	const kind = "Microsoft.Resources/deployments"
+	const one = armGroup + "/providers/" + kind + "/{name}"
+	return []Row{
+		armRow("deployments.get", "GET", one, kind+"/read", ""),
+		armRow("deployments.head", "HEAD", one, kind+"/read", ""),
+		armRow("deployments.put", "PUT", one, kind+"/write", ""),
+		armRow("deployments.delete", "DELETE", one, kind+"/delete", ""),
+		armRow("deployments.validate", "POST", one+"/validate", kind+"/write", ""),
+		armRow("deployments.operations", "GET", one+"/operations", kind+"/read", ""),
+		armRow("deployments.listInGroup", "GET", armGroup+"/providers/"+kind, "", whyListed),
+	}
 }
 
 // armHybrid: machines that joined from elsewhere, and the tokens that let them.

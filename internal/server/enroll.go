@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"sallyport/internal/audit"
@@ -9,6 +10,7 @@ import (
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
+	"sallyport/internal/store"
 )
 
 // enroller is the resource model as joining needs it, in the transaction that
@@ -52,4 +54,13 @@ func (d enroller) Minter(id string, at time.Time, by audit.By) (audit.By, error)
 func (d *deployment) retire(t resource.Tx, machineID string) error {
 	by := audit.By{Type: audit.Task, Name: "resource worker", CorrelationID: zeroID, At: t.Now()}
 	return machine.Drop(any(t).(machine.Tx), by, machineID)
+}
+
+// stored reads a resource as it is stored.
+func (d *deployment) stored(ctx context.Context, id scope.ID) (r resource.Resource, ok bool, err error) {
+	err = d.store.Read(ctx, func(t *store.Tx) error {
+		r, ok, err = t.ResourceByID(id.Key())
+		return err
+	})
+	return r, ok, err
 }

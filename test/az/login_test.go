@@ -26,14 +26,14 @@ import (
 // chromium is a real browser without a window that trusts the server's key.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
-	conn, err := tls.Dial("tcp", theWorld.host+":443", &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // az checks the chain; the browser is given this very key
+	conn, err := tls.Dial("tcp", theWorld.ip+":443", &tls.Config{ServerName: host, InsecureSkipVerify: true}) //nolint:gosec // az checks the chain; the browser is given this very key
 	if err != nil {
 		t.Fatal(err)
 	}
 	spki := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
 	_ = conn.Close()
 	options := append(append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...), chromedp.NoSandbox,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(spki[:])))
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("host-resolver-rules", "MAP "+host+" "+theWorld.ip), chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(spki[:])))
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)

@@ -22,6 +22,7 @@ import (
 const (
 	serverUID = 7705
 	domain    = "corp.example"
+	host      = "login." + domain
 	adminUPN  = "admin@" + domain
 	adminPass = "Quartz-Lantern-83-Meadow"
 	userPass  = "Copper-Harbor-41-Willow"
@@ -32,10 +33,12 @@ const (
 )
 
 // world is one server at port 443 of a loopback address of its own (MSAL drops the
-// port of an authority when it asks for the kind of a domain), a lab, and az.
+// port of an authority when it asks for the kind of a domain), a lab, and az. What
+// must know the server's name runs with a hosts file of its own.
 type world struct {
 	dir, sally, url, address string
-	host                     string // of url
+	ip                       string // where it listens
+	hosts                    string // a hosts file that says so
 	venv                     string // of azure-cli 2.91.0
 	server, lab              *exec.Cmd
 	tenant                   string
@@ -104,14 +107,28 @@ func (w *world) start() error {
 	if err != nil {
 		return err
 	}
-	if w.host, err = freeAddress(); err != nil {
+	if w.ip, err = freeAddress(); err != nil {
 		return err
 	}
-	w.url = "https://" + w.host
+	w.url, w.hosts = "https://"+host, w.path("hosts")
+	if err := os.WriteFile(w.hosts, []byte("127.0.0.1 localhost\n"+w.ip+" "+host+"\n"), 0o644); err != nil { //nolint:gosec // as /etc/hosts
+		return err
+	}
 	if err := w.serve(layer + ":" + rootfs); err != nil {
 		return err
 	}
 	return w.administrator()
+}
+
+// named makes a command find the server by its name.
+func (w *world) named(words ...string) []string {
+	return append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, w.hosts}, words...)
+}
+
+// sallys runs our own client, for what is no test of az.
+func (w *world) sallys(words ...string) (string, error) {
+	all := w.named(append([]string{w.sally}, words...)...)
+	return output(all[0], all[1:]...)
 }
 
 // freeAddress is a loopback address whose port 443 nobody has.
@@ -142,8 +159,8 @@ func (w *world) serve(rootfs string) error {
 		return err
 	}
 	w.address = strings.TrimSpace(string(address))
-	w.server = w.asServer("server", "run", "--state", state, "--listen", w.host+":443", "--lab-socket", w.path("lab.sock"))
-	w.lab = exec.Command(w.sally, "lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", w.host+":443", "--rootfs", "debian12="+rootfs)
+	w.server = w.asServer("server", "run", "--state", state, "--listen", w.ip+":443", "--lab-socket", w.path("lab.sock"))
+	w.lab = exec.Command(w.sally, "lab", "serve", "--socket", w.path("lab.sock"), "--owner", strconv.Itoa(serverUID), "--state", w.path("lab"), "--server-addr", w.ip+":443", "--rootfs", "debian12="+rootfs)
 	w.lab.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	for name, cmd := range map[string]*exec.Cmd{"server.log": w.server, "lab.log": w.lab} {
 		log, err := os.OpenFile(w.path(name), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -155,7 +172,7 @@ func (w *world) serve(rootfs string) error {
 			return err
 		}
 	}
-	_, err = output(w.sally, "server", "status", "--server", w.address, "--wait", "30s")
+	_, err = w.sallys("server", "status", "--server", w.address, "--wait", "30s")
 	return err
 }
 
@@ -180,7 +197,7 @@ func (w *world) administrator() error {
 	if err != nil {
 		return err
 	}
-	if _, err := output(w.sally, "account", "password", "change", "--server", w.address, "--username", adminUPN, "--password", strings.TrimSpace(string(first)), "--new-password", adminPass); err != nil {
+	if _, err := w.sallys("account", "password", "change", "--server", w.address, "--username", adminUPN, "--password", strings.TrimSpace(string(first)), "--new-password", adminPass); err != nil {
 		return err
 	}
 	a := w.somebody("admin", adminUPN, adminPass)
@@ -221,13 +238,11 @@ func (s *somebody) setUp(more ...string) error {
 	if err := os.MkdirAll(s.config, 0o700); err != nil {
 		return err
 	}
-	cmd := exec.Command(s.w.sally, append([]string{"cloud", "print-az-setup", "--server", s.w.address}, more...)...)
-	cmd.Env = s.env
-	script, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("print-az-setup: %w", err)
+	script := s.run(append([]string{s.w.sally, "cloud", "print-az-setup", "--server", s.w.address}, more...)...)
+	if script.code != 0 {
+		return fmt.Errorf("print-az-setup: %s", script)
 	}
-	if r := s.run("sh", "-euc", string(script)); r.code != 0 {
+	if r := s.run("sh", "-euc", script.out); r.code != 0 {
 		return fmt.Errorf("the script of print-az-setup: %s", r)
 	}
 	return nil
@@ -255,7 +270,8 @@ func user(t *testing.T, alias string) *somebody {
 }
 
 func (s *somebody) command(words ...string) *exec.Cmd {
-	cmd := exec.Command("/usr/bin/env", append(append([]string{}, s.prefix...), words...)...) // which looks in s.env's PATH, not in ours
+	all := append(append([]string{}, s.prefix...), s.w.named(append([]string{"env"}, words...)...)...) // env looks in s.env's PATH
+	cmd := exec.Command(all[0], all[1:]...)
 	cmd.Env, cmd.Dir = s.env, s.config
 	return cmd
 }

@@ -73,6 +73,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountCertificates(m)
 	h.mountRevocations(m)
 	h.mountRestore(m)
+	h.mountDeployments(m)
 	for row, kind := range map[string]string{
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,

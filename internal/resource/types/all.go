@@ -105,6 +105,8 @@ type Config struct {
 	// Retire makes the keys of a machine that joined worth nothing, inside a
 	// transaction. It is idempotent.
 	Retire func(tx resource.Tx, machineID string) error
+	// Stored reads a resource as it is stored.
+	Stored func(ctx context.Context, id scope.ID) (resource.Resource, bool, error)
 }
 
 // How long the world is given to follow, before an operation ends without it.
@@ -126,6 +128,7 @@ func All(cfg Config) []resource.Type {
 	return []resource.Type{
 		subscriptionType(), managementGroupType(), groupType(),
 		virtualNetworkType(), securityGroupType(), publicIPType(), networkInterfaceType(),
+		m.deploymentType(),
 		m.virtualMachine(), m.extension(), m.hybridMachine(), m.extensionOf(HybridExtension, "machine extension"),
 		m.scaleSet(), m.instance(), m.instanceExtension(),
 	}

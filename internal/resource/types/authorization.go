@@ -173,38 +173,41 @@ func (a Authorization) PutAssignment(ctx context.Context, by audit.By, at scope.
 	if err != nil {
 		return nil, err
 	}
-	err = a.Write(ctx, func(tx AuthorizationTx) error {
-		if err := a.Engine.Standing(tx, by, RoleAssignment+"/write", at); err != nil {
-			return err
-		}
-		next.CreatedAt, next.UpdatedAt, next.CreatedBy, next.UpdatedBy = tx.Now(), tx.Now(), by.Principal, by.Principal
-		if err := scopeExists(tx, at); err != nil {
-			return err
-		}
-		old, ok, err := tx.RoleAssignmentByID(next.ID)
-		if err != nil {
-			return err
-		}
-		if ok {
-			if old.Scope.Key() != at.Key() || old.RoleID != next.RoleID || old.PrincipalID != next.PrincipalID {
-				return fault.New(fault.Conflict, "RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.").WithRemedy("Delete the assignment and make another one.")
-			}
-			next.CreatedAt, next.CreatedBy = old.CreatedAt, old.CreatedBy
-		} else if err := roomForAssignment(tx, at); err != nil {
-			return err
-		}
-		if err := a.stillAssignable(tx, next); err != nil {
-			return err
-		}
-		if err := tx.PutRoleAssignment(next); err != nil {
-			return err
-		}
-		return tx.Audit(by, audit.Event{Type: "roleAssignment.write", Outcome: audit.Success, Target: at.String(), Detail: assignmentDetail(next)})
-	})
-	if err != nil {
+	if err := a.Write(ctx, func(tx AuthorizationTx) error { return a.assign(tx, by, &next) }); err != nil {
 		return nil, err
 	}
 	return showAssignment(next), nil
+}
+
+// assign writes an assignment that was read and checked.
+func (a Authorization) assign(tx AuthorizationTx, by audit.By, next *rbac.Assignment) error {
+	at := next.Scope
+	if err := a.Engine.Standing(tx, by, RoleAssignment+"/write", at); err != nil {
+		return err
+	}
+	next.CreatedAt, next.UpdatedAt, next.CreatedBy, next.UpdatedBy = tx.Now(), tx.Now(), by.Principal, by.Principal
+	if err := scopeExists(tx, at); err != nil {
+		return err
+	}
+	old, ok, err := tx.RoleAssignmentByID(next.ID)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if old.Scope.Key() != at.Key() || old.RoleID != next.RoleID || old.PrincipalID != next.PrincipalID {
+			return fault.New(fault.Conflict, "RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.").WithRemedy("Delete the assignment and make another one.")
+		}
+		next.CreatedAt, next.CreatedBy = old.CreatedAt, old.CreatedBy
+	} else if err := roomForAssignment(tx, at); err != nil {
+		return err
+	}
+	if err := a.stillAssignable(tx, *next); err != nil {
+		return err
+	}
+	if err := tx.PutRoleAssignment(*next); err != nil {
+		return err
+	}
+	return tx.Audit(by, audit.Event{Type: "roleAssignment.write", Outcome: audit.Success, Target: at.String(), Detail: assignmentDetail(*next)})
 }
 
 // maxAssignments is how many role assignments a subscription holds, with all

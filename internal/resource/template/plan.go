@@ -1,0 +1,484 @@
+package template
+
+import (
+	"encoding/json"
+	"slices"
+	"sort"
+	"strings"
+
+	"sallyport/internal/scope"
+)
+
+// Env is where a template runs.
+type Env struct {
+	Group    scope.ID // the resource group
+	Location string   // of the group
+	Tenant   string
+	Name     string // of the deployment
+}
+
+// Template is a template's own text.
+type Template struct {
+	Schema         string               `json:"$schema"`
+	ContentVersion string               `json:"contentVersion"`
+	Parameters     map[string]parameter `json:"parameters"`
+	Variables      map[string]any       `json:"variables"`
+	Resources      []map[string]any     `json:"resources"`
+	Outputs        map[string]output    `json:"outputs"`
+	Functions      []any                `json:"functions"`
+}
+
+type parameter struct {
+	Type    string `json:"type"`
+	Default any    `json:"defaultValue"`
+	Allowed []any  `json:"allowedValues"`
+}
+
+func (p parameter) secure() bool { return strings.HasPrefix(strings.ToLower(p.Type), "secure") }
+
+type output struct {
+	Type      string `json:"type"`
+	Value     any    `json:"value"`
+	Condition any    `json:"condition"`
+}
+
+// Plan is what a template says in its place.
+type Plan struct {
+	// Resources are in the order in which they are to be written.
+	Resources []Resource
+	// Parameters are the values that the template runs with, with their types;
+	// those that are secret have no value.
+	Parameters map[string]any
+
+	outputs map[string]output
+	scope   scopeOf
+}
+
+// Resource is one resource of a plan.
+type Resource struct {
+	ID scope.ID
+
+	raw   map[string]any
+	scope scopeOf
+	after []string // what dependsOn says, evaluated
+	copy  string   // the loop that it is of, lower-cased
+}
+
+// limits of a template, which are Azure's.
+const (
+	maxResources  = 800
+	maxParameters = 256
+)
+
+// New works a template out. Nothing is read: what the bodies take from resources
+// is asked when they are made.
+func New(t Template, given map[string]json.RawMessage, env Env) (Plan, error) {
+	if len(t.Functions) > 0 {
+		return Plan{}, invalid("Functions of one's own are not known here; nothing was changed.").WithRemedy("Write them out.").WithTarget("functions")
+	}
+	if len(t.Resources) > maxResources || len(t.Parameters) > maxParameters {
+		return Plan{}, invalid("A template has at most %d resources and %d parameters.", maxResources, maxParameters)
+	}
+	steps := 0
+	s := scopeOf{variables: t.Variables, env: &env, steps: &steps, loops: map[string]int{}}
+	p := Plan{outputs: t.Outputs, scope: s}
+	if err := p.parameters(t.Parameters, given); err != nil {
+		return Plan{}, err
+	}
+	if err := p.resources(t.Resources, "", ""); err != nil {
+		return Plan{}, err
+	}
+	return p, p.order()
+}
+
+// parameters takes the given values, and the defaults of the others.
+func (p *Plan) parameters(declared map[string]parameter, given map[string]json.RawMessage) error {
+	p.scope.parameters, p.Parameters = map[string]any{}, map[string]any{}
+	values := map[string]any{}
+	for name, raw := range given {
+		var in struct {
+			Value     any             `json:"value"`
+			Reference json.RawMessage `json:"reference"`
+		}
+		if err := Read(raw, &in); err != nil || in.Reference != nil {
+			return invalid("The value of the template parameter '%s' is given as {\"value\": ...}; secrets of other services cannot be referred to.", clip(name)).WithTarget("parameters")
+		}
+		if _, ok := fold(declared, name); !ok {
+			return invalid("The template parameter '%s' is not found in the template; it has: %s.", clip(name), names(declared))
+		}
+		values[strings.ToLower(name)] = in.Value
+	}
+	for _, name := range sorted(declared) {
+		d := declared[name]
+		v, ok := values[strings.ToLower(name)]
+		if !ok || v == nil {
+			if v = d.Default; v == nil {
+				return invalid("The value for the template parameter '%s' is not provided.", clip(name)).WithTarget("parameters")
+			}
+			var err error
+			if v, err = p.scope.value(v); err != nil {
+				return err
+			}
+		}
+		if !d.fits(v) {
+			return invalid("The value of the template parameter '%s' is not of type '%s', or not one of those that are allowed.", clip(name), clip(d.Type)).WithTarget("parameters")
+		}
+		p.scope.parameters[name] = v
+		shown := map[string]any{"type": d.Type}
+		if !d.secure() {
+			shown["value"] = v
+		}
+		p.Parameters[name] = shown
+	}
+	return nil
+}
+
+// fits reports whether a value is of the parameter's type and among what it allows.
+func (p parameter) fits(v any) bool {
+	ok := false
+	switch strings.ToLower(p.Type) {
+	case "string", "securestring":
+		_, ok = v.(string)
+	case "int":
+		_, ok = whole(v)
+	case "bool":
+		_, ok = v.(bool)
+	case "array":
+		_, ok = v.([]any)
+	case "object", "secureobject":
+		_, ok = v.(map[string]any)
+	}
+	return ok && (len(p.Allowed) == 0 || slices.ContainsFunc(p.Allowed, func(a any) bool { return same(a, v) }))
+}
+
+// resources adds a list, which may be that of a parent: its type and names.
+func (p *Plan) resources(list []map[string]any, kind, name string) error {
+	for _, raw := range list {
+		scopes, loop, err := p.scope.loopOf(raw)
+		if err != nil {
+			return err
+		}
+		for _, s := range scopes {
+			if err := p.resource(s, raw, kind, name, loop); err != nil {
+				return err
+			}
+		}
+		if len(p.Resources) > maxResources {
+			return invalid("A template has at most %d resources.", maxResources)
+		}
+	}
+	return nil
+}
+
+// loopOf is the scopes that a resource is evaluated in: one, or one for each turn.
+func (s scopeOf) loopOf(raw map[string]any) (all []scopeOf, loop string, err error) {
+	c, ok := raw["copy"]
+	if !ok {
+		return []scopeOf{s}, "", nil
+	}
+	m, _ := c.(map[string]any)
+	name, _ := m["name"].(string)
+	count, err := s.value(m["count"])
+	if err != nil {
+		return nil, "", err
+	}
+	n, ok := whole(count)
+	if !ok || name == "" || n < 0 || n > maxResources {
+		return nil, "", invalid("The copy loop '%s' needs a name and a count from 0 to %d.", clip(name), maxResources)
+	}
+	loop = strings.ToLower(name)
+	for i := range n {
+		turn := s
+		turn.loop, turn.loops = loop, map[string]int{loop: int(i)}
+		all = append(all, turn)
+	}
+	return all, loop, nil
+}
+
+// element reports whether a resource of a template has a member beside its body.
+func element(name string) bool {
+	switch strings.ToLower(name) {
+	case "type", "name", "apiversion", "dependson", "condition", "copy", "comments", "metadata", "resources", "scope", "resourcegroup", "subscriptionid":
+		return true
+	}
+	return false
+}
+
+func (p *Plan) resource(s scopeOf, raw map[string]any, parentKind, parentName, loop string) error {
+	if c, ok := fold(raw, "condition"); ok {
+		v, err := s.value(c)
+		if err != nil {
+			return err
+		}
+		switch on, ok := v.(bool); {
+		case !ok:
+			return invalid("The condition of a resource must be true or false before anything is deployed.")
+		case !on:
+			return nil
+		}
+	}
+	kind, err := s.named(raw, "type")
+	if err != nil {
+		return err
+	}
+	name, err := s.named(raw, "name")
+	if err != nil {
+		return err
+	}
+	if parentKind != "" {
+		kind, name = parentKind+"/"+kind, parentName+"/"+name
+	}
+	id, err := s.identify(raw, kind, name)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(p.Resources, func(r Resource) bool { return r.ID.Key() == id.Key() }) {
+		return invalid("The resource '%s' is defined multiple times in a template.", id)
+	}
+	after, err := s.dependsOn(raw)
+	if err != nil {
+		return err
+	}
+	if parentKind != "" {
+		up, _ := id.Parent()
+		after = append(after, up.String())
+	}
+	p.Resources = append(p.Resources, Resource{ID: id, raw: raw, scope: s, after: after, copy: loop})
+	children, ok := fold(raw, "resources")
+	if !ok {
+		return nil
+	}
+	var list []map[string]any
+	items, _ := children.([]any)
+	for _, c := range items {
+		m, _ := c.(map[string]any)
+		list = append(list, m)
+	}
+	outer := p.scope
+	p.scope = s
+	defer func() { p.scope = outer }()
+	return p.resources(list, kind, name)
+}
+
+// named is a text of a resource that must be there.
+func (s scopeOf) named(raw map[string]any, field string) (string, error) {
+	v, _ := fold(raw, field)
+	v, err := s.value(v)
+	if err != nil {
+		return "", err
+	}
+	text, ok := v.(string)
+	if !ok || text == "" {
+		return "", invalid("A resource of the template has no '%s' that is known before anything is deployed.", field)
+	}
+	return text, nil
+}
+
+// identify is a resource's id: in the group, below what "scope" names, or, in the
+// older form TYPE/providers/CHILD, below another resource.
+func (s scopeOf) identify(raw map[string]any, kind, name string) (scope.ID, error) {
+	for _, field := range []string{"resourceGroup", "subscriptionId"} {
+		if _, ok := fold(raw, field); ok {
+			return scope.ID{}, invalid("'%s' of a resource is not known here: a template deploys into one resource group.", field)
+		}
+	}
+	at := s.env.Group.String()
+	names := strings.Split(name, "/")
+	if _, ok := fold(raw, "scope"); ok {
+		text, err := s.named(raw, "scope")
+		if err != nil {
+			return scope.ID{}, err
+		}
+		if at = text; !strings.HasPrefix(text, "/") {
+			return scope.ID{}, invalid("The scope '%s' of a resource must be a full resource id.", clip(text))
+		}
+	} else if above, child, ok := strings.Cut(kind, "/providers/"); ok {
+		n := strings.Count(above, "/")
+		if len(names) < n+2 {
+			return scope.ID{}, invalid("The name '%s' has not as many parts as the type '%s'.", clip(name), clip(kind))
+		}
+		up, err := below(at, above, names[:n])
+		if err != nil {
+			return scope.ID{}, err
+		}
+		at, kind, names = up, names[n]+"/"+child, names[n+1:]
+	}
+	text, err := below(at, kind, names)
+	if err != nil {
+		return scope.ID{}, err
+	}
+	id, err := scope.Parse(text)
+	if err != nil {
+		return scope.ID{}, invalid("'%s' is not the id of a resource.", clip(text))
+	}
+	return id, nil
+}
+
+func (s scopeOf) dependsOn(raw map[string]any) ([]string, error) {
+	v, ok := fold(raw, "dependsOn")
+	if !ok {
+		return nil, nil
+	}
+	v, err := s.value(v)
+	if err != nil {
+		return nil, err
+	}
+	list, _ := v.([]any)
+	texts, ok := allTexts(list)
+	if !ok {
+		return nil, invalid("'dependsOn' is a list of names.")
+	}
+	return texts, nil
+}
+
+// order sorts the resources: each behind what it depends on, otherwise as they
+// stand.
+func (p *Plan) order() error {
+	need := make([][]int, len(p.Resources))
+	for i, r := range p.Resources {
+		var seen []string
+		r.scope.seen = &seen
+		if _, err := r.scope.value(r.body()); err != nil {
+			return err
+		}
+		if err := p.scope.work((len(r.after) + len(seen)) * (1 + len(p.Resources)/8)); err != nil {
+			return err
+		}
+		for _, text := range r.after {
+			found := p.find(text)
+			if len(found) == 0 {
+				return invalid("The resource '%s' is not defined in the template: '%s' depends on it.", clip(text), r.ID.Name())
+			}
+			need[i] = append(need[i], found...)
+		}
+		for _, text := range seen {
+			need[i] = append(need[i], p.find(text)...)
+		}
+	}
+	done := make([]bool, len(p.Resources))
+	var sorted []Resource
+	for len(sorted) < len(p.Resources) {
+		before := len(sorted)
+		for i, r := range p.Resources {
+			if !done[i] && !slices.ContainsFunc(need[i], func(n int) bool { return !done[n] }) {
+				done[i] = true
+				sorted = append(sorted, r)
+			}
+		}
+		if len(sorted) == before {
+			i := slices.Index(done, false)
+			return invalid("Circular dependency detected on resource: '%s'.", p.Resources[i].ID)
+		}
+	}
+	p.Resources = sorted
+	return nil
+}
+
+// find returns the resources that a text names: by id, type and name, name, or
+// loop.
+func (p *Plan) find(text string) []int {
+	text = strings.ToLower(strings.TrimSuffix(text, "/"))
+	var out []int
+	for i, r := range p.Resources {
+		kind := strings.ToLower(r.ID.Type())
+		names := tail(r.ID)
+		if r.ID.Key() == text || kind+"/"+names == text || names == text || r.ID.Key() == p.inGroup(text) || (r.copy != "" && r.copy == text) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// inGroup reads TYPE/NAME/CHILDTYPE/NAME as an id in the group.
+func (p *Plan) inGroup(text string) string {
+	return p.scope.env.Group.Key() + "/providers/" + text
+}
+
+// tail is a resource's names behind its type, "vm/extension", lower-cased.
+func tail(id scope.ID) string {
+	words := strings.Split(id.Key(), "/")
+	at := len(words) - 1
+	for at > 0 && words[at] != "providers" {
+		at--
+	}
+	var names []string
+	for i := at + 3; i < len(words); i += 2 {
+		names = append(names, words[i])
+	}
+	return strings.Join(names, "/")
+}
+
+// body is what goes into the request, not evaluated.
+func (r Resource) body() map[string]any {
+	out := map[string]any{}
+	for name, v := range r.raw {
+		if !element(name) {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// Body makes the request's body. reference reads a resource by its id, its
+// properties or all of it.
+func (r Resource) Body(p Plan, reference func(id scope.ID, full bool) (any, error)) ([]byte, error) {
+	s := r.scope
+	s.reference = p.reading(reference)
+	v, err := s.value(r.body())
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
+
+// reading resolves what reference() is given: an id, or a name of the template.
+func (p Plan) reading(reference func(scope.ID, bool) (any, error)) func(string, bool) (any, error) {
+	return func(text string, full bool) (any, error) {
+		if found := p.find(text); len(found) == 1 {
+			return reference(p.Resources[found[0]].ID, full)
+		}
+		id, err := scope.Parse(text)
+		if err != nil {
+			return nil, invalid("The template reference '%s' is not valid: could not find a template resource or a copy of it with this name.", clip(text))
+		}
+		return reference(id, full)
+	}
+}
+
+// Outputs works out what the template answers with. Secret outputs are left out.
+func (p Plan) Outputs(reference func(id scope.ID, full bool) (any, error)) (map[string]any, error) {
+	s := p.scope
+	s.reference = p.reading(reference)
+	out := map[string]any{}
+	for _, name := range sorted(p.outputs) {
+		o := p.outputs[name]
+		if o.Condition != nil {
+			on, err := s.value(o.Condition)
+			if err != nil {
+				return nil, err
+			}
+			if on != true {
+				continue
+			}
+		}
+		v, err := s.value(o.Value)
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(strings.ToLower(o.Type), "secure") {
+			out[name] = map[string]any{"type": o.Type, "value": v}
+		}
+	}
+	return out, nil
+}
+
+func sorted[T any](m map[string]T) []string {
+	var out []string
+	for name := range m {
+		out = append(out, name)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func names(m map[string]parameter) string { return clip(strings.Join(sorted(m), ", ")) }

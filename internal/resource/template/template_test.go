@@ -1,0 +1,199 @@
+package template
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"sallyport/internal/fault"
+	"sallyport/internal/scope"
+)
+
+const groupID = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/RG"
+
+func env(t testing.TB) Env {
+	t.Helper()
+	id, err := scope.Parse(groupID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Env{Group: id, Location: "southcentralus", Tenant: "t-1", Name: "d1"}
+}
+
+func parse(t testing.TB, text string) Template {
+	t.Helper()
+	var out Template
+	if err := Read([]byte(text), &out); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return out
+}
+
+// What Azure's template functions give for these arguments, after the examples of
+// the Azure Resource Manager reference of template functions.
+func TestExpression_Functions(t *testing.T) {
+	steps := 0
+	e := env(t)
+	s := scopeOf{env: &e, steps: &steps, loops: map[string]int{"l": 2}, loop: "l",
+		parameters: map[string]any{"name": "myVM", "list": []any{"a", "b"}}, variables: map[string]any{"v": "[concat(parameters('name'), '-x')]"}}
+	for text, want := range map[string]string{
+		"plain": `"plain"`, "[[x]": `"[x]"`, "[concat('a', 'b', 1)]": `"ab1"`, "[concat(parameters('list'), parameters('list'))]": `["a","b","a","b"]`,
+		"[variables('V')]": `"myVM-x"`, "[parameters('LIST')[1]]": `"b"`, "[length(parameters('list'))]": `2`, "[toLower('AbC')]": `"abc"`,
+		"[format('{0}/{1}', 'a', 3)]": `"a/3"`, "[if(equals(1, 1), 'y', parameters('none'))]": `"y"`, "[resourceGroup().location]": `"southcentralus"`,
+		"[resourceId('Microsoft.Network/virtualNetworks/subnets', 'n', 's')]": `"` + groupID + `/providers/Microsoft.Network/virtualNetworks/n/subnets/s"`,
+		"[resourceId('Other', 'Microsoft.Network/virtualNetworks', 'n')]":     `"` + strings.Replace(groupID, "/RG", "/Other", 1) + `/providers/Microsoft.Network/virtualNetworks/n"`,
+		"[copyIndex()]": `2`, "[copyIndex(5)]": `7`, "[copyIndex('l', 1)]": `3`, "[add(3, 4)]": `7`, "[mul(3, -4)]": `-12`, "[substring('hello', 1, 3)]": `"ell"`,
+		"[contains('one', 'n')]": `true`, "[empty('')]": `true`, "[and(true(), false())]": `false`, "[or(true(), false())]": `true`, "[not(bool('False'))]": `true`,
+		"[split('a,b', ',')]": `["a","b"]`, "[join(createArray('a', 'b'), '-')]": `"a-b"`, "[json('{\"a\":1}').a]": `1`, "[string(parameters('list'))]": `"[\"a\",\"b\"]"`,
+		"[coalesce(null(), 'x')]": `"x"`, "[first('abc')]": `"a"`, "[base64('one, two')]": `"b25lLCB0d28="`, "[union(createObject('a', 1), createObject('b', 2))]": `{"a":1,"b":2}`,
+		"['it''s']": `"it's"`, "[range(3, 2)]": `[3,4]`, "[subscription().subscriptionId]": `"22222222-2222-4222-8222-222222222222"`, "[deployment().name]": `"d1"`,
+	} {
+		v, err := s.value(text)
+		got, _ := json.Marshal(v)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for text, words := range map[string]string{
+		"[nosuch('a')]": "nosuch", "[concat('a']": "parse", "[parameters('x')]": "'x' is not found", "[variables('x')]": "'x' is not found", "[concat('a').b]": "can't be read",
+		"[substring('abc', 2, 9)]": "substring", "[add('a', 1)]": "add", "[resourceGroup().nosuch]": "nosuch", "[copyIndex('other')]": "copyIndex", "[1 2]": "parse", "[]": "parse",
+		"[div(1, 0)]": "div", "[range(0, 100000)]": "range", "[" + strings.Repeat("concat(", 100) + "'x'" + strings.Repeat(")", 100) + "]": "parse",
+		"[replace('" + strings.Repeat("a", 2000) + "', 'a', '" + strings.Repeat("b", 2000) + "')]": "replace",
+	} {
+		if v, err := s.value(text); err == nil || !strings.Contains(fault.As(err).Text, words) {
+			t.Errorf("%s gave %v, %v; want an error with %q", text, v, err, words)
+		}
+	}
+}
+
+// A variable that is its own, and one that doubles fifty times, end with an error.
+func TestExpression_WorkIsBounded(t *testing.T) {
+	for _, variables := range []string{`{"a": "[variables('a')]"}`, `{"a": "[concat(variables('b'), variables('b'))]", "b": "[concat(variables('c'), variables('c'))]", "c": "[variables('b')]"}`} {
+		tpl := parse(t, `{"variables": `+variables+`, "resources": [{"type": "A.B/c", "name": "[variables('a')]"}]}`)
+		if _, err := New(tpl, nil, env(t)); err == nil || fault.As(err).Code != "InvalidTemplate" {
+			t.Errorf("%s: %v", variables, err)
+		}
+	}
+}
+
+const machines = `{
+  "parameters": {"name": {"type": "string"}, "key": {"type": "secureString", "defaultValue": "s3cret"}, "size": {"type": "int", "defaultValue": 2, "allowedValues": [1, 2]}},
+  "resources": [
+    {"type": "Microsoft.Authorization/roleAssignments", "name": "[guid(parameters('name'))]", "properties": {"principalId": "[reference(resourceId('Microsoft.Compute/virtualMachines', parameters('name')), '2024-01-01', 'Full').identity.principalId]"}},
+    {"type": "Microsoft.Compute/virtualMachines", "name": "[parameters('name')]", "apiVersion": "x", "dependsOn": ["Microsoft.Network/networkINTERFACES/nic0", "nics"], "properties": {"secret": "[parameters('key')]", "nothing": null},
+     "resources": [{"type": "extensions", "name": "login", "properties": {}}]},
+    {"type": "Microsoft.Network/networkInterfaces", "name": "[concat('nic', copyIndex())]", "copy": {"name": "nics", "count": "[parameters('size')]"}, "properties": {"n": "[copyIndex()]"}},
+    {"type": "Microsoft.Network/publicIPAddresses", "name": "off", "condition": "[equals(parameters('size'), 9)]"},
+    {"type": "Microsoft.Compute/virtualMachines/providers/roleAssignments", "name": "[concat(parameters('name'), '/Microsoft.Authorization/', guid('b'))]", "dependsOn": ["[parameters('name')]"], "properties": {}}
+  ],
+  "outputs": {"who": {"type": "string", "value": "[reference(parameters('name')).x]"}, "hidden": {"type": "securestring", "value": "[parameters('key')]"}}
+}`
+
+func TestPlan_OrderAndBodies(t *testing.T) {
+	p, err := New(parse(t, machines), map[string]json.RawMessage{"NAME": json.RawMessage(`{"value": "web"}`)}, env(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	vm := -1
+	for i, r := range p.Resources {
+		order = append(order, strings.TrimPrefix(strings.TrimPrefix(r.ID.String(), groupID), "/providers/"))
+		if r.ID.Type() == "Microsoft.Compute/virtualMachines" {
+			vm = i
+		}
+	}
+	text := strings.Join(order, " ")
+	at := func(s string) int { return strings.Index(text, s) }
+	if len(order) != 6 || at("networkInterfaces/nic1") > at("virtualMachines/web") || at("virtualMachines/web") > at("virtualMachines/web/extensions/login") || strings.Index(text, " Microsoft.Authorization/roleAssignments") < at("virtualMachines/web ") {
+		t.Fatalf("the order is %s", text)
+	}
+	if at("Microsoft.Compute/virtualMachines/web/providers/Microsoft.Authorization/roleAssignments/") < 0 {
+		t.Errorf("the older form of an assignment at a machine: %s", text)
+	}
+	read := func(id scope.ID, full bool) (any, error) {
+		if full {
+			return map[string]any{"identity": map[string]any{"principalId": "p-1"}}, nil
+		}
+		return map[string]any{"x": id.Name()}, nil
+	}
+	if b, err := p.Resources[vm].Body(p, read); err != nil || string(b) != `{"properties":{"secret":"s3cret"}}` {
+		t.Errorf("body of the machine: %s, %v", b, err)
+	}
+	out, err := p.Outputs(read)
+	shown, _ := json.Marshal(map[string]any{"o": out, "p": p.Parameters})
+	if err != nil || strings.Contains(string(shown), "s3cret") || !strings.Contains(string(shown), `"who":{"type":"string","value":"web"}`) {
+		t.Errorf("outputs and parameters: %s, %v", shown, err)
+	}
+}
+
+func TestPlan_Refuses(t *testing.T) {
+	one := func(more string) string {
+		return `{"resources": [{"type": "A.B/c", "name": "x"` + more + `}]}`
+	}
+	for text, words := range map[string]string{
+		one(`, "dependsOn": ["y"]`): "'y' is not defined", one(`, "dependsOn": ["x"]`): "Circular", one(`, "resourceGroup": "other"`): "one resource group",
+		one(`}, {"type": "a.b/C", "name": "X"`): "multiple times", one(`, "condition": "yes"`): "condition", one(`, "copy": {"name": "l", "count": 9000}`): "count",
+		one(`, "properties": {"copy": []}`): "'copy' inside", `{"resources": [{"type": "A.B/c"}]}`: "'name'", `{"resources": [{"type": "A.B/c/d", "name": "x"}]}`: "names",
+		`{"parameters": {"p": {"type": "string"}}}`: "'p' is not provided", `{"parameters": {"p": {"type": "int", "defaultValue": "x"}}}`: "type 'int'",
+		`{"functions": [{}]}`: "Functions", `{"resources": [{"type": "A.B/c", "name": ".."}]}`: "not the id", `{"resources": [{"type": "A.B/c", "name": "[reference('y')]"}]}`: "'name'",
+	} {
+		if _, err := New(parse(t, text), nil, env(t)); err == nil || !strings.Contains(fault.As(err).Text, words) {
+			t.Errorf("%s: %v; want %q", text, err, words)
+		}
+	}
+	if _, err := New(parse(t, `{}`), map[string]json.RawMessage{"p": json.RawMessage(`{"value":1}`)}, env(t)); err == nil || !strings.Contains(err.Error(), "'p' is not found") {
+		t.Errorf("a parameter too many: %v", err)
+	}
+}
+
+// The body of az deployment group create (azure-wire-protocol.md, 9.12): the key
+// "template" has no quotes, and the file's comments are in it.
+func TestRead_WhatAzSends(t *testing.T) {
+	var in struct {
+		Properties struct {
+			Mode     string
+			Template Template
+		}
+	}
+	body := "{\"properties\": {\"parameters\": {}, \"mode\": \"Incremental\", template:{ // a comment: \"x\"\n \"resources\": [{\"type\": \"A.B/c\", \"name\": \"not // a comment\" /* but: this */}]}\n}}"
+	if err := Read([]byte(body), &in); err != nil || len(in.Properties.Template.Resources) != 1 || in.Properties.Template.Resources[0]["name"] != "not // a comment" {
+		t.Fatalf("%+v: %v", in, err)
+	}
+	for _, bad := range []string{`{"a": 1} {"b": 2}`, `{`, `{a b: 1}`, `{"a": /* `, strings.Repeat("[", 100) + strings.Repeat("]", 100), ``, `{"a": 'x'}`} {
+		var v any
+		if err := Read([]byte(bad), &v); err == nil || fault.As(err).Kind != fault.Invalid {
+			t.Errorf("%q: %v, %v", bad, v, err)
+		}
+	}
+}
+
+func FuzzTemplate(f *testing.F) {
+	f.Add(machines)
+	f.Add(`{"resources": [{"type": "A.B/c", "name": "[concat('a', copyIndex())]", "copy": {"name": "l", "count": 3}}]}`)
+	f.Add(`{template: {}, /* x */ "outputs": {"a": {"type": "string", "value": "[reference('x').y[0]]"}}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var tpl Template
+		if err := Read([]byte(text), &tpl); err != nil {
+			if fault.As(err).Kind != fault.Invalid {
+				t.Fatalf("not the client's fault: %v", err)
+			}
+			return
+		}
+		p, err := New(tpl, map[string]json.RawMessage{"name": json.RawMessage(`{"value":"x"}`)}, env(t))
+		if err != nil {
+			if fault.As(err).Kind != fault.Invalid {
+				t.Fatalf("not the client's fault: %v", err)
+			}
+			return
+		}
+		read := func(scope.ID, bool) (any, error) { return nil, errors.New("nothing is here") }
+		for _, r := range p.Resources {
+			if !strings.HasPrefix(r.ID.Key(), "/") {
+				t.Fatalf("an id %q", r.ID)
+			}
+			_, _ = r.Body(p, read)
+		}
+		_, _ = p.Outputs(read)
+	})
+}

@@ -1,0 +1,267 @@
+package types
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/directory"
+	"sallyport/internal/fault"
+	"sallyport/internal/resource"
+	"sallyport/internal/resource/template"
+	"sallyport/internal/scope"
+)
+
+// Deployment is the type of template deployments.
+const Deployment = "Microsoft.Resources/deployments"
+
+// deploymentProperties is what is kept of a deployment: nothing that its template
+// held in secret, and not the template.
+type deploymentProperties struct {
+	Mode            string         `json:"mode"`
+	Parameters      map[string]any `json:"parameters,omitempty"`
+	Outputs         map[string]any `json:"outputs,omitempty"`
+	OutputResources []reference    `json:"outputResources"`
+	Timestamp       string         `json:"timestamp"`
+	CorrelationID   string         `json:"correlationId"`
+}
+
+// deploymentType waits until what a deployment has written is done. What it
+// writes is written with it, see Deployments.
+func (m machines) deploymentType() resource.Type {
+	return resource.Type{Name: Deployment, Title: "deployment", Hidden: true,
+		Check: func(d *resource.Draft) error {
+			var p deploymentProperties
+			return resource.Strict(d.Properties, &p, "properties of a deployment")
+		},
+		Reconcile: m.reconcileDeployment,
+	}
+}
+
+// reconcileDeployment is over when everything that the deployment wrote is; it
+// has failed when one of it has.
+func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (resource.Progress, error) {
+	if w.Resource.State == resource.Deleting {
+		return resource.Progress{Done: true}, nil
+	}
+	var p deploymentProperties
+	if err := w.Resource.ReadProperties(&p); err != nil {
+		return resource.Progress{}, err
+	}
+	waiting := false
+	var failed *resource.Failure
+	for _, made := range p.OutputResources {
+		id, err := scope.Parse(made.ID)
+		if err != nil || strings.EqualFold(id.Type(), RoleAssignment) {
+			continue
+		}
+		r, ok, err := m.cfg.Stored(ctx, id)
+		switch {
+		case err != nil:
+			return resource.Progress{}, err
+		case !ok || r.State == resource.Deleting:
+			failed = deploymentFailed(id, resource.Failure{Code: "ResourceNotFound", Message: "it was deleted while the deployment ran"})
+		case r.Behind():
+			waiting = true
+		case r.State == resource.Failed && r.Error != nil:
+			failed = deploymentFailed(id, *r.Error)
+		}
+	}
+	return resource.Progress{Done: failed == nil && !waiting, Failure: failed, After: pollWait}, nil
+}
+
+func deploymentFailed(id scope.ID, f resource.Failure) *resource.Failure {
+	return &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + id.String() + "': (" + f.Code + ") " + f.Message}
+}
+
+// Deployments runs templates: everything that a template says is written in one
+// transaction, as the caller and with his rights to each, or nothing is.
+type Deployments struct {
+	Engine        *resource.Engine
+	Authorization Authorization
+	Tenant        func() directory.Tenant
+}
+
+// deploymentRequest is the body of a PUT of a deployment.
+type deploymentRequest struct {
+	Location   any               `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Properties struct {
+		Mode           string                     `json:"mode"`
+		Template       *template.Template         `json:"template"`
+		TemplateLink   json.RawMessage            `json:"templateLink"`
+		Parameters     map[string]json.RawMessage `json:"parameters"`
+		ParametersLink json.RawMessage            `json:"parametersLink"`
+	} `json:"properties"`
+}
+
+// Put deploys a template into the deployment's resource group.
+func (d Deployments) Put(ctx context.Context, by audit.By, req resource.Request) (resource.Result, error) {
+	run, err := d.prepare(ctx, by, req)
+	if err != nil {
+		return resource.Result{}, err
+	}
+	var body struct {
+		Tags       map[string]string    `json:"tags,omitempty"`
+		Properties deploymentProperties `json:"properties"`
+	}
+	body.Tags, body.Properties = run.tags, run.properties()
+	return d.Engine.PutTogether(ctx, by, run.parts, req, func(tx resource.Tx) ([]byte, error) {
+		var err error
+		if body.Properties.Outputs, err = run.plan.Outputs(run.reading(tx)); err != nil {
+			return nil, err
+		}
+		body.Properties.Timestamp = tx.Now().UTC().Format(time.RFC3339Nano)
+		return json.Marshal(body)
+	})
+}
+
+// Validate does all that Put does and takes it back.
+func (d Deployments) Validate(ctx context.Context, by audit.By, req resource.Request) (map[string]any, error) {
+	run, err := d.prepare(ctx, by, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Engine.TryTogether(ctx, by, run.parts); err != nil {
+		return nil, err
+	}
+	p := run.properties()
+	return map[string]any{"id": req.ID.String(), "name": req.ID.Name(), "type": Deployment, "properties": map[string]any{
+		"mode": p.Mode, "provisioningState": resource.Succeeded, "parameters": p.Parameters, "validatedResources": p.OutputResources, "correlationId": p.CorrelationID,
+	}}, nil
+}
+
+// running is one deployment on its way in.
+type running struct {
+	d     Deployments
+	by    audit.By
+	plan  template.Plan
+	parts []resource.Part
+	tags  map[string]string
+}
+
+func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Request) (*running, error) {
+	if err := d.Engine.Authorize(ctx, by, Deployment+"/write", req.ID); err != nil {
+		return nil, err
+	}
+	var in deploymentRequest
+	if err := template.Read(req.Body, &in); err != nil {
+		return nil, err
+	}
+	switch p := in.Properties; {
+	case !empty(p.TemplateLink) || !empty(p.ParametersLink):
+		return nil, noEffect("templateLink", "this server reads no other address")
+	case p.Template == nil:
+		return nil, fault.New(fault.Invalid, "InvalidTemplate", "The deployment has no template.").WithTarget("properties.template")
+	case strings.EqualFold(p.Mode, "Complete"):
+		return nil, fault.New(fault.Invalid, "InvalidDeploymentMode", "The mode 'Complete' would delete what the template does not name; here a deployment adds and changes.").WithRemedy("Deploy with the mode Incremental.").WithTarget("properties.mode")
+	case !strings.EqualFold(p.Mode, "Incremental"):
+		return nil, fault.New(fault.Invalid, "InvalidDeploymentMode", "The mode '%s' does not exist.", clip(p.Mode)).WithRemedy("It is Incremental.").WithTarget("properties.mode")
+	}
+	up, _ := req.ID.Parent()
+	group, err := d.Engine.Find(ctx, by, up)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := template.New(*in.Properties.Template, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name()})
+	if err != nil {
+		return nil, err
+	}
+	run := &running{d: d, by: by, plan: plan, tags: in.Tags}
+	for _, r := range plan.Resources {
+		part, err := run.part(r)
+		if err != nil {
+			return nil, err
+		}
+		run.parts = append(run.parts, part)
+	}
+	return run, nil
+}
+
+func (run *running) properties() deploymentProperties {
+	p := deploymentProperties{Mode: "Incremental", Parameters: run.plan.Parameters, CorrelationID: run.by.CorrelationID, OutputResources: []reference{}}
+	for _, part := range run.parts {
+		p.OutputResources = append(p.OutputResources, reference{ID: part.ID.String()})
+	}
+	return p
+}
+
+// part is how one resource of the template is written.
+func (run *running) part(r template.Resource) (resource.Part, error) {
+	kind := r.ID.Type()
+	switch {
+	case strings.EqualFold(kind, Deployment):
+		return resource.Part{}, fault.New(fault.Invalid, "InvalidTemplate", "The resource '%s' is a deployment inside of a deployment, which is not known here; nothing was changed.", r.ID.Name()).WithRemedy("Put what it deploys into this template.")
+	case strings.EqualFold(kind, RoleAssignment):
+		at, _ := r.ID.Parent()
+		return resource.Part{ID: r.ID, Action: RoleAssignment + "/write", Put: func(tx resource.Tx) error {
+			body, err := r.Body(run.plan, run.reading(tx))
+			if err != nil {
+				return err
+			}
+			return run.d.Authorization.putIn(tx, run.by, at, r.ID.Name(), body)
+		}}, nil
+	}
+	return resource.Part{ID: r.ID, Body: func(tx resource.Tx) ([]byte, error) { return r.Body(run.plan, run.reading(tx)) }}, nil
+}
+
+// reading is what reference() may read: resources as they are in the transaction,
+// which the caller may read, too.
+func (run *running) reading(tx resource.Tx) func(scope.ID, bool) (any, error) {
+	return func(id scope.ID, full bool) (any, error) {
+		if !run.d.Engine.Allowed(run.by, id.Type()+"/read", id) {
+			return nil, resource.Denied(run.by, id.Type()+"/read", id)
+		}
+		r, ok, err := tx.ResourceByID(id.Key())
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fault.New(fault.NotFound, "ResourceNotFound", "The Resource '%s' that the template refers to was not found.", id)
+		}
+		var properties any
+		if err := template.Read(r.Properties, &properties); err != nil {
+			return nil, err
+		}
+		if !full {
+			return properties, nil
+		}
+		out := map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": r.ID.Type(), "location": r.Location, "properties": properties}
+		if r.Identity != nil {
+			out["identity"] = map[string]any{"type": r.Identity.Type, "principalId": r.Identity.PrincipalID, "tenantId": r.Identity.TenantID}
+		}
+		return out, nil
+	}
+}
+
+// putIn gives a role inside a transaction of the caller's. The principal may have
+// been made in it.
+func (a Authorization) putIn(tx resource.Tx, by audit.By, at scope.ID, name string, body []byte) error {
+	w, ok := tx.(AuthorizationTx)
+	if !ok {
+		return fault.New(fault.Internal, "InternalServerError", "the transaction cannot write role assignments")
+	}
+	a.People = newcomers{a.People, tx}
+	next, err := a.readAssignment(at, name, body)
+	if err != nil {
+		return err
+	}
+	return a.assign(w, by, &next)
+}
+
+// newcomers knows the principals that a transaction has made, too.
+type newcomers struct {
+	Principals
+	tx resource.Identities
+}
+
+// ServicePrincipal returns one of the directory or of the transaction.
+func (n newcomers) ServicePrincipal(id string) (directory.ServicePrincipal, bool) {
+	if p, ok := n.Principals.ServicePrincipal(id); ok {
+		return p, true
+	}
+	p, ok, err := n.tx.ServicePrincipalByID(id)
+	return p, ok && err == nil
+}
