@@ -162,6 +162,11 @@ func (h Host) begin(ctx context.Context, j HostJoin) error {
 	if j.EnableLogin {
 		st, err = look(ctx, wiringWait, func(st *control.Status) bool { return st.Extension || st.Provisioned == "Failed" })
 	}
+	return h.became(st, err)
+}
+
+// became says in what state the host is.
+func (h Host) became(st *control.Status, err error) error {
 	switch {
 	case err != nil:
 		return fault.Wrap(err, fault.Unavailable, "AgentSilent", "the host has joined, and sign-in is not wired yet: %v", err).WithRemedy("Run: sally agent status")

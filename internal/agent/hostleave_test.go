@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
 	"sallyport/internal/fault"
@@ -144,6 +146,17 @@ func TestJoinable(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	if err := joinable(t.TempDir(), false); err != nil {
+		t.Error(err)
+	}
+}
+
+// A host that has joined, and where nobody can log in yet.
+func TestBegin_SaysWhatBecameOfIt(t *testing.T) {
+	h := Host{Out: io.Discard}
+	handbooktest.Said(t, fault.As(h.became(&control.Status{Provisioned: "Failed", ExitCode: 23, Message: "the machine has a local user or group named x."}, nil)).Public(), "SignInFailed", "NUMBER", "23")
+	handbooktest.Said(t, fault.As(h.became(nil, errors.New("not within 1m0s"))).Public(), "AgentSilent")
+	handbooktest.Said(t, fault.As(packageMissing(errors.New("no user"))).Public(), "AgentNotInstalled")
+	if err := h.became(&control.Status{Extension: true}, nil); err != nil {
 		t.Error(err)
 	}
 }

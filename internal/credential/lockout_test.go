@@ -9,6 +9,8 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/credential"
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/store"
 )
 
@@ -38,6 +40,7 @@ func TestLockout_NoWeaponAgainstThePerson(t *testing.T) {
 	w.must(err)
 	w.attack(u.UPN, 60)
 	w.want("anybody elsewhere is slowed down", w.from("192.0.2.50", u.UPN, secret, ""), credential.Locked)
+	handbooktest.Said(t, fault.As(w.cred.ChangePassword(t.Context(), audit.By{Address: "192.0.2.50"}, u.UPN, secret, "another long secret")).Public(), "AccountLocked")
 	w.want("at home", w.from("203.0.113.1", u.UPN, secret, ""), credential.OK)
 	w.want("elsewhere in the known browser", w.from("192.0.2.50", u.UPN, secret, shown), credential.OK)
 	for range 12 { // now from her very address, behind the same gateway

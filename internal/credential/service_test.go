@@ -17,6 +17,7 @@ import (
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
@@ -125,6 +126,7 @@ func TestVerify_Statuses(t *testing.T) {
 	off := false
 	w.must(w.svc.UpdateUser(t.Context(), w.by(w.admin.ID), u.ID, directory.UserChange{Enabled: &off}))
 	w.want("disabled", w.check("alice@corp.example", secret), credential.Disabled)
+	handbooktest.Said(t, fault.As(w.cred.ChangePassword(t.Context(), audit.By{}, "alice@corp.example", secret, "another long secret")).Public(), "AccountDisabled")
 	w.want("disabled, wrong", w.check("alice@corp.example", "x"), credential.Wrong)
 	if r, err := w.cred.Verify(t.Context(), audit.By{}, temporary.ID, "x"); err != nil || r != (credential.Result{}) {
 		t.Error(r, err)
@@ -204,9 +206,7 @@ func TestOneTime_ADayAndOnce(t *testing.T) {
 	if err := change(w.first.Text, "too short"); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
 	}
-	if err := change("wrong", secret); !fault.Is(err, fault.Unauthenticated) {
-		t.Error(err)
-	}
+	handbooktest.Said(t, fault.As(change("wrong", secret)).Public(), "InvalidCredentials")
 	w.now = w.now.Add(credential.OneTimeLife - time.Microsecond)
 	before := w.now
 	w.must(change(w.first.Text, secret))
@@ -219,8 +219,10 @@ func TestOneTime_ADayAndOnce(t *testing.T) {
 	late := newWorld(t)
 	late.now = late.now.Add(credential.OneTimeLife)
 	late.want("after a day", late.check("root@corp.example", late.first.Text), credential.Expired)
-	if err := late.cred.ChangePassword(t.Context(), audit.By{}, "root@corp.example", late.first.Text, secret); !fault.Is(err, fault.Unauthenticated) || fault.As(err).Remedy == "" {
+	if err := late.cred.ChangePassword(t.Context(), audit.By{}, "root@corp.example", late.first.Text, secret); !fault.Is(err, fault.Unauthenticated) {
 		t.Error(err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "PasswordExpired")
 	}
 }
 

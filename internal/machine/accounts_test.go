@@ -6,6 +6,7 @@ import (
 
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/store"
@@ -49,5 +50,7 @@ func TestPoll_AccountsNeverClaimWhatTheIndexLacks(t *testing.T) {
 	q.Accounts = stored + 1
 	if _, err := r.Poll(t.Context(), r.by(machineID), q); fault.As(err).Code != "SnapshotFromTheFuture" {
 		t.Fatalf("accounts of a server that knew more: %v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "SnapshotFromTheFuture")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
@@ -293,6 +294,8 @@ func TestJoin_Refusals(t *testing.T) {
 		c.change(&q)
 		if _, err := r.Join(t.Context(), audit.By{}, q, c.key); !fault.Is(err, c.kind) {
 			t.Errorf("%s: %v", name, err)
+		} else if name == "a guess" {
+			handbooktest.Said(t, fault.As(err).Public(), "JoinTokenRefused")
 		}
 	}
 	if _, err := r.MintJoinToken(t.Context(), r.by("x"), "../..", resource); !fault.Is(err, fault.Invalid) {
@@ -303,7 +306,7 @@ func TestJoin_Refusals(t *testing.T) {
 func TestJoin_AgainKillsTheOldKeyAndCopiesAreRefused(t *testing.T) {
 	r := newRig(t)
 	r.joined()
-	if _, err := r.Join(t.Context(), audit.By{}, join(r.mint(otherID)), "key"); !fault.Is(err, fault.Conflict) {
+	if _, err := r.Join(t.Context(), audit.By{}, join(r.mint(otherID)), "key"); !strings.Contains(fault.As(err).Public(), handbooktest.Text(t, "MachineKeyInUse")) {
 		t.Fatalf("a copied disk joined: %v", err)
 	}
 	if _, err := r.Join(t.Context(), audit.By{}, join(r.mint(machineID)), "new key"); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
@@ -35,7 +36,7 @@ func TestGate_UntilConfirmed(t *testing.T) {
 		"alice": d.principalGate(l.alice.ID, false), "nobody": d.principalGate("", false), "a program": d.principalGate(l.robot.ID, false),
 		"a certificate for the administrator": d.principalGate(l.admin.ID, true), "machines": d.machineGate(),
 	} {
-		if f := fault.As(refused); f.Code != codeRestored || !strings.Contains(f.Public(), "restored") || !strings.Contains(f.Remedy, "sally access confirm-restore") {
+		if f := fault.As(refused); f.Code != codeRestored || !strings.Contains(f.Code+": "+f.Public(), handbooktest.Text(t, "AADSTS90033")) {
 			t.Errorf("%s: %v", name, refused)
 		}
 	}

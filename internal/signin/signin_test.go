@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 const aliceID = "33333333-3333-3333-3333-333333333333"
@@ -105,6 +106,13 @@ func TestCheck_Answers(t *testing.T) {
 		}
 		if code != c.code {
 			t.Errorf("%s: %v", c.name, err)
+		}
+		if err != nil {
+			id := code // as it is on the page
+			if c.state == credential.Expired {
+				id = "AADSTS50055.expired"
+			}
+			handbooktest.Said(t, code+": "+fault.As(err).Public(), id)
 		}
 		if len(w.asked) != 1 {
 			t.Errorf("%s: the password was checked %d times; every path must cost the same", c.name, len(w.asked))

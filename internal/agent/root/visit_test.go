@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"sallyport/internal/agent/shim"
@@ -31,7 +32,12 @@ func TestVisit_IsNoWayIn(t *testing.T) {
 		id, _ := r.Principals(context.Background(), peer, q)
 		return id
 	}
-	account := func(peer shim.Peer, service string) bool { return r.account(service, visitorName, peer).Allow }
+	var refused []string
+	account := func(peer shim.Peer, service string) bool {
+		a := r.account(service, visitorName, peer)
+		refused = append(refused, a.Text)
+		return a.Allow
+	}
 	if ask(helper, request) != "" || account(daemon, "sshd") {
 		t.Fatal("let in before the visit")
 	}
@@ -54,6 +60,7 @@ func TestVisit_IsNoWayIn(t *testing.T) {
 	if account(other, "sshd") || account(daemon, "sudo") || account(daemon, "login") {
 		t.Error("let in by another way")
 	}
+	handbooktest.Said(t, strings.Join(refused, "\n"), "self-test")
 	if !account(daemon, "sshd") {
 		t.Error("the visitor is refused")
 	}

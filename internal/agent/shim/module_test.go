@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/internal/handbooktest"
 )
 
 const cDir = "../../../shim"
@@ -162,6 +164,7 @@ const awayText = "says Sallyport: the login service on this machine is not avail
 func TestPAMModule_Table(t *testing.T) {
 	b := build{dir: privateDir(t), sanitize: true}
 	probe := pamProbe(t, b, "domains=lab.example,example.com")
+	handbooktest.Said(t, awayText, "pam-away")
 	refused := startPAM(t, filepath.Join(b.dir, "pam.sock"), self(), func(_ context.Context, p Peer, r PAMRequest) PAMAnswer {
 		if r.Service != "probe" || r.RHost != "10.77.0.1" || r.TTY != "ssh" || p.PID == os.Getpid() {
 			t.Errorf("%+v %+v", p, r)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -20,6 +21,7 @@ import (
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/httpd"
 	"sallyport/internal/httpd/graph"
 	"sallyport/internal/rbac"
@@ -422,6 +424,8 @@ func TestGraph_OwnerCannotChangeOthers(t *testing.T) {
 	}
 	if o := w.do(w.admin, "PATCH", "/v1.0/me", `{"passwordProfile":{"password":"four other long words"}}`, 403); code(o) != "Authorization_RequestDenied" {
 		t.Errorf("one's own password without the old one: %v", o)
+	} else {
+		handbooktest.Said(t, fmt.Sprint(o), "Authorization_RequestDenied.own")
 	}
 }
 

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"encoding/base64"
+	"html"
 	"slices"
 	"strings"
 	"testing"
@@ -160,7 +161,13 @@ func TestMachineDevice_Refusals(t *testing.T) {
 	}
 	k, _ = w.knock(t, nil)
 	w.decide(t, "alice@contoso.test", k.UserCode, "approve")
+	other, _ := w.knock(t, nil)
 	w.allowPreview(t, false)
+	if _, said := w.decide(t, "alice@contoso.test", other.UserCode, "approve"); !strings.Contains(said.text, "switched off") {
+		t.Errorf("switched off before: %s", said.text)
+	} else {
+		heard.Hear(t, html.UnescapeString(said.text))
+	}
 	if cert, reason := w.pollMachine(t, aMachine, k.Secret); cert != "" || reason != oauth.ReasonNotAllowed {
 		t.Errorf("switched off between: %q %q", cert, reason)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -262,6 +263,9 @@ func (w *world) do(req *http.Request, client *http.Client) answer {
 	}
 	a := answer{status: res.StatusCode, header: res.Header, text: string(b)}
 	_ = json.Unmarshal(b, &a.json)
+	if res.StatusCode >= 300 {
+		heard.Hear(w.t, html.UnescapeString(a.text)+"\n"+a.str("error_description")+"\n"+a.str("message"))
+	}
 	return a
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/resource"
 )
 
@@ -31,6 +33,8 @@ func TestExtension_PreviewIsOffUntilAllowed(t *testing.T) {
 	w := newWorld(t).withMachine()
 	if _, err := w.put(as(admin), previewID, previewBody); code(err) != "PreviewNotAllowed" || !strings.Contains(err.Error(), "AADLoginForLinux") {
 		t.Fatalf("%v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "PreviewNotAllowed")
 	}
 	if w.want().LoginEnabled {
 		t.Error("wanted although it was refused")
@@ -52,6 +56,8 @@ func TestExtension_OtherVersionIsExitCode23(t *testing.T) {
 		r := w.mustPut(c.second, c.secondBody)
 		if s := w.status(r.Operation); s.Status != resource.Failed || !strings.Contains(s.Error.Message, "exit code 23") || !strings.Contains(s.Error.Message, "sally vm extension delete") || !strings.Contains(s.Error.Message, id(c.first).Name()) {
 			t.Fatalf("%+v %+v", s, s.Error)
+		} else {
+			handbooktest.Said(t, s.Error.Message, "exit-23", "NAME", id(c.first).Name())
 		}
 		if state, code, message := w.extensionStatus(c.second); state != "Transitioning" || code != "ProvisioningState/transitioning/23" || !strings.Contains(message, "exit code 23") {
 			t.Errorf("%s %s %s", state, code, message)
@@ -136,9 +142,10 @@ func TestExtension_DeleteNamesWhoIsLoggedIn(t *testing.T) {
 		return w.status(r.Operation)
 	}
 	s := del()
-	if s.Status != resource.Failed || s.Error.Code != "VMExtensionInUse" || !strings.Contains(s.Error.Message, "alice@example.test, bob@example.test") || !strings.Contains(s.Error.Message, "who -u") || !w.want().LoginEnabled {
+	if s.Status != resource.Failed || s.Error.Code != "VMExtensionInUse" || !w.want().LoginEnabled {
 		t.Fatalf("%+v %+v", s, s.Error)
 	}
+	handbooktest.Said(t, s.Error.Message, "VMExtensionInUse", "WHO", "alice@example.test, bob@example.test")
 	people = nil
 	if s := del(); s.Status != resource.Succeeded || w.want().LoginEnabled {
 		t.Fatalf("%+v %+v", s, s.Error)

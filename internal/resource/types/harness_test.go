@@ -150,6 +150,7 @@ func newWorld(t *testing.T) *world {
 	}, storetest.Index(w.tree.Refresh), storetest.Index(w.machines.Refresh), storetest.Index(w.rights.Refresh))
 	var err error
 	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: rand.Reader, PreviewAllowed: w.allowed.Load,
+		Server: "server.example:443",
 		LoggedIn: func(ctx context.Context, machine string) ([]string, error) {
 			if w.loggedIn == nil {
 				return nil, nil

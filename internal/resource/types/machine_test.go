@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
@@ -263,9 +264,10 @@ func TestExtension_WithoutIdentityIsExitCode22(t *testing.T) {
 	w.settle(time.Minute)
 	r := w.mustPut(extID, extBody)
 	s := w.status(r.Operation)
-	if s.Status != resource.Failed || s.Error.Code != "VMExtensionProvisioningError" || !strings.Contains(s.Error.Message, "exit code 22") || !strings.Contains(s.Error.Message, "identity assign") {
+	if s.Status != resource.Failed || s.Error.Code != "VMExtensionProvisioningError" {
 		t.Fatalf("%+v %+v", s, s.Error)
 	}
+	handbooktest.Said(t, s.Error.Message, "exit-22")
 	if w.want().LoginEnabled {
 		t.Error("wired without an identity")
 	}
@@ -290,6 +292,8 @@ func TestExtension_Refusals(t *testing.T) {
 	w.settle(time.Minute)
 	if _, err := w.put(as(admin), extID, extBody); code(err) != "OperationNotAllowed" {
 		t.Errorf("stopped machine: %v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "OperationNotAllowed")
 	}
 }
 
@@ -300,6 +304,8 @@ func TestExtension_AgentFailsOrStaysAway(t *testing.T) {
 	w.settle(5 * time.Minute)
 	if s := w.status(r.Operation); s.Status != resource.Failed || s.Error.Code != "VMAgentStatusCommunicationError" {
 		t.Fatalf("away: %+v", s)
+	} else {
+		handbooktest.Said(t, s.Error.Message, "VMAgentStatusCommunicationError")
 	}
 	r = w.mustPut(extID, extBody)
 	want := w.want()
