@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/handbooktest"
 )
 
 // limitGrant bounds how long a change of rights may take to reach a machine.
@@ -55,7 +57,7 @@ func allowedSoon(t *testing.T, p *person, m *vm) {
 func TestDenial_NoRole(t *testing.T) {
 	m := machine(t, "myVM")
 	p := newUser(t, "norole")
-	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "Azure role not assigned", p.name, roleUser, "sally role assignment create", m.id, "orrelation id")
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, handbooktest.Text(t, "no-role", "NAME", p.name, "SCOPE", m.id), "orrelation id")
 }
 
 // Owner and Contributor run the machine and do not log in to it.
@@ -121,9 +123,9 @@ func TestDenial_DisabledBetweenCertificateAndLogin(t *testing.T) {
 	allowedSoon(t, p, m)
 	key := certificate(t, p)
 	admin(t).must(t, "ad", "user", "update", "--id", p.name, "--account-enabled", "false")
-	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "true") }, "disabled", "orrelation id")
+	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "true") }, handbooktest.Text(t, "disabled", "NAME", p.name), "orrelation id")
 	r := p.sshIP(m, "true")
-	refused(t, r, "AADSTS50057")
+	refused(t, r, handbooktest.Text(t, "AADSTS50057"))
 }
 
 // The article's case: the identity is removed, nobody logs in; assigned again,
@@ -193,7 +195,7 @@ func TestDenial_AgentStoppedAndKilled(t *testing.T) {
 	allowedSoon(t, p, m)
 	// A session that is open meets a dead agent at sudo and gets a sentence.
 	m.mustRoot(t, "mv /run/sallyport/pam.sock /run/sallyport/pam.sock.away")
-	refused(t, m.ssh(p.name, key.options(), "true"), "login service on this machine is not available")
+	refused(t, m.ssh(p.name, key.options(), "true"), handbooktest.Text(t, "pam-away"))
 	m.mustRoot(t, "mv /run/sallyport/pam.sock.away /run/sallyport/pam.sock")
 	m.mustRoot(t, "pkill -KILL -f '[s]ally agent root'")
 	if r := m.ssh("azureuser", []string{"-i", m.key}, "true"); r.code != 0 {

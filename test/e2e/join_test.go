@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/internal/guid"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/labwire"
 )
 
@@ -227,6 +229,8 @@ func rejoins(t *testing.T, p *person, b *box, uid string) {
 func leaves(t *testing.T, p *person, b *box, before string) {
 	t.Helper()
 	inside := p.command("ssh", "vm", "--ip", b.host, "--port", b.port, "--", "sleep 100")
+	var heard bytes.Buffer
+	inside.Stderr = &heard
 	if err := inside.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +250,7 @@ func leaves(t *testing.T, p *person, b *box, before string) {
 	}
 	select {
 	case <-gone:
+		handbooktest.Said(t, heard.String(), "session-disconnected")
 	case <-time.After(20 * time.Second):
 		t.Error("the person's session goes on")
 	}
