@@ -125,7 +125,7 @@ func TestDecide_Sentences(t *testing.T) {
 			id = map[string]string{"extension-off": "extension-off.joined", "identity-removed": "identity-removed.joined"}[id]
 		}
 		if strings.Contains(d.Text, "sally vmss ") {
-			id += ".instance"
+			id = map[string]string{"extension-off": "extension-off.instance", "identity-removed": "identity-removed.instance"}[id]
 		}
 		handbooktest.Said(t, d.Text, id, "NAME", "alice@corp.example", "SCOPE", vm, "GROUP", "rg")
 		if len(d.Text) > 1024 {
