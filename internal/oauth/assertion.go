@@ -173,7 +173,8 @@ func addressed(certs []credential.Certificate, h jose.Header) (credential.Certif
 		if !ok {
 			return ""
 		}
-		b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+		// RFC 7515 has the URL's alphabet without padding; MSAL for Go sends the other.
+		b, err := base64.RawURLEncoding.DecodeString(strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "=")))
 		if err != nil {
 			return ""
 		}

@@ -84,10 +84,17 @@ func (w *world) assertionKey() (string, *rsa.PrivateKey, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: w.now().Add(-time.Hour), NotAfter: w.now().Add(100 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		w.t.Fatal(err)
+	var der []byte
+	for serial := int64(1); der == nil; serial++ {
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "x"}, NotBefore: w.now().Add(-time.Hour), NotAfter: w.now().Add(100 * time.Hour)}
+		made, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		// One whose thumbprint the two alphabets of base64 write differently.
+		if sum := sha256.Sum256(made); strings.ContainsAny(base64.StdEncoding.EncodeToString(sum[:]), "+/") {
+			der = made
+		}
 	}
 	app, _ := w.index.Application(id)
 	if _, err := w.creds.AddCertificate(w.t.Context(), w.admin, app.ID, "c", der); err != nil {
@@ -151,6 +158,7 @@ func TestClient_Assertions(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"PS256":       signAssertion(t, jose.PS256, key, thumb, claims(nil)),
+		"MSAL for Go": signAssertion(t, jose.PS256, key, base64.StdEncoding.EncodeToString(sum[:]), claims(nil)),
 		"tenant path": signAssertion(t, jose.RS256, key, thumb, claims(map[string]any{"aud": publicURL + "/" + w.oauth.TenantID() + "/oauth2/v2.0/token"})),
 		"issuer":      signAssertion(t, jose.RS256, key, thumb, claims(map[string]any{"aud": []string{publicURL + "/adfs"}})),
 	} {

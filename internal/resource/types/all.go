@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
@@ -142,6 +143,14 @@ func groupType() resource.Type {
 				ProvisioningState any `json:"provisioningState,omitempty"`
 			}
 			return checked(d, &p, "properties of a resource group", func() error { p.ProvisioningState = nil; return nil })
+		},
+		// A group is there once it is written, and its PUT says so (Azure's SDKs do not
+		// wait for one); only what is in it takes time to go.
+		Store: func(_ resource.Tx, _ audit.By, c *resource.Change) error {
+			if c.New != nil {
+				c.New.Observed, c.New.State = c.New.Revision, resource.Succeeded
+			}
+			return nil
 		},
 		Reconcile: func(_ context.Context, w resource.Work) (resource.Progress, error) {
 			if w.Resource.State == resource.Deleting && len(w.Children) > 0 {

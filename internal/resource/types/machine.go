@@ -178,7 +178,7 @@ func (p *vmProperties) image(location string) error {
 	r.ID, r.ExactVersion = nil, ""
 	im, ok := findImage(r.Publisher, r.Offer, r.SKU)
 	if !ok || (!strings.EqualFold(r.Version, "latest") && r.Version != im.Version) {
-		return fault.New(fault.Invalid, "PlatformImageNotFound", "The platform image '%s:%s:%s:%s' is not available in location '%s'.", r.Publisher, r.Offer, r.SKU, r.Version, location).
+		return fault.New(fault.NotFound, "PlatformImageNotFound", "The platform image '%s:%s:%s:%s' is not available in location '%s'.", r.Publisher, r.Offer, r.SKU, r.Version, location).
 			WithRemedy("Use one of the aliases: %s.", strings.Join(aliasNames(), ", ")).WithTarget("imageReference")
 	}
 	r.ExactVersion = im.Version
