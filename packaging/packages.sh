@@ -32,11 +32,18 @@ build() { # BUILD
     install -m 0755 "$build/c/$arch"/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$build/$arch/"
     texts "$build" $arch
   done
+  CGO_ENABLED=1 GOARCH=amd64 signer "$build/amd64"
+  CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc signer "$build/arm64"
+}
+
+# signer is the one program with cgo: it loads a token's library.
+signer() { # FOLDER
+  go build -tags pkcs11 -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION:-$(cat VERSION)}" -o "$1/sally-signer" ./cmd/sally-signer
 }
 
 stage() { # BUILD
   mkdir -p "$1/amd64"
-  install -m 0755 out/sally shim/out/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$1/amd64/"
+  install -m 0755 out/sally out/sally-signer shim/out/{libnss_sallyport.so.2,pam_sallyport.so,sallyport-principals} "$1/amd64/"
   texts "$1" amd64
 }
 
@@ -81,7 +88,7 @@ pack() { # BUILD OUT VERSION [ARCH...]
     arm64) triplet=aarch64-linux-gnu ;;
     *) echo "packages are made for amd64 and arm64, not for $arch" >&2; exit 1 ;;
     esac
-    for name in sallyport sallyport-agent sallyport-selinux; do
+    for name in sallyport sallyport-agent sallyport-signer sallyport-selinux; do
       [ $name != sallyport-selinux ] || [ $arch = amd64 ] || continue # one for all
       sed -e "s|@ARCH@|$arch|; s|@VERSION@|$version|g; s|@TRIPLET@|$triplet|g; s|@BUILD@|$build/$arch|g" \
         -e "s|@MTIME@|$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)|" packaging/nfpm/$name.yaml >"$config/$name.yaml"

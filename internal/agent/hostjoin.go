@@ -48,6 +48,8 @@ const (
 	unitsPath = "/var/lib/sallyport/agent-units.json"
 	// leavingPath marks a disconnect that has not ended.
 	leavingPath = "/var/lib/sallyport/leaving.json"
+	// deploymentPath is there where the computer is a server.
+	deploymentPath = "/var/lib/sallyport/keys"
 )
 
 // How long a host that has joined is watched: until it holds a snapshot, and until
@@ -100,6 +102,10 @@ func packageMissing(err error) error {
 func joinable(rootFolder string, again bool) error {
 	if _, err := os.Lstat(filepath.Join(rootFolder, leavingPath)); err == nil {
 		return fault.New(fault.Conflict, "DisconnectUnfinished", "this host is being disconnected, and that has not ended").WithRemedy("Run: sally machine disconnect")
+	}
+	if _, err := os.Lstat(filepath.Join(rootFolder, deploymentPath)); err == nil {
+		return fault.New(fault.Conflict, "ComputerIsServer", "this computer is a Sallyport server, whose deployment is in /var/lib/sallyport: a computer is a server or a machine, not both").
+			WithRemedy("Join another computer. The server's own people log in to it with local accounts.")
 	}
 	if !pin.Joined(rootFolder) || again {
 		return nil

@@ -148,6 +148,15 @@ func TestJoinable(t *testing.T) {
 	if err := joinable(t.TempDir(), false); err != nil {
 		t.Error(err)
 	}
+	server := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(server, deploymentPath), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		if err := joinable(server, again); fault.As(err).Code != "ComputerIsServer" {
+			t.Errorf("a server's computer joined: %v", err)
+		}
+	}
 }
 
 // A host that has joined, and where nobody can log in yet.

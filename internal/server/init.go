@@ -140,8 +140,15 @@ func privateDir(dir string) error {
 	return ownFolder(dir)
 }
 
-// ownFolder checks that a folder is this uid's alone.
+// ownFolder checks that a folder is this uid's alone, and not a machine's: the agent
+// keeps its files in the folder that the packaged server has.
 func ownFolder(dir string) error {
+	for _, file := range []string{"agent", "nss.db"} {
+		if _, err := os.Lstat(filepath.Join(dir, file)); err == nil {
+			return fault.New(fault.Conflict, "ComputerIsMachine", "%s is where this computer keeps what it is as a machine: a computer is a server or a machine, not both", dir).
+				WithRemedy("Make the server on another computer, or run: sally machine disconnect. If the folder's owner or mode was changed for the server: chown root:root %s && chmod 0755 %s", dir, dir)
+		}
+	}
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the folder %s", dir)

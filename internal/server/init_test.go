@@ -38,6 +38,17 @@ func TestInit_StateFolderIsPrivate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, file := range []string{"agent", "nss.db"} {
+		machine := filepath.Join(t.TempDir(), "sallyport")
+		for _, err := range []error{os.Mkdir(machine, 0o700), os.WriteFile(filepath.Join(machine, file), nil, 0o600)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := privateDir(machine); fault.As(err).Code != "ComputerIsMachine" || !strings.Contains(fault.As(err).Public(), "sally machine disconnect") {
+			t.Errorf("a machine's folder with %s: %v", file, err)
+		}
+	}
 	for _, path := range []string{link, file, open} {
 		if err := privateDir(path); err == nil {
 			t.Errorf("%s was taken", path)

@@ -291,7 +291,7 @@ make -s build >/dev/null
 pack "$1/second" "$1/b"
 cd "$1/a" && sha256sum *.deb *.rpm >"$1/sums"
 cd "$1/b" && sha256sum -c --quiet "$1/sums" && wc -l <"$1/sums"`
-	if out, err := output("bash", "-c", script, "-", dir); err != nil || out != "6" {
+	if out, err := output("bash", "-c", script, "-", dir); err != nil || out != "8" {
 		t.Fatalf("%v: %s", err, out)
 	}
 }

@@ -62,6 +62,7 @@ func packageLife(t *testing.T, w *world, system, script string) *vm {
 	upgradeUnderASession(t, w, m, p)
 	removed(t, m, before)
 	broken(t, m, p, before)
+	becomesAServer(t, m, system)
 	return m
 }
 
