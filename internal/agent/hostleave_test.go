@@ -153,9 +153,11 @@ func TestJoinable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, again := range []bool{false, true} {
-		if err := joinable(server, again); fault.As(err).Code != "ComputerIsServer" {
-			t.Errorf("a server's computer joined: %v", err)
+		err := joinable(server, again)
+		if fault.As(err).Code != "ComputerIsServer" {
+			t.Fatalf("a server's computer joined: %v", err)
 		}
+		handbooktest.Said(t, fault.As(err).Public(), "ComputerIsServer")
 	}
 }
 

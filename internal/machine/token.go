@@ -195,7 +195,8 @@ func sameTarget(r protocol.JoinRequest, used Token) error {
 	case used.MachineID == "" && r.Name == "":
 		return fault.New(fault.Invalid, "InvalidJoinRequest", "the join token is for a new machine, which needs a name").WithRemedy("Give --name.")
 	case used.MachineID != "" && r.Name != "" && !strings.EqualFold(r.Name, at.Name()):
-		return fault.New(fault.Invalid, "JoinTokenElsewhere", "the join token is for the machine '%s', not for '%s'", at.Name(), r.Name).WithRemedy("Ask for a token for that machine.")
+		return fault.New(fault.Invalid, "JoinTokenElsewhere", "the join token is for the machine '%s', not for '%s'", at.Name(), r.Name).
+			WithRemedy("If this host is to be that machine, give --name %s; a name that is not given is the host's own. Otherwise ask for a token for '%s'.", at.Name(), r.Name)
 	case used.MachineID != "" && len(r.Tags) > 0:
 		return fault.New(fault.Invalid, "InvalidJoinRequest", "the machine '%s' exists, and joining changes none of its tags", at.Name()).WithRemedy("Leave --tags out; use: sally machine update --tags")
 	}

@@ -148,6 +148,23 @@ func TestEnroll_MintersRightsCountWhenItIsUsed(t *testing.T) {
 	}
 }
 
+// The right to take a machine over counts when the token is used, too.
+func TestEnroll_MintersRightToJoinAgain(t *testing.T) {
+	y := newYard(t)
+	_, err := y.join(protocol.JoinRequest{Token: y.joinToken("admin", y.rg), Name: "db"}, "one")
+	y.must(err)
+	id := y.person("mover")
+	assignment := y.assign(y.rg, rbac.Contributor, id)
+	token := y.joinToken("mover", y.machine("db"))
+	y.want(200, "admin", "DELETE", assignmentPath(y.rg, assignment), "")
+	if _, err := y.join(protocol.JoinRequest{Token: token}, "two"); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("%v", err)
+	}
+	if _, ok := y.d.machineKeys.ByKey("one"); !ok {
+		t.Error("the machine's key is dead")
+	}
+}
+
 // Joining again as a machine needs the right to it, ends the old key and is told.
 func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	y := newYard(t)
@@ -162,7 +179,7 @@ func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	y.want(403, "bob", "POST", y.machine("db")+"/providers/Sallyport.Access/createJoinToken"+hybridVersion, "{}")
 
 	token := y.joinToken("admin", y.machine("db"))
-	if _, err := y.join(protocol.JoinRequest{Token: token, Name: "other"}, "two"); fault.As(err).Code != "JoinTokenElsewhere" {
+	if _, err := y.join(protocol.JoinRequest{Token: token, Name: "other"}, "two"); fault.As(err).Code != "JoinTokenElsewhere" || !strings.Contains(fault.As(err).Public(), "--name db") {
 		t.Errorf("%v", err)
 	}
 	again, err := y.join(protocol.JoinRequest{Token: token}, "two")
