@@ -24,7 +24,7 @@ func plain() map[string]int {
 		// A mistake of the program that asks, which its author reads.
 		{"oauth AADSTS50027 4", "oauth AADSTS50058", "oauth AADSTS500112", "oauth AADSTS501481 3", "oauth AADSTS65001 2", "oauth AADSTS65004", "oauth AADSTS700005", "oauth AADSTS7000112", "oauth AADSTS700016", "oauth AADSTS700021",
 			"oauth AADSTS7000216 2", "oauth AADSTS7000218 4", "oauth AADSTS700023", "oauth AADSTS700024 3", "oauth AADSTS700025", "oauth AADSTS700027 3", "oauth AADSTS70008", "oauth AADSTS70019", "oauth AADSTS70020", "oauth AADSTS700232",
-			"oauth AADSTS900144", "oauth AADSTS9002313", "oauth AADSTS50173", "oauth ExpiredAuthenticationToken", "oauth InvalidAuthenticationToken 5", "oauth TooManyCodes", "oauth TooManyDeviceCodes"},
+			"oauth AADSTS900144", "oauth AADSTS9002313", "oauth AADSTS50173", "oauth ExpiredAuthenticationToken", "oauth InvalidAuthenticationToken 5", "oauth TooManyCodes", "oauth TooManyDeviceCodes", "machine InventoryTooOften"},
 	} {
 		for _, line := range list {
 			f := strings.Fields(line)

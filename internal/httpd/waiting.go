@@ -246,7 +246,13 @@ func (s *Server) wait(c *Call, answer *recorder) {
 	late := &written{header: answer.Header()}
 	answer.ResponseWriter = late
 	go func() {
-		s.end(c, answer, s.guarded(c.later))
-		p.answer(late, s.cfg.AnswerTime)
+		// Where no net/http catches it, a panic of what tells of the answer would end
+		// the server, and who waits would wait for ever.
+		defer p.answer(late, s.cfg.AnswerTime)
+		err := s.guarded(c.later)
+		if err := s.guarded(func() error { s.end(c, answer, err); return nil }); err != nil {
+			s.cfg.Log.Error("an answer could not be told of", "error", err, "correlation", c.By.CorrelationID)
+			late.WriteHeader(http.StatusInternalServerError)
+		}
 	}()
 }

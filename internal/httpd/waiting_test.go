@@ -38,6 +38,7 @@ type station struct {
 	begun   chan string // who waits
 	over    chan error  // why a waiting ended without a word
 	leaving atomic.Bool
+	angry   atomic.Bool // whoever hears of answers panics
 	ends    context.CancelFunc
 	news    atomic.Int64 // connections that were accepted from the network
 }
@@ -69,7 +70,12 @@ func newStation(t *testing.T, idle time.Duration) *station {
 	})
 	m.Handle("now", func(c *Call) error { return c.JSON(http.StatusOK, c.By.Principal) })
 	rows := []route.Row{{ID: "wait", Method: "POST", Pattern: "/wait", Door: route.Machine, Surface: route.Agent}, {ID: "now", Method: "POST", Pattern: "/now", Door: route.Machine, Surface: route.Agent}}
-	h, err := New(Config{Rows: rows, Mux: m, Authenticator: keyDoor{}, Limits: limits(), Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), Waiting: s.waiting})
+	h, err := New(Config{Rows: rows, Mux: m, Authenticator: keyDoor{}, Limits: limits(), Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), Waiting: s.waiting,
+		Answered: func(row string, _ int, _ time.Duration) {
+			if s.angry.Load() && row == "wait" {
+				panic("angry")
+			}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,6 +217,25 @@ func TestWaiting_Panic(t *testing.T) {
 	if res, _ := c.hear(); res.StatusCode != http.StatusInternalServerError {
 		t.Error(res.StatusCode)
 	}
+	c.send("/now")
+	if res, _ := c.hear(); res.StatusCode != http.StatusOK {
+		t.Error(res.StatusCode)
+	}
+}
+
+// A panic of what is told of an answer, on a connection that is not net/http's any
+// more, ends neither the server nor the connection.
+func TestWaiting_PanicBehindTheAnswer(t *testing.T) {
+	s := newStation(t, time.Minute)
+	c := s.call(t)
+	s.angry.Store(true)
+	c.send("/wait")
+	<-s.begun
+	s.words <- "word"
+	if res, body := c.hear(); res.StatusCode != http.StatusOK || len(body) == 0 {
+		t.Error(res.StatusCode, body)
+	}
+	s.angry.Store(false)
 	c.send("/now")
 	if res, _ := c.hear(); res.StatusCode != http.StatusOK {
 		t.Error(res.StatusCode)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -34,6 +35,11 @@ func inventoryParts(i protocol.Inventory) (map[string]json.RawMessage, error) {
 	return parts, json.Unmarshal(b, &parts)
 }
 
+// inventoryPause is how often a machine changes what it says of itself. An agent
+// does so at its start and every ten minutes; who has taken one over shall not
+// write to the store without pause.
+const inventoryPause = 10 * time.Second
+
 // Inventory stores the parts that differ from what the machine said before.
 // by.Principal is the machine. Nothing is written when nothing is new.
 func (s *Service) Inventory(ctx context.Context, by audit.By, i protocol.Inventory) error {
@@ -59,6 +65,12 @@ func (s *Service) Inventory(ctx context.Context, by audit.By, i protocol.Invento
 	s.seen(by.Principal)
 	if len(parts) == 0 {
 		return nil
+	}
+	for _, part := range held {
+		if since := s.cfg.Now().Sub(part.At); since >= 0 && since < inventoryPause {
+			return fault.New(fault.Exhausted, "InventoryTooOften", "what this machine says of itself was changed %s ago", since.Round(time.Second)).
+				WithRemedy("Once in %s is often enough; the agent tries again.", inventoryPause)
+		}
 	}
 	return s.cfg.Write(ctx, func(t Tx) error {
 		for name, document := range parts {

@@ -51,8 +51,12 @@ func (d enroller) Minter(id string, at time.Time, by audit.By) (audit.By, error)
 }
 
 // retire makes the keys of a machine worth nothing.
-func (d *deployment) retire(t resource.Tx, machineID string) error {
-	by := audit.By{Type: audit.Task, Name: "resource worker", CorrelationID: zeroID, At: t.Now()}
+//
+// Without who asks for it, it is the worker's: that of a deleted machine.
+func (d *deployment) retire(t resource.Tx, by audit.By, machineID string) error {
+	if by.Type == "" {
+		by = audit.By{Type: audit.Task, Name: "resource worker", CorrelationID: zeroID, At: t.Now()}
+	}
 	return machine.Drop(any(t).(machine.Tx), by, machineID)
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,7 @@ func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	if _, ok := y.d.machineKeys.ByKey("two"); ok {
 		t.Error("the stolen key lives until a worker looks")
 	}
+	y.removedByAUser()
 	if principal().NotBefore.IsZero() {
 		t.Error("what the identity was given is good still")
 	}
@@ -240,6 +242,18 @@ func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	if _, ok := y.d.machineKeys.ByID(back.MachineID); ok {
 		t.Error("a deleted machine's key lives")
 	}
+}
+
+// removedByAUser: the key of a machine went, and the record names who wanted it.
+func (y *yard) removedByAUser() {
+	y.t.Helper()
+	y.must(y.d.store.Read(y.t.Context(), func(t *store.Tx) error {
+		list, err := t.AuditRecords(audit.Filter{Type: "machine.remove"})
+		if len(list) != 1 || list[0].PrincipalType != audit.User {
+			y.t.Errorf("who put it into quarantine is not on record: %+v", list)
+		}
+		return err
+	}))
 }
 
 func (y *yard) note(name string) string {
@@ -308,6 +322,17 @@ func TestEnroll_Inventory(t *testing.T) {
 		i, _ := p["inventory"].(map[string]any)
 		return i
 	}
+	lines := protocol.InventoryLine{File: "/etc/sudoers", Text: "more"}
+	if err := y.d.machines.Inventory(t.Context(), by, protocol.Inventory{Sudoers: &protocol.InventorySudoers{Lines: []protocol.InventoryLine{lines}}}); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("a machine rewrites what it said without pause: %v", err)
+	}
+	y.must(y.d.store.Write(t.Context(), func(t *store.Tx) error {
+		held, err := t.InventoryParts(a.MachineID)
+		for name, part := range held {
+			err = errors.Join(err, t.PutInventoryPart(a.MachineID, name, part.Document, time.Now().Add(-time.Minute)))
+		}
+		return err
+	}))
 	first := parts()
 	system, _ := first["system"].(map[string]any)
 	if value, _ := system["value"].(map[string]any); value["kernel"] != "6.1" || first["claimedBy"] != "the machine" || len(first) != 3 {

@@ -35,6 +35,8 @@ func Approval(state, login, correlation string) string {
 		text = "a Conditional Access policy does not allow this login. The web page says which one; ask an administrator of the directory."
 	case protocol.DeviceExpired:
 		text = "nobody approved this login in time. sshd waits no longer; connect again to get another code."
+	case protocol.DeviceNoTime:
+		text = "sshd waits for less than it takes to approve a login, so no code was made. Connect again; if this goes on, ask an administrator of the machine to raise LoginGraceTime in sshd's configuration."
 	case protocol.DeviceNotAllowed:
 		text = "logging in with a code is switched off. Ask an owner of the machine to install AADSSHLoginForLinux, or an Owner of the root management group to run: sally tenant update --allow-preview-login true"
 	case protocol.DeviceAccount:

@@ -12,7 +12,7 @@ import (
 // TestApproval_EverySentenceIsInTheHandbook: word for word.
 func TestApproval_EverySentenceIsInTheHandbook(t *testing.T) {
 	for id, state := range map[string]string{
-		"device-declined": protocol.DeviceDeclined, "device-other": protocol.DeviceOther, "device-policy": protocol.DevicePolicy, "device-expired": protocol.DeviceExpired, "device-not-allowed": protocol.DeviceNotAllowed,
+		"device-declined": protocol.DeviceDeclined, "device-other": protocol.DeviceOther, "device-policy": protocol.DevicePolicy, "device-expired": protocol.DeviceExpired, "device-no-time": protocol.DeviceNoTime, "device-not-allowed": protocol.DeviceNotAllowed,
 		"device-account": protocol.DeviceAccount, "device-too-many": protocol.DeviceTooMany, "device-away": protocol.DeviceAway, "device-refused": protocol.DeviceRefused,
 	} {
 		text := handbooktest.Text(t, id, "NAME", "alice@corp.example")

@@ -203,7 +203,7 @@ func (s *Service) beginApproval(ctx context.Context, peer shim.Peer, r shim.PAMR
 	}
 	_, elapsed := s.cfg.Boot()
 	if x.ends-elapsed < leastTime {
-		return deny(protocol.DeviceExpired)
+		return deny(protocol.DeviceNoTime)
 	}
 	if !s.approvals.add(x, elapsed, s.alive) {
 		return deny(protocol.DeviceTooMany)

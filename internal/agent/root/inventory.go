@@ -16,7 +16,17 @@ func (s *Service) inventory(ctx context.Context) (*protocol.Inventory, error) {
 	if !s.collecting.TryLock() {
 		return nil, fault.New(fault.Unavailable, "InventoryRuns", "an inventory is being made already")
 	}
-	defer s.collecting.Unlock()
-	i := s.cfg.Inventory(ctx)
-	return &i, nil
+	// A home on a server that is gone holds up whoever looks at it. The agent ends,
+	// and says so, without waiting for that.
+	made := make(chan protocol.Inventory, 1)
+	go func() {
+		defer s.collecting.Unlock()
+		made <- s.cfg.Inventory(ctx)
+	}()
+	select {
+	case i := <-made:
+		return &i, nil
+	case <-ctx.Done():
+		return nil, fault.Wrap(ctx.Err(), fault.Unavailable, "InventoryAborted", "the inventory was not finished: %v", ctx.Err())
+	}
 }

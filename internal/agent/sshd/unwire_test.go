@@ -37,6 +37,15 @@ func TestUnwireScript(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// A link, as authselect makes them, is one afterwards.
+		if err := os.MkdirAll(filepath.Join(root, "etc/profile"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{os.Rename(filepath.Join(root, "etc/pam.d/sshd"), filepath.Join(root, "etc/profile/sshd")), os.Symlink("../profile/sshd", filepath.Join(root, "etc/pam.d/sshd"))} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
 		cmd := exec.CommandContext(t.Context(), "sh", script, root)
 		if c.broken {
 			bin := t.TempDir()
@@ -52,6 +61,9 @@ func TestUnwireScript(t *testing.T) {
 		got, err := os.ReadFile(filepath.Join(root, "etc/pam.d/sshd"))
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s: %v\n%s", name, err, got)
+		}
+		if to, err := os.Readlink(filepath.Join(root, "etc/pam.d/sshd")); err != nil || to != "../profile/sshd" {
+			t.Errorf("%s: the link is %q: %v", name, to, err)
 		}
 		entries, err := os.ReadDir(filepath.Join(root, "etc/pam.d"))
 		if err != nil || len(entries) != 1 {

@@ -291,6 +291,9 @@ func (c *connection) sign(message []byte) (*ssh.Signature, error) {
 	if err := c.signedIn(); err != nil {
 		return nil, err
 	}
+	if c.offered.removed.Load() {
+		return nil, errors.New("the key was removed from the agent")
+	}
 	if err := c.offered.maySign(*c.bound, m.Key, m.Data); err != nil {
 		return nil, err
 	}

@@ -287,6 +287,22 @@ func TestAgent_LockAndRemove(t *testing.T) {
 	if say(msgRemove, string(cert)) != msgFailure || say(msgRemove, string(fresh)) != msgSuccess {
 		t.Error("remove one")
 	}
+	// What a connection was offered before is worth nothing on it afterwards.
+	for _, remove := range [][]byte{{msgRemoveAll}, nil} {
+		offered := listed(t, c.answer(t.Context(), []byte{msgList}))
+		signs := func() byte {
+			return c.answer(t.Context(), signMessage(offered, goodRequest(session, offered, hostKey).bytes()))[0]
+		}
+		if signs() != msgSignAnswer {
+			t.Fatal("it does not sign")
+		}
+		if remove == nil {
+			remove = append([]byte{msgRemove}, ssh.Marshal(struct{ T []byte }{offered})...)
+		}
+		if c.answer(t.Context(), remove)[0] != msgSuccess || signs() != msgFailure {
+			t.Error("a removed key signs on a connection that was offered it")
+		}
+	}
 	if c.answer(t.Context(), []byte{msgRemoveAll})[0] != msgSuccess || c.answer(t.Context(), []byte{msgRemoveAllV1})[0] != msgSuccess {
 		t.Error("remove all")
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -33,6 +34,7 @@ type credential struct {
 	cert    *ssh.Certificate
 	blob    []byte
 	machine string
+	removed atomic.Bool // from the agent: no connection that was offered it signs any more
 }
 
 func (c *credential) until() time.Time { return time.Unix(int64(c.cert.ValidBefore), 0) } //nolint:gosec // checked to be finite
@@ -106,6 +108,11 @@ func (k *keys) start(ctx context.Context, machine string, last *flight) *flight 
 			k.cfg.Log(fmt.Sprintf("%s The certificate that is held is used, until %s.", text(f.err), p.until().Local().Format("15:04:05")))
 			f.cred, f.err = p, nil
 		}
+		k.mu.Lock()
+		if k.flights[machine] != f {
+			f.cred, f.err = nil, errors.New("all keys were removed while this one was fetched")
+		}
+		k.mu.Unlock()
 		close(f.done)
 	}()
 	return f
@@ -153,11 +160,17 @@ func (k *keys) forget(blob []byte) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if blob == nil {
+		for _, f := range k.flights {
+			if f.over() && f.cred != nil {
+				f.cred.removed.Store(true)
+			}
+		}
 		k.flights = map[string]*flight{}
 		return true
 	}
 	for name, f := range k.flights {
 		if f.over() && f.cred != nil && bytes.Equal(f.cred.blob, blob) {
+			f.cred.removed.Store(true)
 			delete(k.flights, name)
 			return true
 		}

@@ -67,6 +67,7 @@ const (
 	DeviceNotAllowed = "not-allowed" // the tenant has the preview switched off
 	DeviceAccount    = "account"     // the account is not there, disabled, or has another name
 	DeviceTooMany    = "too-many"    // codes of this machine wait already
+	DeviceNoTime     = "no-time"     // sshd's patience is too short for a code; a machine's own word
 	DeviceAway       = "away"        // the server did not answer; a machine's own word
 	DeviceRefused    = "refused"     // the machine does not take the approval; its own word
 )

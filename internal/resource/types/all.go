@@ -105,7 +105,7 @@ type Config struct {
 	Now            func() time.Time
 	// Retire makes the keys of a machine that joined worth nothing, inside a
 	// transaction. It is idempotent.
-	Retire func(tx resource.Tx, machineID string) error
+	Retire func(tx resource.Tx, by audit.By, machineID string) error
 	// Stored reads a resource as it is stored.
 	Stored func(ctx context.Context, id scope.ID) (resource.Resource, bool, error)
 }

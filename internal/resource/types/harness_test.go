@@ -156,7 +156,10 @@ func newWorld(t *testing.T) *world {
 				return nil, nil
 			}
 			return w.loggedIn(ctx, machine)
-		}, Now: w.now, Retire: func(_ resource.Tx, machineID string) error { w.retired = append(w.retired, machineID); return nil },
+		}, Now: w.now, Retire: func(_ resource.Tx, _ audit.By, machineID string) error {
+			w.retired = append(w.retired, machineID)
+			return nil
+		},
 		Stored: func(ctx context.Context, id scope.ID) (r resource.Resource, ok bool, err error) {
 			err = w.store.Read(ctx, func(tx *store.Tx) error { r, ok, err = tx.ResourceByID(id.Key()); return err })
 			return r, ok, err

@@ -150,7 +150,7 @@ func (m machines) quarantine(tx resource.Tx, by audit.By, r *resource.Resource, 
 	if err != nil {
 		return fmt.Errorf("machine id: %w", err)
 	}
-	if err := m.cfg.Retire(tx, p.MachineID); err != nil {
+	if err := m.cfg.Retire(tx, by, p.MachineID); err != nil {
 		return err
 	}
 	if err := revokeIdentity(tx, by, r.Identity); err != nil {
@@ -192,7 +192,7 @@ func (m machines) reconcileHybrid(_ context.Context, w resource.Work) (resource.
 	if !away && agent.Reached < w.Resource.Revision {
 		return resource.Progress{After: pollWait}, nil
 	}
-	return resource.Progress{Done: true, Apply: func(tx resource.Tx) error { return m.cfg.Retire(tx, p.MachineID) }}, nil
+	return resource.Progress{Done: true, Apply: func(tx resource.Tx) error { return m.cfg.Retire(tx, audit.By{}, p.MachineID) }}, nil
 }
 
 func editHybrid(r *resource.Resource, f func(*hybridPrivate)) error {
