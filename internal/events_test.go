@@ -31,7 +31,7 @@ func TestEvents_AreDeclared(t *testing.T) {
 
 // reportedByMachines: these names are put together of what the agent says.
 func reportedByMachines(kind string) bool {
-	return slices.ContainsFunc([]string{"machine.login.", "machine.sudo.", "machine.local.", "machine.session.", "machine.auditHead.", "machine.eventQueue.", "machine.document.", "machine.drift.", "machine.state.", "machine.identity."}, func(p string) bool { return strings.HasPrefix(kind, p) })
+	return slices.ContainsFunc([]string{"machine.login.", "machine.sudo.", "machine.local.", "machine.session.", "machine.auditHead.", "machine.eventQueue.", "machine.document.", "machine.drift.", "machine.state.", "machine.identity.", "machine.upgrade."}, func(p string) bool { return strings.HasPrefix(kind, p) })
 }
 
 // eventCheck follows the types of events from where they are written down to

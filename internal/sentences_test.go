@@ -34,11 +34,11 @@ func ways() []struct {
 	}{
 		{"The command line", []string{"cli", "cli/client", "cli/output", "cli/output/jmespath", "cli/sshagent"}},
 		{"Signing in and tokens", []string{"signin", "httpd/signin", "httpd/oauth", "oauth", "credential", "sshca", "conditional"}},
-		{"The machine and its agent", []string{"agent", "agent/control", "agent/linklocal", "agent/pin", "agent/preflight", "agent/root", "agent/shim", "agent/sshd", "machine", "machine/protocol"}},
+		{"The machine and its agent", []string{"agent", "agent/upgrade", "agent/control", "agent/linklocal", "agent/pin", "agent/preflight", "agent/root", "agent/shim", "agent/sshd", "machine", "machine/protocol"}},
 		{"Resource Manager", []string{"resource", "resource/template", "resource/types", "rbac", "scope", "httpd/arm"}},
 		{"Microsoft Graph", []string{"directory", "httpd/graph"}},
 		{"Every request", []string{"httpd", "httpd/operations", "address"}},
-		{"The server and its keys", []string{"server", "store", "keyring", "keystore", "keystore/sshagent", "signer", "signer/pkcs11", "backup", "repository", "collector", "audit", "audit/proof"}},
+		{"The server and its keys", []string{"server", "rollout", "store", "keyring", "keystore", "keystore/sshagent", "signer", "signer/pkcs11", "backup", "repository", "collector", "audit", "audit/proof"}},
 		{"The lab", []string{"lab", "labwire"}},
 	}
 }

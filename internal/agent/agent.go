@@ -72,7 +72,7 @@ const (
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity, a.devices, a.inventories} {
+	for _, loop := range []func(context.Context, *pause){a.polls, a.reports, a.certificates, a.identity, a.devices, a.inventories, a.upgrades} {
 		all.Go(func() { loop(ctx, &pause{agent: a}) })
 	}
 	all.Wait()
@@ -151,7 +151,7 @@ func (a *Agent) poll(ctx context.Context) error {
 	request := protocol.PollRequest{Capability: protocol.Unchanged, Epoch: st.Epoch, Version: st.Version, IssuedAt: st.IssuedAt, Manifest: m.Version, WaitMillis: pollWait.Milliseconds()}
 	newest := a.speaksNewest(&a.olderPolls)
 	if newest {
-		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = protocol.Capability, m.Epoch, st.AppliedEpoch, st.AppliedManifest
+		request.Capability, request.ManifestEpoch, request.AppliedEpoch, request.AppliedManifest = speaks(st), m.Epoch, st.AppliedEpoch, st.AppliedManifest
 		request.AccountsEpoch, request.Accounts = st.AccountsEpoch, st.Accounts
 	}
 	err = c.call(limited, "POST", "/machine/v1/poll", request, &answer)
@@ -228,9 +228,12 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 		ExitCode: st.ExitCode, Message: st.Message, Addresses: addresses, HostKeys: st.HostKeys, Events: unnumbered(answer.Events)}
 	full := a.speaksNewest(&a.olderReports)
 	if full {
-		report.Capability, report.Witnessed, report.Sessions, report.MoreSessions = protocol.Capability, newest(st.Witnessed), st.Sessions, st.MoreSessions
+		report.Capability, report.Witnessed, report.Sessions, report.MoreSessions = speaks(st), newest(st.Witnessed), st.Sessions, st.MoreSessions
 		if report.Events = answer.Events; answer.Batch != nil {
 			report.Events, report.Batch = nil, answer.Batch
+		}
+		if report.Capability >= protocol.UpgradeCapability {
+			report.Upgrade = st.Upgrade
 		}
 	}
 	err = c.call(limited, "POST", "/machine/v1/report", report, nil)

@@ -34,7 +34,7 @@ import (
 func Command(version string) *cobra.Command {
 	c := &cobra.Command{Use: "agent", Short: "The machine agent: join a server, decide logins, show the state of this machine", Args: cobra.NoArgs, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(joinCommand(version), rootCommand(version), runCommand(version), statusCommand(), doctorCommand(), homeCommand(), identityCommand(), uninstallCommand())
+	c.AddCommand(joinCommand(version), rootCommand(version), runCommand(version), statusCommand(), doctorCommand(), upgradeCommand(version), homeCommand(), identityCommand(), uninstallCommand())
 	return c
 }
 
@@ -126,6 +126,7 @@ func rootCommand(version string) *cobra.Command {
 				logger(c.ErrOrStderr(), "root")("a slice that was stopped does not go on: %v", err)
 			}
 			config := RootConfig(pins, logger(c.ErrOrStderr(), "root"), nil)
+			config.Upgrades = upgrades(version, logger(c.ErrOrStderr(), "root"))
 			config.Inventory = func(ctx context.Context) protocol.Inventory { return inventory.Collect(ctx, inventoryConfig(version)) }
 			s, err := root.New(config)
 			if err != nil {
@@ -307,6 +308,9 @@ func printStatus(w io.Writer, st *control.Status) {
 	}
 	if st.Drift != "" {
 		line("drift", "%s", st.Drift)
+	}
+	if u := st.Upgrade; u != nil {
+		line("upgrade", "%s %s", strings.TrimSpace("to "+u.Version+": "+u.State), u.Reason)
 	}
 	printSessions(line, st)
 }

@@ -105,7 +105,19 @@ func resourceKinds() []Kind {
 func machineKinds() []Kind {
 	id, key := Key{"machineId", "id of the machine"}, Key{"key", "thumbprint of its key"}
 	stream := []Key{id, {"last", "number of the last event before"}, {"next", "number of the event that came"}, {"missing", "how many did not come"}, {"proof", "hostKey when the host key signed the numbers, else none"}}
+	stand := []Key{{"id", "of the upgrade"}, {"version", "of the agent"}, {"ring", "whose turn it is"}, {"number", "of that ring"}, {"rings", "how many there are"}, {"reason", "why it stopped"}}
+	upgrade := func(kind, text string, outcomes []Outcome) Kind {
+		return Kind{kind, text, SurfaceMachines, outcomes, "name of the upgrade", stand}
+	}
 	return append([]Kind{
+		upgrade("agentUpgrade.create", "Somebody began to upgrade machines' agents, ring by ring.", did()),
+		upgrade("agentUpgrade.pause", "Somebody paused an upgrade.", did()),
+		upgrade("agentUpgrade.resume", "Somebody let a paused or stopped upgrade go on.", did()),
+		upgrade("agentUpgrade.cancel", "Somebody cancelled an upgrade.", did()),
+		upgrade("agentUpgrade.delete", "Somebody deleted an upgrade that was over.", did()),
+		upgrade("agentUpgrade.ring", "A ring got through and was watched; the next one's turn has come.", did()),
+		upgrade("agentUpgrade.stop", "An upgrade stopped by itself: too many machines went back or came to no end.", []Outcome{Failure}),
+		upgrade("agentUpgrade.finish", "The last ring got through.", did()),
 		{"machine.joinToken", "A join token was made, or refused to who may not make one.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, {"expires", "when it expires"}, {"reason", "why not"}}},
 		{"machine.join", "A machine joined, or showed a token that was used, is expired, or is of somebody who may not make it any more.", SurfaceMachines, didOrDenied(), machineTarget, []Key{id, key, {"reason", "why not"}}},
 		{"machine.rejoin", "A machine joined again with another key; the old one is dead.", SurfaceMachines, did(), machineTarget, []Key{id, key, {"replacedKey", "thumbprint of the key that died"}}},
@@ -126,6 +138,7 @@ func reportedKinds() []Kind {
 	}
 	decision := said(Key{"service", "PAM service"}, Key{"from", "remote host, as PAM says"}, Key{"tty", "terminal"}, Key{"by", "user who asked"}, Key{"reason", "what decided"},
 		Key{"serial", "of the certificate"}, Key{"keyId", "of the certificate"})
+	built := []Key{{"from", "the build before"}, {"to", "the new one"}, {"reason", "why it went back"}}
 	opened := append(slices.Clone(decision), Key{"session", "id of the session"})
 	return []Kind{
 		{"machine.login.allow", "A login was let in.", SurfaceMachines, did(), machineTarget, decision},
@@ -151,6 +164,10 @@ func reportedKinds() []Kind {
 			said(Key{"document", "manifest, accounts, snapshot or host certificate"}, Key{"reason", "why it was refused"}, Key{"repeats", "how many more were refused since the last such event"})},
 		{"machine.eventQueue.fail", "Events were given up because the queue was full, or could not be written to the machine's disk.", SurfaceMachines, []Outcome{Failure}, machineTarget,
 			said(Key{"reason", "what happened"}, Key{"dropped", "how many were given up"}, Key{"kinds", "of which types"})},
+		{"machine.upgrade.begin", "A machine begins to install another build of its agent.", SurfaceMachines, did(), machineTarget, said(built...)},
+		{"machine.upgrade.try", "The new build of a machine's agent runs and has to prove itself.", SurfaceMachines, did(), machineTarget, said(built...)},
+		{"machine.upgrade.done", "A machine runs the new build: a login was made with it, and the server has heard it.", SurfaceMachines, did(), machineTarget, said(built...)},
+		{"machine.upgrade.fail", "The new build of a machine's agent did not prove itself, and the one before is back.", SurfaceMachines, []Outcome{Failure}, machineTarget, said(built...)},
 		{"machine.other", "The machine reported an event that this server does not know.", SurfaceMachines, []Outcome{Success, Denied, Failure}, machineTarget, said(Key{"event", "its type"}, Key{"facts", "its facts, JSON"})},
 	}
 }

@@ -24,7 +24,7 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("extension", "Extensions of this command line."),
 		group("group", "Resource groups."),
 		group("machine", "Machines and their agents.", group("token", "Tokens with which machines join."), group("identity", "The managed identity of a machine that joined."),
-			group("extension", "Extensions of a machine that joined.")),
+			group("extension", "Extensions of a machine that joined."), group("upgrade", "Upgrades of machines' agents, ring by ring.")),
 		group("repository", "Packages that the server hands out."),
 		group("resource", "Resources of any type."),
 		group("role", "Roles.", group("assignment", "Role assignments."), group("definition", "Role definitions.")),

@@ -23,7 +23,7 @@ const (
 // those about machines that joined, with the flags of az connectedmachine.
 func joinedVerbs() []verb {
 	table := columns("Machine=properties.hostPrincipal", "State=properties.state", "Address=properties.loopbackAddress || properties.addresses[0]",
-		"Login=properties.snapshot.loginEnabled", "LastSeen=properties.agent.lastSeen", "ResourceId=properties.resourceId")
+		"Login=properties.snapshot.loginEnabled", "Agent=properties.agent.version", "Upgrade=properties.agent.upgrade.state", "LastSeen=properties.agent.lastSeen", "ResourceId=properties.resourceId")
 	named := func() []flag { return []flag{flagName("machine"), flagGroup()} }
 	resourceTable := columns("Name=name", "ResourceGroup=resourceGroup", "Status=status", "Location=location")
 	return append([]verb{

@@ -52,6 +52,7 @@ func verbs() []verb {
 	all = append(all, signInVerbs()...)
 	all = append(all, certListVerb())
 	all = append(all, revocationVerbs()...)
+	all = append(all, upgradeVerbs()...)
 	return append(all, directoryVerbs()...)
 }
 

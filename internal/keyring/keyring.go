@@ -237,6 +237,31 @@ func newKey(p protocol.Purpose, public crypto.PublicKey, at time.Time) (Key, err
 
 func (k *Key) enter(s State, at time.Time) { k.State, k.Since = s, at }
 
+// Enlist lists the key that vouches for packages, in place of the one before. It
+// does not rotate: whatever it signed is signed again at once by its successor, so
+// nobody waits for anything. A key that was listed before does not come back.
+func (r Ring) Enlist(public crypto.PublicKey, at time.Time) (Ring, bool, error) {
+	fresh, err := newKey(protocol.Repository, public, at)
+	if err != nil {
+		return r, false, err
+	}
+	next := r.clone()
+	for i := range next.Keys {
+		k := &next.Keys[i]
+		switch {
+		case k.ID == fresh.ID && k.Purpose == protocol.Repository && k.State == Active:
+			return r, false, nil
+		case k.ID == fresh.ID:
+			return r, false, fault.New(fault.Conflict, "KeyReused", "the key %s was used before", fresh.ID)
+		case k.Purpose == protocol.Repository && k.State == Active:
+			k.enter(Retired, at)
+		}
+	}
+	fresh.enter(Active, at)
+	next.Keys = append(next.Keys, fresh)
+	return next, true, nil
+}
+
 // Force ends the waiting for machines of a rotation under way.
 func (r Ring) Force(p protocol.Purpose) (Ring, bool) {
 	next, found := r.clone(), false
@@ -253,7 +278,7 @@ func (r Ring) Force(p protocol.Purpose) (Ring, bool) {
 func (r Ring) Draft(m protocol.Manifest, at time.Time) (protocol.Manifest, bool) {
 	next := m
 	next.Keys = nil
-	for _, p := range Purposes() {
+	for _, p := range append(Purposes(), protocol.Repository) {
 		for _, k := range r.Trusted(p, at) {
 			next.Keys = append(next.Keys, protocol.Key{Purpose: p, ID: k.ID, Public: k.Public})
 		}

@@ -54,6 +54,8 @@ type Inputs struct {
 	Capability int
 	Ended      []protocol.EndedSession
 	SessionMax time.Duration
+	// From capability 5 on.
+	Upgrade *protocol.UpgradeWish
 }
 
 // Derive says what one machine is told: every enabled identity of the directory
@@ -102,7 +104,7 @@ func frame(in Inputs) protocol.SnapshotDocument {
 		Tenant: in.Tenant.ID, MachineID: in.Machine.ID, KeyThumbprint: in.Machine.Thumbprint, ResourceID: in.Desired.ResourceID.String(),
 		Domains: slices.Clone(in.Tenant.Domains), Identity: in.Desired.Identity, LoginEnabled: in.Desired.LoginEnabled, Revision: in.Desired.Revision,
 		UserStale: int64(in.UserStale / time.Second), AdminStale: int64(in.AdminStale / time.Second), Administrator: in.Desired.Administrator,
-		Revoked: slices.Sorted(slices.Values(in.Revoked)), Capability: in.Capability, Ended: in.Ended, SessionMax: int64(in.SessionMax / time.Second),
+		Revoked: slices.Sorted(slices.Values(in.Revoked)), Capability: in.Capability, Ended: in.Ended, SessionMax: int64(in.SessionMax / time.Second), Upgrade: in.Upgrade,
 	}
 	switch {
 	case !in.Desired.Preview:

@@ -240,6 +240,9 @@ func (s *Service) newer(ctx context.Context, machineID string, position, account
 			in.SessionMax = s.cfg.LongestSession()
 		}
 	}
+	if r.Capability >= protocol.UpgradeCapability && s.cfg.Upgrade != nil {
+		in.Upgrade = s.cfg.Upgrade(machineID)
+	}
 	grants, err := s.grantsAt(d.ResourceID, position)
 	if err != nil {
 		return answer, err

@@ -129,13 +129,17 @@ func reported(m Machine, r protocol.Report) Machine {
 		}
 	}
 	slices.Sort(m.HostKeys)
-	m.Report = Reached{Revision: r.Revision, Provisioned: r.Provisioned, ExitCode: r.ExitCode, Message: r.Message, Addresses: slices.Sorted(slices.Values(r.Addresses)), At: m.Report.At}
+	m.Report = Reached{Revision: r.Revision, Provisioned: r.Provisioned, ExitCode: r.ExitCode, Message: r.Message, Addresses: slices.Sorted(slices.Values(r.Addresses)), At: m.Report.At, Upgrade: r.Upgrade}
 	return m
 }
 
 func same(a, b Machine) bool {
 	return a.Agent == b.Agent && slices.Equal(a.HostKeys, b.HostKeys) && a.Report.Revision == b.Report.Revision && a.Report.Provisioned == b.Report.Provisioned &&
-		a.Report.ExitCode == b.Report.ExitCode && a.Report.Message == b.Report.Message && slices.Equal(a.Report.Addresses, b.Report.Addresses)
+		a.Report.ExitCode == b.Report.ExitCode && a.Report.Message == b.Report.Message && slices.Equal(a.Report.Addresses, b.Report.Addresses) && sameUpgrade(a.Report.Upgrade, b.Report.Upgrade)
+}
+
+func sameUpgrade(a, b *protocol.UpgradeState) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 func errReport(what string) error {
@@ -167,6 +171,9 @@ func checkReport(r protocol.Report) error {
 		if err := checkEvent(e); err != nil {
 			return err
 		}
+	}
+	if u := r.Upgrade; u != nil && (r.Capability < protocol.UpgradeCapability || u.Check() != nil || !text(u.Reason)) {
+		return errReport("its upgrade is none, or its capability has none")
 	}
 	return checkSessions(r)
 }

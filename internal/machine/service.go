@@ -92,6 +92,8 @@ type Config struct {
 	Offline func() (user, administrator time.Duration)
 	// LongestSession is how old a session may become; nil or 0: there is no end.
 	LongestSession func() time.Duration
+	// Upgrade is the build that a machine is to run; nil for none.
+	Upgrade func(machineID string) *protocol.UpgradeWish
 	// GroupsOf returns the groups that a group is in, through others too; nil for
 	// none.
 	GroupsOf func(groupID string) []string

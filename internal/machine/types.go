@@ -40,6 +40,8 @@ type Reached struct {
 	Message     string    `json:"message"`
 	Addresses   []string  `json:"addresses"`
 	At          time.Time `json:"at"`
+	// Upgrade is what became of the wish for another build; nil where there is none.
+	Upgrade *protocol.UpgradeState `json:"upgrade,omitempty"`
 }
 
 // Token is a stored join token: only the keyed hash of its secret is kept. One

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
 )
 
 // What stands in a machine's configuration, below the repositories' own address.
@@ -103,6 +104,13 @@ func PublicKey(signer crypto.Signer, rand io.Reader, name string) (armor []byte,
 	}
 	armor, err = key.public()
 	return armor, fingerprint(key), err
+}
+
+// Versions lists the versions that machines can be upgraded to.
+func (r *Repository) Versions() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(releases(r.now.list)), protocol.CompareVersions)
 }
 
 // Len is how many packages there are.
@@ -356,5 +364,12 @@ func (r *Repository) sign(v *view) error {
 	}
 	put(KeyPath, "application/pgp-keys", public)
 	put(YumRoot+"/repodata/repomd.xml.key", "application/pgp-keys", public)
+	for version, document := range releases(v.list) {
+		signed, err := r.vouch(document)
+		if err != nil {
+			return err
+		}
+		put(protocol.ReleasePath(version), "application/json", signed)
+	}
 	return nil
 }

@@ -48,6 +48,7 @@ func armRows() []Row {
 	rows = append(rows, armAuthorization()...)
 	rows = append(rows, armSignIns()...)
 	rows = append(rows, armLive()...)
+	rows = append(rows, armUpgrades()...)
 	return append(rows, armAccess()...)
 }
 
@@ -205,6 +206,20 @@ func armLive() []Row {
 		armRow("certificates.get", "GET", certificates+"/{name}", "", mine),
 		armRow("certificates.revoke", "POST", certificates+"/{name}/revoke", "", mine),
 		armRow("certificates.revokeAll", "POST", certificates+"/revokeAll", "", mine+", and for a managed identity at its resource"),
+	}
+}
+
+// armUpgrades is the upgrade of machines' agents in rings.
+func armUpgrades() []Row {
+	const upgrades, read, write = "/providers/Sallyport.Access/agentUpgrades", "Sallyport.Access/agentUpgrades/read", "Sallyport.Access/agentUpgrades/write"
+	return []Row{
+		armRow("agentUpgrades.list", "GET", upgrades, read, ""),
+		armRow("agentUpgrades.get", "GET", upgrades+"/{name}", read, ""),
+		armRow("agentUpgrades.put", "PUT", upgrades+"/{name}", write, ""),
+		armRow("agentUpgrades.delete", "DELETE", upgrades+"/{name}", "Sallyport.Access/agentUpgrades/delete", ""),
+		armRow("agentUpgrades.pause", "POST", upgrades+"/{name}/pause", write, ""),
+		armRow("agentUpgrades.resume", "POST", upgrades+"/{name}/resume", write, ""),
+		armRow("agentUpgrades.cancel", "POST", upgrades+"/{name}/cancel", write, ""),
 	}
 }
 

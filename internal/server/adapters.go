@@ -117,7 +117,11 @@ func (a agents) Agent(machineID string) (types.AgentState, bool) {
 	if !ok {
 		return types.AgentState{}, false
 	}
-	return types.AgentState{LastSeen: s.LastSeen, Version: s.Agent, OS: s.OS, OpenSSH: s.OpenSSH, Reached: s.Report.Revision, Provisioned: s.Report.Provisioned,
+	var upgrade *types.AgentUpgrade
+	if u := s.Report.Upgrade; u != nil {
+		upgrade = &types.AgentUpgrade{Version: u.Version, From: u.From, State: u.State, Reason: u.Reason}
+	}
+	return types.AgentState{Upgrade: upgrade, LastSeen: s.LastSeen, Version: s.Agent, OS: s.OS, OpenSSH: s.OpenSSH, Reached: s.Report.Revision, Provisioned: s.Report.Provisioned,
 		ExitCode: s.Report.ExitCode, Message: s.Report.Message, Snapshot: s.Version, Acknowledged: s.Acknowledged, Addresses: s.Report.Addresses,
 		Hostname: s.Hostname, JoinedAt: s.JoinedAt, Replaced: s.Replaced, ReplacedAt: s.ReplacedAt}, true
 }

@@ -36,7 +36,7 @@ func (a *authority) Keys(ctx context.Context) (list arm.KeyList, err error) {
 		for _, b := range behind {
 			list.Machines = append(list.Machines, arm.MachineBehind{ID: b.MachineID, ResourceID: b.ResourceID, Version: b.Version})
 		}
-		for _, p := range keyring.Purposes() {
+		for _, p := range append(keyring.Purposes(), protocol.Repository) {
 			for _, k := range ring.Keys {
 				if k.Purpose != p {
 					continue

@@ -24,6 +24,7 @@ import (
 	"sallyport/internal/repository"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
+	"sallyport/internal/rollout"
 	"sallyport/internal/scope"
 	"sallyport/internal/signin"
 	"sallyport/internal/sshca"
@@ -97,6 +98,7 @@ type deployment struct {
 	collectors  map[string]*collector.Deliverer
 	accounts    types.Accounts
 	machines    *machine.Service
+	upgrades    *rollout.Service
 	documents   *machineKeys
 	sessions    *signin.Service
 	oauth       *oauth.Service
@@ -182,6 +184,7 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 	d.directory, d.tree, d.wanted = directory.NewIndex(), resource.NewTree(), types.NewMachines()
 	d.roles = rbac.NewIndex(d.tree)
 	d.revoked, d.settings = sshca.NewRevocations(), oauth.NewSettingsIndex()
+	d.upgrades = d.newRollout()
 	at := d.store.Position() // nothing writes before the follower runs
 	// Two views of the store are as good as one: what is newer than the position
 	// is read again by the follower.
@@ -189,7 +192,7 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 	load.Go(func() error { return d.store.Read(ctx, func(t *store.Tx) error { return d.roles.Load(t) }) })
 	load.Go(func() error {
 		return d.store.Read(ctx, func(t *store.Tx) error {
-			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t), d.gate.load(t))
+			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t), d.upgrades.Load(t), d.gate.load(t))
 		})
 	})
 	err := load.Wait()
@@ -206,7 +209,7 @@ func (d indexes) refresh(t *store.Tx, c store.Change) error {
 	d.concern(c, &touch)
 	err := errors.Join(d.trust.refresh(t, c.Kind, c.Key), d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
 		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key),
-		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
+		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.upgrades.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
 	d.concern(c, &touch)
 	d.machines.Touch(touch)
 	return err
@@ -225,7 +228,7 @@ func (d *deployment) connectDirectory() error {
 func (d *deployment) connectMachines() (err error) {
 	d.documents = &machineKeys{authority: d.trust, keys: d.keys, rand: d.cfg.Rand, store: d.store, now: d.cfg.Now}
 	d.machines = machine.New(machine.Config{Write: writes[machine.Tx](d), Read: reads[machine.Tx](d), Machines: d.machineKeys, Feed: d.follow, Directory: d.directory, Roles: d.roles,
-		Resources: desired{d.wanted}, Keys: d.documents, Issuer: hostIssuer{d.trust}, Enroller: enroller{d}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, LongestSession: d.settings.Longest, Offline: d.settings.Offline, GroupsOf: d.directory.GroupsOf, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate, Behind: d.behind()})
+		Resources: desired{d.wanted}, Keys: d.documents, Issuer: hostIssuer{d.trust}, Enroller: enroller{d}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, LongestSession: d.settings.Longest, Upgrade: d.upgrades.Wish, Offline: d.settings.Offline, GroupsOf: d.directory.GroupsOf, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate, Behind: d.behind()})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand, Server: d.manifest.URL, LoggedIn: d.loggedIn, PreviewAllowed: d.settings.Preview, Now: d.cfg.Now, Retire: d.retire, Stored: d.stored}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand, Repeats: d.repeats})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}

@@ -12,10 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd/operations"
 	"sallyport/internal/keystore"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/repository"
+	"sallyport/internal/store"
 )
 
 // openPackages opens the package repositories, where a folder is configured. The
@@ -45,16 +48,23 @@ func (d *deployment) openPackages() (err error) {
 	return nil
 }
 
-// keepPackages looks at the folder every ten seconds, and signs the indexes anew
-// in time. What is wrong is told once; what was there before stays.
+// keepPackages lists the repository's key in the manifest, looks at the folder
+// every ten seconds, and signs the indexes anew in time. What is wrong is told
+// once; what was there before stays.
 func (d *deployment) keepPackages(ctx context.Context) error {
 	if d.packages == nil {
 		return nil
 	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	said := ""
+	said, listed := "", false
 	for {
+		if !listed {
+			err := d.enlistRepository(ctx)
+			if listed = err == nil; err != nil && ctx.Err() == nil {
+				d.cfg.Log.Error("the key of the packages is not in the manifest, so no machine can be upgraded from here", "error", err.Error())
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -69,6 +79,34 @@ func (d *deployment) keepPackages(ctx context.Context) error {
 		}
 		said = now
 	}
+}
+
+// enlistRepository lists the key that vouches for packages in the manifest, so that
+// machines find it behind the key that they pinned. Where several servers share a
+// database the first one's counts: each would list its own in turn.
+func (d *deployment) enlistRepository(ctx context.Context) error {
+	signer, err := d.keys.Signer(keystore.Repository)
+	if err != nil {
+		return err
+	}
+	id, err := protocol.Thumbprint(signer.Public())
+	if err != nil {
+		return err
+	}
+	listed, found := d.trust.now().ring.Active(protocol.Repository)
+	switch {
+	case found && listed.ID == id:
+		return nil
+	case found && d.store.Shared():
+		return fault.New(fault.Conflict, "KeyNotListed", "another server of this database has listed another key for packages (%s)", listed.ID).
+			WithRemedy("Copy its keys/repository.pem to this server.")
+	}
+	by := audit.By{Type: audit.Task, Name: "packages", CorrelationID: zeroID, At: d.cfg.Now()}
+	return d.trust.change(ctx, func(t *store.Tx, c *course) error {
+		next, _, err := c.ring.Enlist(signer.Public(), t.Now())
+		c.ring = next
+		return err
+	}, by)
 }
 
 // packagesAt is the repositories as the door wants them.

@@ -110,6 +110,7 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { d.lag.run(ctx, d.cfg.Now); return nil })
 	tasks.Go(func() error { return d.keepTLS(ctx) })
 	tasks.Go(func() error { return d.keepPackages(ctx) })
+	tasks.Go(func() error { return d.rollOut(ctx) })
 	d.tell("READY=1") // the sockets take connections already
 	for _, l := range listeners {
 		d.cfg.Log.Info("serving", "listen", l.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
@@ -207,7 +208,7 @@ func (d *deployment) doors() (http.Handler, error) {
 	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(), Restores: d, SignIns: d.oauth, Sessions: d.machines, Joins: d.machines, Inventories: d.machines, Certificates: d.oauth, Revocations: d.machines, People: d.person, Principals: d.people, IdentityOf: d.identityOf,
-		Keys:  d.trust,
+		Keys: d.trust, Upgrades: d.upgrades,
 		Audit: auditor{d}, Retention: auditor{d}, Tenant: d.directory.Tenant}).Mount(mux)
 	proxies, err := d.cfg.Abuse.proxies()
 	if err != nil {

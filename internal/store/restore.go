@@ -7,6 +7,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/rollout"
 )
 
 // factRestore is the store's name of the last restore.
@@ -41,7 +42,7 @@ func restoredTables() map[string]string {
 		"password": restoreKeeps, "client_secret": restoreKeeps, "client_certificate": restoreKeeps,
 		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "revocation": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
 		// What must not be taken twice stays taken.
-		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "machine_inventory": restoreKeeps, "feed": restoreKeeps, "feed_position": restoreKeeps,
+		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "machine_inventory": restoreKeeps, "agent_upgrade": restoreChanges, "feed": restoreKeeps, "feed_position": restoreKeeps,
 		// What was given to somebody before is dead.
 		"signin_session": restoreEmpties, "machine_session": restoreEmpties, "machine_session_list": restoreEmpties, "oauth_code": restoreEmpties, "device_request": restoreEmpties, "join_tokens": restoreEmpties,
 		"directory_user": restoreChanges, "service_principal": restoreChanges, "refresh_family": restoreChanges,
@@ -63,6 +64,10 @@ func (t *Tx) EndIssued(reason string) error {
 		}
 	}
 	if _, err := t.exec(`UPDATE refresh_family SET ended_for = $1 WHERE ended_for = ''`, reason); err != nil {
+		return err
+	}
+	// Machines are told nothing that somebody may have taken back since.
+	if _, err := t.exec(`UPDATE agent_upgrade SET state = $1, reason = $2 WHERE state IN ('Running', 'Paused', 'Stopped', 'Succeeded')`, string(rollout.Canceled), reason); err != nil {
 		return err
 	}
 	for _, name := range []string{"directory_user", "service_principal"} {

@@ -34,6 +34,11 @@ const (
 	OpDeviceCode      Op = "deliver-device-code"
 	OpDeviceState     Op = "deliver-device-state"
 	OpInventory       Op = "inventory"
+	OpUpgrade         Op = "take-upgrade"
+	OpRelease         Op = "deliver-release"
+	OpPart            Op = "deliver-part"
+	OpMissing         Op = "deliver-missing"
+	OpTrial           Op = "trial"
 )
 
 // Request is one question. Only the fields of its Op are set.
@@ -50,6 +55,10 @@ type Request struct {
 	Name        string                   `json:"name,omitempty"`
 	Code        *protocol.Envelope       `json:"code,omitempty"`  // deliver-device-code
 	State       string                   `json:"state,omitempty"` // deliver-device-state
+	// Of an upgrade. Name is the path that was asked for.
+	Release *protocol.Envelope `json:"release,omitempty"`
+	Offset  int64              `json:"offset,omitempty"`
+	Data    []byte             `json:"data,omitempty"`
 }
 
 // Answer is one answer; Error alone when it is set.
@@ -66,6 +75,24 @@ type Answer struct {
 	Inventory *protocol.Inventory `json:"inventory,omitempty"`
 	// Devices are logins that somebody is to approve on a web page.
 	Devices []Device `json:"devices,omitempty"`
+	// Fetch is what an upgrade lacks; nil when nothing is.
+	Fetch *Fetch `json:"fetch,omitempty"`
+	Trial *Trial `json:"trial,omitempty"`
+}
+
+// Fetch asks the network part for something of the server's repository: a signed
+// release, or a part of a package that one names.
+type Fetch struct {
+	Path   string `json:"path"` // below the repository
+	Offset int64  `json:"offset,omitempty"`
+	Length int64  `json:"length,omitempty"` // of the part; 0 for a release
+}
+
+// Trial is how far a build has proven itself. The build before and the one behind
+// it read this: what is in it stays as it is.
+type Trial struct {
+	Version  string `json:"version"`
+	Reported bool   `json:"reported"` // the server has heard from it since it runs
 }
 
 // Device is one such login, in the words of protocol.DeviceRequest.
@@ -133,10 +160,12 @@ type Status struct {
 	EventsTrouble string `json:"eventsTrouble,omitempty"`
 	// Sessions are those that are open, oldest first: the newest
 	// protocol.MaxSessions; MoreSessions is how many are left out.
-	Sessions     []protocol.Session `json:"sessions,omitempty"`
-	MoreSessions int                `json:"moreSessions,omitempty"`
-	Endpoint     string             `json:"endpoint,omitempty"` // the identity service: where it answers, or why not
-	Damage       []string           `json:"damage,omitempty"`   // damaged parts of the kept state, each with how it is mended
+	Sessions     []protocol.Session     `json:"sessions,omitempty"`
+	MoreSessions int                    `json:"moreSessions,omitempty"`
+	Endpoint     string                 `json:"endpoint,omitempty"` // the identity service: where it answers, or why not
+	Speak        int                    `json:"speak,omitempty"`    // the capability that may be spoken at most, while a build is tried; 0 for this build's
+	Upgrade      *protocol.UpgradeState `json:"upgrade,omitempty"`
+	Damage       []string               `json:"damage,omitempty"` // damaged parts of the kept state, each with how it is mended
 }
 
 // Home is a home folder whose name belongs to somebody.
@@ -147,6 +176,9 @@ type Home struct {
 	Archived string `json:"archived,omitempty"`
 }
 
+// Part is how much of a package one request brings at most.
+const Part = maxPart
+
 // limits of a message.
 const (
 	headerSize  = 4
@@ -156,6 +188,7 @@ const (
 	maxName     = 255
 	maxWait     = 60_000
 	maxCertText = 16 << 10
+	maxPart     = 512 << 10
 )
 
 func malformed(format string, args ...any) error {
@@ -175,7 +208,7 @@ func ParseRequest(b []byte) (Request, error) {
 func (r Request) check() error {
 	want := Request{Op: r.Op}
 	switch r.Op {
-	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers, OpInventory:
+	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers, OpInventory, OpTrial:
 	case OpManifest:
 		want.Manifest = r.Manifest
 	case OpAccounts:
@@ -184,8 +217,14 @@ func (r Request) check() error {
 		want.Snapshot = r.Snapshot
 	case OpEvents:
 		want.Acknowledge, want.Generation, want.WaitMillis, want.Limit = r.Acknowledge, r.Generation, r.WaitMillis, r.Limit
-	case OpDevices:
+	case OpDevices, OpUpgrade:
 		want.WaitMillis = r.WaitMillis
+	case OpRelease:
+		want.Name, want.Release = r.Name, r.Release
+	case OpPart:
+		want.Name, want.Offset, want.Data = r.Name, r.Offset, r.Data
+	case OpMissing:
+		want.Name = r.Name
 	case OpDeviceCode:
 		want.Name, want.Code = r.Name, r.Code
 	case OpDeviceState:
@@ -199,12 +238,14 @@ func (r Request) check() error {
 	}
 	switch {
 	case r.Manifest != want.Manifest, r.Accounts != want.Accounts, r.Snapshot != want.Snapshot, len(r.Acknowledge) != len(want.Acknowledge), r.Certificate != want.Certificate, r.Name != want.Name,
-		r.Code != want.Code, r.State != want.State, r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit:
+		r.Code != want.Code, r.State != want.State, r.Generation != want.Generation, r.WaitMillis != want.WaitMillis, r.Limit != want.Limit,
+		r.Release != want.Release, r.Offset != want.Offset, len(r.Data) != len(want.Data):
 		return malformed("the request %s has fields of another", r.Op)
 	case r.Op == OpManifest && r.Manifest == nil, r.Op == OpAccounts && r.Accounts == nil, r.Op == OpSnapshot && r.Snapshot == nil, r.Op == OpHostCertificate && r.Certificate == "",
-		r.Op == OpDeviceCode && (r.Name == "" || r.Code == nil), r.Op == OpDeviceState && (r.Name == "" || !deviceState(r.State) || (r.State == protocol.DeviceApproved) != (r.Certificate != "")), rootsAlone(r.Op) && r.Op != OpSelfTest && r.Name == "":
+		r.Op == OpDeviceCode && (r.Name == "" || r.Code == nil), r.Op == OpDeviceState && (r.Name == "" || !deviceState(r.State) || (r.State == protocol.DeviceApproved) != (r.Certificate != "")), rootsAlone(r.Op) && r.Op != OpSelfTest && r.Op != OpTrial && r.Name == "",
+		r.Op == OpRelease && (r.Name == "" || r.Release == nil), r.Op == OpPart && (r.Name == "" || len(r.Data) == 0), r.Op == OpMissing && r.Name == "":
 		return malformed("the request %s lacks its field", r.Op)
-	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait, r.Limit < 0, r.Limit > maxListed:
+	case len(r.Acknowledge) > maxListed, len(r.Name) > maxName, len(r.Certificate) > maxCertText, r.WaitMillis < 0, r.WaitMillis > maxWait, r.Limit < 0, r.Limit > maxListed, r.Offset < 0, len(r.Data) > maxPart:
 		return malformed("a field of the request %s is too long", r.Op)
 	}
 	return nil
@@ -223,7 +264,7 @@ func deviceState(state string) bool {
 
 // rootsAlone reports whether uid 0 alone may ask this: it decides something.
 func rootsAlone(op Op) bool {
-	return op == OpAdopt || op == OpArchive || op == OpSelfTest || op == OpAllow || op == OpDeny
+	return op == OpAdopt || op == OpArchive || op == OpSelfTest || op == OpTrial || op == OpAllow || op == OpDeny
 }
 
 // write sends one message.

@@ -65,6 +65,16 @@ func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer
 		return control.Answer{Inventory: i}, err
 	case control.OpSelfTest:
 		return control.Answer{}, s.SelfTest(ctx)
+	case control.OpTrial:
+		return control.Answer{Trial: s.trial()}, nil
+	case control.OpUpgrade:
+		return s.takeUpgrade(ctx, r), nil
+	case control.OpRelease:
+		return control.Answer{}, s.deliverRelease(r)
+	case control.OpPart:
+		return control.Answer{}, s.deliverPart(r)
+	case control.OpMissing:
+		return control.Answer{}, s.deliverMissing(r)
 	}
 	return control.Answer{}, fault.New(fault.Invalid, "ControlRequestInvalid", "the request does not exist")
 }
@@ -105,7 +115,7 @@ func (r *refusals) due(op control.Op, elapsed time.Duration) (repeats int, ok bo
 // the right server would not have sent.
 func (s *Service) refusedDocument(op control.Op, err error) {
 	kind := map[control.Op]string{control.OpManifest: "manifest", control.OpAccounts: "accounts", control.OpSnapshot: "snapshot", control.OpHostCertificate: "host certificate",
-		control.OpDeviceCode: "device code", control.OpDeviceState: "approval"}[op]
+		control.OpDeviceCode: "device code", control.OpDeviceState: "approval", control.OpRelease: "release", control.OpPart: "package"}[op]
 	if kind == "" || !fault.Is(err, fault.Forbidden) {
 		return
 	}
@@ -157,6 +167,7 @@ func (s *Service) takeEvents(ctx context.Context, r control.Request) (control.An
 	wait, cancel := context.WithTimeout(ctx, time.Duration(r.WaitMillis)*time.Millisecond)
 	defer cancel()
 	have := r.Acknowledge
+	s.upgradeHeard(have)
 	for {
 		events, changed := s.events.Take(have, r.Limit)
 		have = nil
@@ -200,6 +211,9 @@ func (s *Service) Status() *control.Status {
 	for _, o := range open[st.MoreSessions:] {
 		st.Sessions = append(st.Sessions, o.Session())
 	}
+	s.upgrade.mu.Lock()
+	st.Speak, st.Upgrade = s.upgrade.speak, s.upgrade.state
+	s.upgrade.mu.Unlock()
 	st.Endpoint, st.Damage = s.ident.told(), s.damage()
 	if v.doc == nil {
 		// Counters stay, but nothing is held: ask for everything.

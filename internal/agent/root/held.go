@@ -181,6 +181,9 @@ func (s *Service) verify(e protocol.Envelope, v view) (protocol.SnapshotDocument
 	if len(doc.Domains) == 0 || doc.UserStale <= 0 || doc.AdminStale <= 0 || doc.IssuedAt.IsZero() || doc.Epoch < 1 {
 		return doc, refused("the snapshot lacks domains, times or its epoch")
 	}
+	if doc.Upgrade != nil && doc.Upgrade.Check() != nil {
+		return doc, refused("the snapshot wishes for a build that is none")
+	}
 	// They are written into the configurations of sshd and PAM.
 	if slices.ContainsFunc(doc.Domains, func(d string) bool { return !shim.Ours("a@"+d, []string{d}) }) {
 		return doc, refused("the snapshot names a domain that is none")
@@ -295,6 +298,7 @@ func (s *Service) replace(v view) {
 	s.mu.Unlock()
 	s.lookNow()
 	s.poke()
+	s.upgrade.poke()
 	s.ident.poke()
 }
 

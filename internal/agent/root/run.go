@@ -73,6 +73,7 @@ func (s *Service) Run(ctx context.Context, peers Peers) error {
 		all.Go(func() { s.serveIdentity(ctx) })
 	}
 	all.Go(func() { s.work(ctx) })
+	all.Go(func() { s.upgrades(ctx) })
 	all.Wait()
 	if err := s.events.Close(); err != nil {
 		s.cfg.Log("event queue: %v", err)

@@ -20,6 +20,7 @@ import (
 	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/spool"
 	"sallyport/internal/agent/sshd"
+	"sallyport/internal/agent/upgrade"
 	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 )
@@ -132,6 +133,8 @@ type Config struct {
 	// Identity is where the identity service is asked; nil for nowhere.
 	Identity Endpoint
 	Callers  Callers
+	// Upgrades is where another build of the agent is installed; nil for nowhere.
+	Upgrades *upgrade.Machine
 }
 
 // Service is the root part. It is safe for concurrent use.
@@ -144,6 +147,7 @@ type Service struct {
 	visitor atomic.Pointer[visit]
 	tests   chan chan error // self-tests for the worker
 	ident   *identity
+	upgrade upgrading
 
 	approvals *approvals
 	refusals  refusals
@@ -209,6 +213,7 @@ func New(cfg Config) (*Service, error) {
 	s.view = s.restore()
 	s.reached.wired = cfg.Wiring.Wired()
 	cfg.Wiring.Seat(s)
+	s.openUpgrade()
 	s.host = s.readHost()
 	s.poke()
 	return s, nil

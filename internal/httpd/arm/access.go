@@ -95,7 +95,7 @@ func (h *Handler) showMachine(c *httpd.Call, vm resource.Resource) (map[string]a
 		"properties": map[string]any{
 			"machineId": f.MachineID, "resourceId": vm.ID.String(), "hostPrincipal": principal, "addresses": addresses, "loopbackAddress": f.Loopback, "sshPort": f.SSHPort,
 			"state": f.Power, "note": status.Note,
-			"agent":        map[string]any{"version": agent.Version, "lastSeen": seen(agent.LastSeen), "openssh": agent.OpenSSH, "os": agent.OS},
+			"agent":        map[string]any{"version": agent.Version, "lastSeen": seen(agent.LastSeen), "openssh": agent.OpenSSH, "os": agent.OS, "upgrade": agent.Upgrade},
 			"snapshot":     map[string]any{"version": agent.Snapshot, "acknowledged": agent.Acknowledged, "loginEnabled": want.LoginEnabled && !want.Preview}, // with a certificate
 			"provisioning": map[string]any{"state": agent.Provisioned, "exitCode": agent.ExitCode, "message": agent.Message},
 		},

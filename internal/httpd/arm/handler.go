@@ -38,6 +38,7 @@ type Config struct {
 	Inventories   Inventories
 	Certificates  Certificates
 	Revocations   Revocations
+	Upgrades      Upgrades
 	People        func(upn string) (objectID string, found bool)
 	Principals    Principals
 	IdentityOf    func(objectID string) (resource scope.ID, found bool) // of a managed identity
@@ -72,6 +73,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountSessions(m)
 	h.mountCertificates(m)
 	h.mountRevocations(m)
+	h.mountUpgrades(m)
 	h.mountRestore(m)
 	h.mountDeployments(m)
 	for row, kind := range map[string]string{

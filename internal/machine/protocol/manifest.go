@@ -20,11 +20,12 @@ type Purpose string
 
 // The purposes of the keys that a manifest lists.
 const (
-	UserCA   Purpose = "user-ca"  // signs user certificates
-	HostCA   Purpose = "host-ca"  // signs host certificates
-	Token    Purpose = "token"    // signs JWTs
-	Snapshot Purpose = "snapshot" // signs grants snapshots
-	Audit    Purpose = "audit"    // signs audit heads
+	UserCA     Purpose = "user-ca"    // signs user certificates
+	HostCA     Purpose = "host-ca"    // signs host certificates
+	Token      Purpose = "token"      // signs JWTs
+	Snapshot   Purpose = "snapshot"   // signs grants snapshots
+	Audit      Purpose = "audit"      // signs audit heads
+	Repository Purpose = "repository" // signs package repositories and releases; a deployment that hands out none has none
 
 	// Compromised lists a key that was withdrawn because others may hold it: it is
 	// good for nothing, and a machine that trusted it for users ends what it opened.

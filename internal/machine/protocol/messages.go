@@ -11,8 +11,8 @@ import "time"
 // lists the sessions that are open, and a snapshot says which of them are ended
 // and how old one may become (sessions.go), and events are numbered and signed by
 // the host key; 4 = the preview extension, whose logins are approved on a web page
-// (device.go).
-const Capability = 4
+// (device.go); 5 = a snapshot may wish for another build of the agent (upgrade.go).
+const Capability = 5
 
 // Unchanged is what a message says whose form has been the same since the first
 // version, so that a server of that version takes it.
@@ -96,6 +96,8 @@ type Report struct {
 	// them; MoreSessions is how many are left out.
 	Sessions     []Session `json:"sessions,omitempty"`
 	MoreSessions int       `json:"moreSessions,omitempty"`
+	// From capability 5 on: what became of the wish for another build.
+	Upgrade *UpgradeState `json:"upgrade,omitempty"`
 }
 
 // MachineEvent is a decision that the machine made.

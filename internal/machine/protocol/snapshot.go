@@ -81,10 +81,12 @@ type SnapshotDocument struct {
 	SessionMax int64          `json:"sessionMax,omitempty"`
 	// From capability 4 on: the extension is the preview version, with device codes
 	// (device.go). A machine that does not speak it is not told of the extension.
-	Preview    bool        `json:"preview,omitempty"`
-	AuditHead  *audit.Head `json:"auditHead,omitempty"`
-	AuditKeyID string      `json:"auditKeyId,omitempty"`
-	AuditSig   []byte      `json:"auditSig,omitempty"`
+	Preview bool `json:"preview,omitempty"`
+	// From capability 5 on: the build that the machine is to run.
+	Upgrade    *UpgradeWish `json:"upgrade,omitempty"`
+	AuditHead  *audit.Head  `json:"auditHead,omitempty"`
+	AuditKeyID string       `json:"auditKeyId,omitempty"`
+	AuditSig   []byte       `json:"auditSig,omitempty"`
 }
 
 // OpenSnapshot verifies an envelope with one of the manifest's snapshot keys

@@ -69,8 +69,17 @@ type Agents interface {
 	Agent(machineID string) (AgentState, bool)
 }
 
+// AgentUpgrade is what an agent says of a wish for another build.
+type AgentUpgrade struct {
+	Version string `json:"version"`
+	From    string `json:"from"`
+	State   string `json:"state"`
+	Reason  string `json:"reason"`
+}
+
 // AgentState is one agent's last word.
 type AgentState struct {
+	Upgrade      *AgentUpgrade // nil where there is no wish for another build
 	LastSeen     time.Time
 	Version      string
 	OS           string

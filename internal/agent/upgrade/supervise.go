@@ -1,0 +1,309 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/agent/control"
+	"sallyport/internal/fault"
+	"sallyport/internal/machine/protocol"
+)
+
+// Asker is the root part of whichever build runs. control.Client satisfies it.
+type Asker interface {
+	Ask(ctx context.Context, r control.Request) (control.Answer, error)
+}
+
+// Supervisor sees an upgrade through. It is a process of the old build, outside of
+// the agent, and holds nothing in memory that the journal does not say.
+type Supervisor struct {
+	Machine *Machine
+	Agent   Asker
+	Elapsed func() time.Duration // a clock that nobody sets
+	Wait    func(ctx context.Context, d time.Duration)
+	// Step hears of each step before it is done; an error ends the supervisor there,
+	// as a kill does. nil but in tests.
+	Step func(name string) error
+}
+
+const (
+	mostStarts = 3                // of the supervisor: a machine that does not get through goes back
+	answerTime = 60 * time.Second // for the new build to answer at all
+	testTime   = 40 * time.Second // for one self-test
+	mostTests  = 3                // that may fail: the first ones may come while things settle
+	pauseTime  = time.Second
+	idleTime   = 5 * time.Second // after which a build that does not run is started anew
+	backTime   = 90 * time.Second
+)
+
+const thirdVersion = "another version was installed meanwhile"
+
+// Run goes on where the journal says and returns when the upgrade has come to its
+// end. An error means: start again.
+func (s *Supervisor) Run(ctx context.Context) error {
+	m := s.Machine
+	j, found, err := m.Journal()
+	if err != nil || !found {
+		return err
+	}
+	if j.Step == Install || j.Step == Try {
+		if j.Starts++; j.Starts > mostStarts {
+			j.Step, j.Reason = Return, fmt.Sprintf("the upgrade was interrupted %d times", mostStarts)
+		}
+		if err := s.save(j); err != nil {
+			return err
+		}
+	}
+	for !j.Step.Final() {
+		next := j
+		switch j.Step {
+		case Install:
+			if next.Step = Try; s.superseded(ctx, j) {
+				next.Step, next.Reason = Abandoned, thirdVersion
+			} else if err := s.install(ctx, j.New); err != nil {
+				next.Step, next.Reason = Return, reason("the packages of %s could not be installed: %v", j.To, err)
+			}
+		case Try:
+			if text := s.try(ctx, j); text != "" {
+				next.Step, next.Reason = Return, text
+			} else {
+				next.Step = Done
+			}
+		case Return:
+			if next, err = s.back(ctx, j); err != nil {
+				m.cfg.Log("the way back: %v", err)
+				s.Wait(ctx, idleTime)
+			}
+		default:
+			return fmt.Errorf("the journal says %q", j.Step)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if next.Step == j.Step {
+			continue
+		}
+		m.cfg.Log("%s to %s: %s, then %s %s", j.From, j.To, j.Step, next.Step, next.Reason)
+		if err := s.save(next); err != nil {
+			return err
+		}
+		j = next
+	}
+	// The agent takes note of the end (Conclude); the unit is not started again.
+	return m.disarm()
+}
+
+func (s *Supervisor) save(j Journal) error {
+	if err := s.at("journal " + string(j.Step)); err != nil {
+		return err
+	}
+	return s.Machine.keep(journalPath, j)
+}
+
+func (s *Supervisor) at(step string) error {
+	if s.Step == nil {
+		return nil
+	}
+	return s.Step(step)
+}
+
+// reason is a text for the journal and for people: printable, and not long.
+func reason(format string, args ...any) string {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf(format, args...))
+	text = strings.Join(strings.Fields(text), " ")
+	return text[:min(len(text), 600)]
+}
+
+// install installs packages that were verified, after it has verified them again.
+func (s *Supervisor) install(ctx context.Context, list []protocol.ReleasePackage) error {
+	m := s.Machine
+	argv := []string{"env", "DEBIAN_FRONTEND=noninteractive", "DPKG_FRONTEND_LOCKED=1", "dpkg", "--force-confold", "--force-confdef", "-i"}
+	for _, p := range list {
+		path := m.staging(p)
+		if err := m.verify(path, p); err != nil {
+			return err
+		}
+		argv = append(argv, path)
+	}
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.at("dpkg " + list[0].File); err != nil {
+		return err
+	}
+	if out, err := m.cfg.Run(ctx, argv...); err != nil {
+		return fmt.Errorf("dpkg: %w: %s", err, tail(string(out)))
+	}
+	return s.at("installed " + list[0].File)
+}
+
+// tail is the end of what a program said.
+func tail(text string) string {
+	text = strings.TrimSpace(text)
+	return text[max(0, len(text)-400):]
+}
+
+// lock takes the place of a front end of dpkg (apt's documentation of
+// DPkg::Lock, dpkg's doc/spec/frontend-api.txt): nobody else installs meanwhile.
+func (s *Supervisor) lock(ctx context.Context) (unlock func(), err error) {
+	path := s.Machine.at("/var/lib/dpkg/lock-frontend")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	begin := s.Elapsed()
+	for {
+		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: 0})
+		if err == nil {
+			// A supervisor before this one may have left its dpkg at work.
+			if err = s.quiet(); err == nil {
+				return func() { _ = f.Close() }, nil
+			}
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || s.Elapsed()-begin > lockWait || ctx.Err() != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("another package manager holds %s: %w", path, err)
+		}
+		s.Wait(ctx, pauseTime)
+	}
+}
+
+// quiet returns EAGAIN while a dpkg works.
+func (s *Supervisor) quiet() error {
+	f, err := os.OpenFile(s.Machine.at("/var/lib/dpkg/lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	held := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &held); err != nil {
+		return err
+	}
+	if held.Type != unix.F_UNLCK {
+		return unix.EAGAIN
+	}
+	return nil
+}
+
+// superseded says that somebody else has installed a version that is neither.
+func (s *Supervisor) superseded(ctx context.Context, j Journal) bool {
+	version, err := s.Machine.installed(ctx)
+	return err == nil && version != j.From+revision && version != j.To+revision
+}
+
+// try waits until the new build has proven itself: it answers, somebody logs in
+// through it, and the server has heard it. Else it says why not.
+func (s *Supervisor) try(ctx context.Context, j Journal) string {
+	wait := time.Duration(j.Wait) * time.Second
+	begin, tested, failed, answered, restarted := s.Elapsed(), !j.Wired, 0, false, false
+	for ctx.Err() == nil {
+		trial, err := s.trial(ctx)
+		elapsed := s.Elapsed() - begin
+		switch {
+		case err != nil || trial.Version != j.To:
+			if s.superseded(ctx, j) {
+				return thirdVersion
+			}
+			if !restarted && elapsed > idleTime {
+				restarted = true
+				s.restart(ctx)
+			}
+			if !answered && elapsed > min(answerTime, wait) {
+				return reason("the new agent does not answer: %v", unanswered(err, trial.Version))
+			}
+		case !tested:
+			answered = true
+			if err := s.test(ctx); err == nil {
+				tested = true
+				continue
+			} else if failed++; failed >= mostTests {
+				return reason("a login fails with the new agent: %s", fault.As(err).Public())
+			}
+		case trial.Reported:
+			return ""
+		}
+		if elapsed > wait {
+			return reason("the server has not heard the new agent within %d seconds", j.Wait)
+		}
+		s.Wait(ctx, pauseTime)
+	}
+	return reason("the upgrade was interrupted")
+}
+
+func unanswered(err error, version string) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("version %s runs", version)
+}
+
+func (s *Supervisor) trial(ctx context.Context) (control.Trial, error) {
+	ctx, cancel := context.WithTimeout(ctx, idleTime)
+	defer cancel()
+	answer, err := s.Agent.Ask(ctx, control.Request{Op: control.OpTrial})
+	if err != nil || answer.Trial == nil {
+		return control.Trial{}, errors.Join(err, errorIf(answer.Trial == nil, "it does not know of trials"))
+	}
+	return *answer.Trial, nil
+}
+
+func errorIf(yes bool, text string) error {
+	if yes {
+		return errors.New(text)
+	}
+	return nil
+}
+
+func (s *Supervisor) test(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, testTime)
+	defer cancel()
+	_, err := s.Agent.Ask(ctx, control.Request{Op: control.OpSelfTest})
+	return err
+}
+
+// restart starts both parts of whatever is installed.
+func (s *Supervisor) restart(ctx context.Context) {
+	for _, argv := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "restart", "sallyport-agent-root.service", "sallyport-agent.service"}} {
+		if out, err := s.Machine.cfg.Run(ctx, argv...); err != nil {
+			s.Machine.cfg.Log("%s: %v: %s", strings.Join(argv, " "), err, tail(string(out)))
+		}
+	}
+}
+
+// back installs the old packages, and waits for their agent.
+func (s *Supervisor) back(ctx context.Context, j Journal) (Journal, error) {
+	if s.superseded(ctx, j) {
+		j.Step, j.Reason = Abandoned, thirdVersion
+		return j, nil
+	}
+	if err := s.install(ctx, j.Old); err != nil {
+		return j, err
+	}
+	begin, restarted := s.Elapsed(), false
+	for ctx.Err() == nil && s.Elapsed()-begin < backTime {
+		trial, err := s.trial(ctx)
+		if err == nil && trial.Version == j.From {
+			j.Step = Returned
+			return j, nil
+		}
+		if !restarted && s.Elapsed()-begin > idleTime {
+			restarted = true
+			s.restart(ctx)
+		}
+		s.Wait(ctx, pauseTime)
+	}
+	return j, fmt.Errorf("the agent of %s does not answer", j.From)
+}
