@@ -99,7 +99,7 @@ echo "$layer:$rootfs"`
 }
 
 // barely makes a machine whose agent comes later.
-func (w *world) barely(t *testing.T, name, system string) *vm {
+func (w *world) barely(t *testing.T, name, system string, more ...string) *vm {
 	t.Helper()
 	a := w.person(adminUPN, "")
 	key := w.path("azureuser")
@@ -107,7 +107,7 @@ func (w *world) barely(t *testing.T, name, system string) *vm {
 		t.Fatal(err)
 	}
 	on := platform{system, nspawn}
-	a.must(t, "vm", "create", "--no-wait", "--resource-group", group, "--name", name, "--image", on.image(), "--size", on.size(), "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", key+".pub")
+	a.must(t, append([]string{"vm", "create", "--no-wait", "--resource-group", group, "--name", name, "--image", on.image(), "--size", on.size(), "--assign-identity", "--admin-username", "azureuser", "--ssh-key-values", key + ".pub"}, more...)...)
 	m := &vm{name: name, key: w.path("root"), admin: a}
 	m.id = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "id", "-o", "tsv")
 	m.machineID = a.must(t, "vm", "show", "-g", group, "-n", name, "--query", "vmId", "-o", "tsv")

@@ -1,0 +1,262 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The builds that the server of this test hands out. The first is what `make build`
+// made; the third one's logins fail, and the fourth one does not start.
+const (
+	ringsOld    = "0.1.0"
+	ringsGood   = "0.2.0"
+	ringsShut   = "0.3.0"
+	ringsLame   = "0.4.0"
+	ringsPause  = 4 * time.Minute // for a fleet to come to an end
+	ringsFolder = "/var/lib/sallyport/upgrade"
+)
+
+// ringsWorld is a server that hands out four builds.
+func ringsWorld(t *testing.T) *world {
+	t.Helper()
+	w, err := newWorldWith(func(w *world) error {
+		folder := w.path("packages")
+		if err := ringPackages(w, folder); err != nil {
+			return err
+		}
+		w.runExtra = []string{"--packages", folder}
+		w.rootfs = w.bareFilesystems
+		return nil
+	})
+	if w != nil {
+		t.Cleanup(w.close)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func ringPackages(w *world, folder string) error {
+	build := w.path("build")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return err
+	}
+	if _, err := output("../../packaging/packages.sh", "stage", build); err != nil {
+		return fmt.Errorf("stage packages: %w", err)
+	}
+	for _, version := range []string{ringsOld, ringsGood, ringsShut, ringsLame} {
+		if version == ringsGood || version == ringsShut {
+			cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", filepath.Join(build, "amd64/sally"), "../../cmd/sally")
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("build %s: %w: %s", version, err, out)
+			}
+		}
+		broken := map[string]string{ringsShut: "sallyport-principals", ringsLame: "sally"}[version]
+		if broken != "" {
+			if err := os.WriteFile(filepath.Join(build, "amd64", broken), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+				return err
+			}
+		}
+		if _, err := output("../../packaging/packages.sh", "pack", build, folder, version, "amd64"); err != nil {
+			return fmt.Errorf("make packages: %w", err)
+		}
+	}
+	return nil
+}
+
+// ringMachine is a machine with the old build, on which somebody may log in.
+func ringMachine(t *testing.T, w *world, system, ring, script string) (*vm, *person) {
+	t.Helper()
+	m := w.barely(t, "rings-"+system, system, "--tags", "ring="+ring)
+	m.give(t, "/root/repository.sh", strings.NewReader(script))
+	m.mustSuper(t, "sh /root/repository.sh")
+	m.apt(t, "update")
+	m.apt(t, "install sallyport="+ringsOld+"-1 sallyport-agent="+ringsOld+"-1")
+	m.joinByHand(t)
+	m.extend(t)
+	return m, packageUser(t, w, m, "rings-"+system)
+}
+
+// upgradeShown is what `sally machine upgrade show` says.
+type upgradeShown struct {
+	Properties struct {
+		State, Reason, Ring string
+		Machines            []struct{ ResourceID, Standing, State, From, Version, Reason string }
+	}
+}
+
+func (s upgradeShown) of(m *vm) string {
+	for _, one := range s.Properties.Machines {
+		if strings.EqualFold(one.ResourceID, m.id) {
+			return strings.Join(strings.Fields(one.Standing+" "+one.State+" "+one.Version+" "+one.Reason), " ")
+		}
+	}
+	return "nothing"
+}
+
+func upgradeState(t *testing.T, a *person, name, want string) (shown upgradeShown) {
+	t.Helper()
+	if err := until(ringsPause, func() error {
+		shown = upgradeShown{}
+		if err := json.Unmarshal([]byte(a.must(t, "machine", "upgrade", "show", "--name", name)), &shown); err != nil {
+			return err
+		}
+		if shown.Properties.State != want {
+			return fmt.Errorf("%s is %+v", name, shown.Properties)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return shown
+}
+
+// TestPackages_Rings: agents are upgraded from the server ring by ring, sessions
+// stay, a killed supervisor goes on, and builds that do not prove themselves are
+// taken back by the machine, whether logins fail with them or they do not run.
+func TestPackages_Rings(t *testing.T) {
+	w := ringsWorld(t)
+	a := w.person(adminUPN, "")
+	script := a.must(t, "repository", "script", "--type", "apt")
+	type pair struct {
+		m *vm
+		p *person
+	}
+	var mu sync.Mutex
+	all := map[string]pair{}
+	t.Run("machines", func(t *testing.T) {
+		for _, system := range []string{debian11, debian12, debian13} {
+			t.Run(system, func(t *testing.T) {
+				t.Parallel()
+				ring := "2"
+				if system == debian12 {
+					ring = "1"
+				}
+				m, p := ringMachine(t, w, system, ring, script)
+				mu.Lock()
+				defer mu.Unlock()
+				all[system] = pair{m, p}
+			})
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	m, p := all[debian12].m, all[debian12].p
+	t.Run("rings", func(t *testing.T) {
+		held := certificate(t, p)
+		say, hear := held.open(t, m, p.name)
+		if r := a.run("machine", "upgrade", "create", "--name", "x", "--version", "9.9", "--ring", "all"); r.code == 0 || !strings.Contains(r.err, "hands out no packages of version 9.9; it has 0.1.0, 0.2.0, 0.3.0, 0.4.0") {
+			t.Errorf("%s", r)
+		}
+		if r := p.run("machine", "upgrade", "create", "--name", "x", "--version", ringsGood, "--ring", "all"); r.code == 0 || !strings.Contains(r.err, "AuthorizationFailed") {
+			t.Errorf("somebody without the right upgrades machines: %s", r)
+		}
+		a.must(t, "machine", "upgrade", "create", "--name", "good", "--version", ringsGood, "--ring", "ring=1", "all", "--soak", "1s", "--wait", "4m")
+		m.killSupervisor(t, "")
+		upgradeState(t, a, "good", "Succeeded")
+		for _, one := range all {
+			says(t, one.m.mustSuper(t, "dpkg-query -W -f '${Package} ${Version} ${Status}\n' sallyport sallyport-agent; sally agent status; ls -A "+ringsFolder),
+				"sallyport "+ringsGood+"-1 install ok", "sallyport-agent "+ringsGood+"-1 install ok", "to "+ringsGood+": done", "last.json")
+			allowedSoon(t, one.p, one.m)
+		}
+		if _, err := io.WriteString(say, "sudo -n whoami\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := hear(); got != "root" {
+			t.Errorf("the session that was open says %q", got)
+		}
+		says(t, a.must(t, "machine", "list", "--query", "[?properties.resourceId=='"+m.id+"'].[properties.agent.version, properties.agent.upgrade.state]", "-o", "tsv"), ringsGood, "done")
+		ringsInOrder(t, a, m)
+	})
+	t.Run("a login fails with it", func(t *testing.T) {
+		a.must(t, "machine", "upgrade", "create", "--name", "shut", "--version", ringsShut, "--ring", "ring=1", "all", "--soak", "1s")
+		m.killSupervisor(t, `"step":"try"`)
+		shown := upgradeState(t, a, "shut", "Stopped")
+		says(t, shown.of(m), "failed returned "+ringsGood, "a login fails with the new agent")
+		says(t, shown.Properties.Reason, m.name, "a login fails with the new agent")
+		for _, one := range []pair{all[debian11], all[debian13]} {
+			says(t, shown.of(one.m), "later "+ringsGood) // nobody asked it
+		}
+		m.backAt(t, p, ringsGood)
+		a.must(t, "machine", "upgrade", "cancel", "--name", "shut")
+	})
+	t.Run("it does not run", func(t *testing.T) {
+		a.must(t, "machine", "upgrade", "create", "--name", "lame", "--version", ringsLame, "--ring", "ring=1", "--soak", "1s", "--wait", "30s")
+		m.killSupervisor(t, `"step":"return"`)
+		says(t, upgradeState(t, a, "lame", "Stopped").of(m), "failed returned "+ringsGood, "the new agent does not answer")
+		m.backAt(t, p, ringsGood)
+		if r := a.run("machine", "upgrade", "create", "--name", "down", "--version", ringsOld, "--ring", "all"); r.code == 0 || !strings.Contains(r.err, "UpgradeUnderWay") {
+			t.Errorf("two at a time: %s", r)
+		}
+		a.must(t, "machine", "upgrade", "cancel", "--name", "lame")
+		a.must(t, "machine", "upgrade", "create", "--name", "down", "--version", ringsOld, "--ring", "ring=1")
+		if err := until(2*limitGrant, func() error {
+			if r := m.super("sally agent status"); !strings.Contains(r.out, "versions do not go down from afar") {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// killSupervisor kills it with all that it has started, once the journal says what
+// is given: systemd brings it back, and it goes on.
+func (m *vm) killSupervisor(t *testing.T, journal string) {
+	t.Helper()
+	if err := until(ringsPause, func() error {
+		r := m.super("grep -q '" + journal + "' " + ringsFolder + "/journal.json && systemctl kill -s KILL sallyport-agent-upgrade && systemctl show -P MainPID sallyport-agent-upgrade")
+		if r.code != 0 {
+			return fmt.Errorf("no supervisor to kill: %s", r)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// backAt: the machine runs a build again, whole, and nothing of the upgrade is left.
+func (m *vm) backAt(t *testing.T, p *person, version string) {
+	t.Helper()
+	says(t, m.mustSuper(t, "dpkg-query -W -f '${Package} ${Version} ${Status}\n' sallyport sallyport-agent; dpkg --audit; sally agent status"),
+		"sallyport "+version+"-1 install ok", "sallyport-agent "+version+"-1 install ok", ": returned ")
+	m.mustSuper(t, "! ls /etc/systemd/system/sallyport-agent-upgrade.service /etc/systemd/system/multi-user.target.wants/sallyport-agent-upgrade.service "+ringsFolder+"/journal.json 2>/dev/null")
+	allowedSoon(t, p, m)
+}
+
+// ringsInOrder: the second ring began after the first one's turn was over, and
+// each step is in the audit log.
+func ringsInOrder(t *testing.T, a *person, m *vm) {
+	t.Helper()
+	at := func(kind, target string) []string {
+		return strings.Fields(a.must(t, "audit", "list", "--type", kind, "--query", "[?contains(target, '"+target+"')].time", "-o", "tsv"))
+	}
+	next := at("agentUpgrade.ring", "good")
+	if len(next) != 1 {
+		t.Fatalf("the next ring's turn came %d times", len(next))
+	}
+	for _, kind := range []string{"machine.upgrade.begin", "machine.upgrade.try", "machine.upgrade.done"} {
+		if len(at(kind, m.id)) != 1 {
+			t.Errorf("%s of the first machine is there %d times", kind, len(at(kind, m.id)))
+		}
+		for _, other := range at(kind, "rings-") {
+			if own := at(kind, m.id); other != own[0] && other < next[0] {
+				t.Errorf("%s at %s, before the ring's turn at %s", kind, other, next[0])
+			}
+		}
+	}
+}
