@@ -101,6 +101,13 @@ func TestService_FromCreateToDelete(t *testing.T) {
 	if err := s.Delete(ctx, by, "first"); err != nil || len(s.List()) != 1 {
 		t.Fatal(err)
 	}
+	audited(t, st, 7)
+}
+
+// audited counts the records.
+func audited(t *testing.T, st *storetest.Store, want int) {
+	t.Helper()
+	ctx := t.Context()
 	var kinds []string
 	if err := st.Read(ctx, func(t *store.Tx) error {
 		list, err := t.AuditRecords(audit.Filter{Limit: 100})
@@ -111,7 +118,7 @@ func TestService_FromCreateToDelete(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if len(kinds) != 7 {
+	if len(kinds) != want {
 		t.Errorf("audited: %v", kinds)
 	}
 }
