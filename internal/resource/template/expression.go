@@ -25,9 +25,45 @@ type scopeOf struct {
 	depth     int
 }
 
-// maxSteps bounds the work of one template, in which 256 bytes that a function
-// makes are a step, too.
+// maxSteps bounds the work of one template. What is read or made counts by its
+// whole weight each time, because a value that holds another one twice is small
+// only until it is written out.
 const maxSteps = 400_000
+
+// stepBytes are worth a step: of text that is parsed, and of values.
+const stepBytes = 64
+
+// maxExpression is Azure's limit.
+const maxExpression = 24_576
+
+// weight is what a value is worth in steps, counted no further than limit.
+func weight(v any, limit int) int {
+	n := 1
+	switch v := v.(type) {
+	case string:
+		n += len(v) / stepBytes
+	case json.Number:
+		n += len(v) / stepBytes
+	case []any:
+		for _, x := range v {
+			if n > limit {
+				break
+			}
+			n += weight(x, limit-n)
+		}
+	case map[string]any:
+		for name, x := range v {
+			if n > limit {
+				break
+			}
+			n += len(name)/stepBytes + weight(x, limit-n)
+		}
+	}
+	return n
+}
+
+// made counts a value that a function gives.
+func (s *scopeOf) made(v any) error { return s.work(weight(v, maxSteps-*s.steps)) }
 
 func (s *scopeOf) step() error { return s.work(1) }
 
@@ -83,14 +119,23 @@ func (s scopeOf) value(v any) (any, error) {
 // text evaluates one string: "[...]" is an expression, "[[...]" a text in
 // brackets.
 func (s scopeOf) text(t string) (any, error) {
+	if err := s.work(len(t) / stepBytes); err != nil {
+		return nil, err
+	}
 	if !strings.HasPrefix(t, "[") || !strings.HasSuffix(t, "]") {
 		return t, nil
 	}
 	if strings.HasPrefix(t, "[[") {
 		return t[1:], nil
 	}
+	if len(t) > maxExpression {
+		return nil, invalid("The language expression '%s' is longer than %d characters.", clip(t), maxExpression)
+	}
 	p := parser{text: t[1 : len(t)-1], whole: t}
 	x, err := p.expression(0)
+	if err == nil {
+		err = s.work(p.nodes)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +156,7 @@ type node struct {
 
 type parser struct {
 	text, whole string
-	at          int
+	at, nodes   int
 }
 
 func (p *parser) wrong() error {
@@ -134,6 +179,7 @@ func (p *parser) take(c byte) bool {
 }
 
 func (p *parser) expression(depth int) (node, error) {
+	p.nodes++
 	p.space()
 	if depth > maxDepth || p.at >= len(p.text) {
 		return node{}, p.wrong()
@@ -245,8 +291,11 @@ func (s scopeOf) eval(n node) (any, error) {
 		}
 		var index any
 		if index, err = s.eval(m); err == nil {
-			v, err = member(v, index)
+			v, err = s.member(v, index)
 		}
+	}
+	if err == nil && n.name != "" {
+		err = s.made(v) // of a parameter, what is taken out of it
 	}
 	return v, err
 }
@@ -286,7 +335,7 @@ func (s scopeOf) head(n node) (any, error) {
 }
 
 // member is a property of an object, in any case as Azure has it, or an item.
-func member(v, index any) (any, error) {
+func (s scopeOf) member(v, index any) (any, error) {
 	switch v := v.(type) {
 	case unknown:
 		return v, nil
@@ -294,6 +343,9 @@ func member(v, index any) (any, error) {
 		name, _ := index.(string)
 		if x, ok := v[name]; ok {
 			return x, nil
+		}
+		if err := s.work(len(v)); err != nil {
+			return nil, err
 		}
 		for k, x := range v {
 			if strings.EqualFold(k, name) {

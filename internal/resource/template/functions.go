@@ -23,7 +23,7 @@ func (s scopeOf) call(n node, args []any) (any, error) {
 		if !ok {
 			return nil, invalid("The template function '%s' was called with arguments that it does not take.", clip(n.shown))
 		}
-		return v, s.work(size(v))
+		return v, s.made(v)
 	}
 	return nil, invalid("The template function '%s' is not valid here.", clip(n.shown)).
 		WithRemedy("Known are those of the Azure Resource Manager reference that need no other service: parameters, variables, concat, resourceId, reference, format and the like.")
@@ -107,14 +107,24 @@ func (s scopeOf) refer(args []any) (any, error) {
 	if !ok || len(texts) == 0 || len(texts) > 3 {
 		return nil, invalid("The template function 'reference' takes a resource, an api version and 'Full'.")
 	}
+	if err := s.work(referenceSteps); err != nil {
+		return nil, err
+	}
 	if s.reference == nil {
 		if s.seen != nil {
 			*s.seen = append(*s.seen, texts[0])
 		}
 		return unknown{}, nil
 	}
-	return s.reference(texts[0], len(texts) == 3 && strings.EqualFold(texts[2], "Full"))
+	v, err := s.reference(texts[0], len(texts) == 3 && strings.EqualFold(texts[2], "Full"))
+	if err != nil {
+		return nil, err
+	}
+	return v, s.made(v)
 }
+
+// referenceSteps is what a look into the store counts.
+const referenceSteps = 50
 
 // resourceID is resourceId([subscription,] [group,] type, name...).
 func (e *Env) resourceID(args []any) (any, error) {
@@ -145,19 +155,6 @@ func below(at, kind string, names []string) (string, error) {
 		at += "/" + words[i+1] + "/" + name
 	}
 	return at, nil
-}
-
-// size is what a value costs to make, in steps.
-func size(v any) int {
-	switch v := v.(type) {
-	case string:
-		return len(v) / 256
-	case []any:
-		return len(v)
-	case map[string]any:
-		return len(v)
-	}
-	return 0
 }
 
 func allTexts(args []any) ([]string, bool) {
@@ -208,8 +205,8 @@ func plain(v any) string {
 // pure returns a function of its arguments alone; ok is false for arguments that
 // it does not take.
 func pure(name string) (func(a []any) (v any, ok bool), bool) {
-	for _, set := range []map[string]func([]any) (any, bool){texts(), numbers(), logic(), lists()} {
-		if f, ok := set[name]; ok {
+	for _, set := range []func() map[string]func([]any) (any, bool){texts, lists, logic, numbers} {
+		if f, ok := set()[name]; ok {
 			return f, true
 		}
 	}
@@ -262,7 +259,7 @@ func texts() map[string]func([]any) (any, bool) {
 		"replace":        func(a []any) (any, bool) { return threeTexts(a, strings.ReplaceAll) },
 		"format":         format,
 		"substring":      substring,
-		"split":          two(func(s, sep string) any { return anys(strings.Split(s, sep)) }),
+		"split":          split,
 		"join":           join,
 		"json":           fromJSON,
 		"base64tostring": unbase64,
@@ -334,7 +331,7 @@ const maxItems = 1000
 
 // format is .NET's composite format, as far as {0} goes.
 func format(a []any) (any, bool) {
-	if len(a) == 0 {
+	if len(a) == 0 || len(a) > maxFormat {
 		return nil, false
 	}
 	text, ok := a[0].(string)
@@ -342,11 +339,27 @@ func format(a []any) (any, bool) {
 		return nil, false
 	}
 	pairs := []string{"{{", "{", "}}", "}"}
+	long := len(text)
 	for i, v := range a[1:] {
-		pairs = append(pairs, "{"+strconv.Itoa(i)+"}", plain(v))
+		place, value := "{"+strconv.Itoa(i)+"}", plain(v)
+		pairs = append(pairs, place, value)
+		long += strings.Count(text, place) * len(value)
 	}
-	out := strings.NewReplacer(pairs...).Replace(text)
-	return out, len(out) <= maxText
+	if long > maxText {
+		return nil, false
+	}
+	return strings.NewReplacer(pairs...).Replace(text), true
+}
+
+// maxFormat is how many values format() takes: it looks for each in the whole text.
+const maxFormat = 100
+
+func split(a []any) (any, bool) {
+	t, ok := allTexts(a)
+	if !ok || len(t) != 2 || strings.Count(t[0], t[1]) >= maxItems {
+		return nil, false
+	}
+	return anys(strings.Split(t[0], t[1])), true
 }
 
 func substring(a []any) (any, bool) {
@@ -378,8 +391,12 @@ func join(a []any) (any, bool) {
 		return nil, false
 	}
 	var t []string
+	long := 0
 	for _, v := range list {
 		t = append(t, plain(v))
+		if long += len(t[len(t)-1]) + len(sep); long > maxText {
+			return nil, false
+		}
 	}
 	return strings.Join(t, sep), true
 }

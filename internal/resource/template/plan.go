@@ -62,6 +62,8 @@ type Resource struct {
 	scope scopeOf
 	after []string // what dependsOn says, evaluated
 	copy  string   // the loop that it is of, lower-cased
+	kind  string   // lower-cased
+	names string   // behind the type, "vm/extension", lower-cased
 }
 
 // limits of a template, which are Azure's.
@@ -76,8 +78,8 @@ func New(t Template, given map[string]json.RawMessage, env Env) (Plan, error) {
 	if len(t.Functions) > 0 {
 		return Plan{}, invalid("Functions of one's own are not known here; nothing was changed.").WithRemedy("Write them out.").WithTarget("functions")
 	}
-	if len(t.Resources) > maxResources || len(t.Parameters) > maxParameters {
-		return Plan{}, invalid("A template has at most %d resources and %d parameters.", maxResources, maxParameters)
+	if len(t.Resources) > maxResources || len(t.Parameters) > maxParameters || len(t.Variables) > maxParameters || len(t.Outputs) > maxParameters {
+		return Plan{}, invalid("A template has at most %d resources, and %d parameters, variables or outputs.", maxResources, maxParameters)
 	}
 	steps := 0
 	s := scopeOf{variables: t.Variables, env: &env, steps: &steps, loops: map[string]int{}}
@@ -205,6 +207,9 @@ func element(name string) bool {
 }
 
 func (p *Plan) resource(s scopeOf, raw map[string]any, parentKind, parentName, loop string) error {
+	if err := s.work(len(raw)); err != nil {
+		return err
+	}
 	if c, ok := fold(raw, "condition"); ok {
 		v, err := s.value(c)
 		if err != nil {
@@ -243,7 +248,7 @@ func (p *Plan) resource(s scopeOf, raw map[string]any, parentKind, parentName, l
 		up, _ := id.Parent()
 		after = append(after, up.String())
 	}
-	p.Resources = append(p.Resources, Resource{ID: id, raw: raw, scope: s, after: after, copy: loop})
+	p.Resources = append(p.Resources, Resource{ID: id, raw: raw, scope: s, after: after, copy: loop, kind: strings.ToLower(id.Type()), names: tail(id)})
 	children, ok := fold(raw, "resources")
 	if !ok {
 		return nil
@@ -341,7 +346,7 @@ func (p *Plan) order() error {
 		if _, err := r.scope.value(r.body()); err != nil {
 			return err
 		}
-		if err := p.scope.work((len(r.after) + len(seen)) * (1 + len(p.Resources)/8)); err != nil {
+		if err := p.scope.work((len(r.after) + len(seen)) * (1 + len(p.Resources)/64)); err != nil {
 			return err
 		}
 		for _, text := range r.after {
@@ -354,6 +359,8 @@ func (p *Plan) order() error {
 		for _, text := range seen {
 			need[i] = append(need[i], p.find(text)...)
 		}
+		slices.Sort(need[i])
+		need[i] = slices.Compact(need[i])
 	}
 	done := make([]bool, len(p.Resources))
 	var sorted []Resource
@@ -379,10 +386,10 @@ func (p *Plan) order() error {
 func (p *Plan) find(text string) []int {
 	text = strings.ToLower(strings.TrimSuffix(text, "/"))
 	var out []int
-	for i, r := range p.Resources {
-		kind := strings.ToLower(r.ID.Type())
-		names := tail(r.ID)
-		if r.ID.Key() == text || kind+"/"+names == text || names == text || r.ID.Key() == p.inGroup(text) || (r.copy != "" && r.copy == text) {
+	inGroup := p.inGroup(text)
+	for i := range p.Resources {
+		r := &p.Resources[i]
+		if r.ID.Key() == text || r.names == text || r.ID.Key() == inGroup || (r.copy != "" && r.copy == text) || text == r.kind+"/"+r.names {
 			out = append(out, i)
 		}
 	}
@@ -428,7 +435,11 @@ func (r Resource) Body(p Plan, reference func(id scope.ID, full bool) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(v)
+	b, err := json.Marshal(v)
+	if err == nil && len(b) > maxText {
+		err = invalid("The body of the resource '%s' is larger than %d bytes.", r.ID.Name(), maxText)
+	}
+	return b, err
 }
 
 // reading resolves what reference() is given: an id, or a name of the template.

@@ -3,6 +3,8 @@ package template
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -73,6 +75,66 @@ func TestExpression_WorkIsBounded(t *testing.T) {
 		tpl := parse(t, `{"variables": `+variables+`, "resources": [{"type": "A.B/c", "name": "[variables('a')]"}]}`)
 		if _, err := New(tpl, nil, env(t)); err == nil || fault.As(err).Code != "InvalidTemplate" {
 			t.Errorf("%s: %v", variables, err)
+		}
+	}
+}
+
+// What is small until it is written out, and what looks at everything for each
+// item: little time and memory passes until it is refused.
+func TestTemplate_BombsAreRefused(t *testing.T) {
+	big, many := strings.Repeat("x", 1<<20), "["+strings.TrimSuffix(strings.Repeat("0,", 300_000), ",")+"]"
+	texts := `"parameters": {"big": {"type": "string"}, "many": {"type": "array"}}`
+	output := func(value string) string {
+		return `{` + texts + `, "outputs": {"o": {"type": "array", "value": "` + value + `"}}}`
+	}
+	doubles := `"p10": {"type": "array", "defaultValue": ["` + big[:100] + `"]}`
+	for i := 11; i < 70; i++ {
+		doubles += fmt.Sprintf(`, "p%d": {"type": "array", "defaultValue": "[createArray(parameters('p%d'), parameters('p%d'))]"}`, i, i-1, i-1)
+	}
+	lazy := `"[if(false(), concat(` + strings.TrimSuffix(strings.Repeat("1,", 10_000), ",") + `), variables('n'))]"`
+	for name, text := range map[string]string{
+		"format":     output("[format('" + strings.Repeat("{0}", 7_000) + "', parameters('big'))]"),
+		"values":     output("[format('x'" + strings.Repeat(", 1", 5_000) + ")]"),
+		"join":       output("[join(parameters('many'), parameters('big'))]"),
+		"split":      output("[split(parameters('big'), '')]"),
+		"concat":     output("[length(concat(" + strings.TrimSuffix(strings.Repeat("parameters('big'),", 1_000), ",") + "))]"),
+		"string":     output("[length(string(createArray(" + strings.TrimSuffix(strings.Repeat("parameters('big'),", 1_000), ",") + ")))]"),
+		"equals":     output("[createArray(" + strings.TrimSuffix(strings.Repeat("equals(parameters('many'), parameters('many')),", 500), ",") + ")]"),
+		"doubles":    `{"parameters": {` + doubles + `}}`,
+		"branches":   `{"variables": {"n": 1, "v": ` + lazy + `}, "outputs": {"o": {"type": "array", "value": "[createArray(` + strings.TrimSuffix(strings.Repeat("variables('v'),", 1_500), ",") + `)]"}}}`,
+		"references": `{` + texts + `, "outputs": {"o": {"type": "array", "value": ["` + strings.Repeat(`[reference('/subscriptions/s').x]", "`, 10_000) + `"]}}}`,
+		"long":       output("[" + strings.Repeat(" ", 30_000) + "1]"),
+		"body":       `{` + texts + `, "resources": [{"type": "A.B/c", "name": "x", "properties": {"a": "[parameters('big')]", "b": "[parameters('big')]"}}]}`,
+	} {
+		given := map[string]json.RawMessage{}
+		if strings.Contains(text, texts) {
+			given["big"], given["many"] = json.RawMessage(`{"value":"`+big+`"}`), json.RawMessage(`{"value":`+many+`}`)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p, err := New(parse(t, text), given, env(t))
+		read := func(scope.ID, bool) (any, error) { return map[string]any{"x": 1}, nil }
+		if err == nil && len(p.Resources) > 0 {
+			_, err = p.Resources[0].Body(p, read)
+		} else if err == nil {
+			_, err = p.Outputs(read)
+		}
+		runtime.ReadMemStats(&after)
+		if err == nil || fault.As(err).Code != "InvalidTemplate" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if made := (after.TotalAlloc - before.TotalAlloc) >> 20; made > 1024 {
+			t.Errorf("%s: %d MB were made", name, made)
+		}
+	}
+	// Looking once at everything is no bomb, and neither is taking items out of it.
+	for text, want := range map[string]string{"[length(union(parameters('many'), createArray('0', 0, 1)))]": "3", "[add(parameters('many')[7], length(range(0, 9)))]": "9"} {
+		p, err := New(parse(t, output(text)), map[string]json.RawMessage{"big": json.RawMessage(`{"value":""}`), "many": json.RawMessage(`{"value":` + many + `}`)}, env(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := p.Outputs(nil); err != nil || fmt.Sprint(out["o"].(map[string]any)["value"]) != want {
+			t.Errorf("%s: %v, %v", text, out, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/json"
 	"math"
 	"reflect"
 	"slices"
@@ -246,13 +247,19 @@ func union(a []any) (any, bool) {
 		return out, true
 	}
 	var out []any
+	seen := map[string]bool{}
 	for _, v := range a {
 		l, ok := v.([]any)
 		if !ok {
 			return nil, false
 		}
 		for _, x := range l {
-			if !slices.ContainsFunc(out, func(y any) bool { return same(x, y) }) {
+			text, err := json.Marshal(x)
+			if err != nil {
+				return nil, false
+			}
+			if !seen[string(text)] {
+				seen[string(text)] = true
 				out = append(out, x)
 			}
 		}

@@ -69,7 +69,7 @@ func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (res
 			failed = deploymentFailed(id, *r.Error)
 		}
 	}
-	return resource.Progress{Done: failed == nil && !waiting, Failure: failed, After: pollWait}, nil
+	return resource.Progress{Done: failed == nil && !waiting, Failure: failed, After: pollWait * time.Duration(1+len(p.OutputResources)/8)}, nil
 }
 
 func deploymentFailed(id scope.ID, f resource.Failure) *resource.Failure {
@@ -114,9 +114,16 @@ func (d Deployments) Put(ctx context.Context, by audit.By, req resource.Request)
 			return nil, err
 		}
 		body.Properties.Timestamp = tx.Now().UTC().Format(time.RFC3339Nano)
-		return json.Marshal(body)
+		b, err := json.Marshal(body)
+		if err == nil && len(b) > maxDeployment {
+			err = fault.New(fault.Invalid, "InvalidTemplate", "The parameters and outputs of the deployment, which are kept, are larger than %d bytes; nothing was changed.", maxDeployment)
+		}
+		return b, err
 	})
 }
+
+// maxDeployment bounds what is kept of a deployment.
+const maxDeployment = 1 << 20
 
 // Validate does all that Put does and takes it back.
 func (d Deployments) Validate(ctx context.Context, by audit.By, req resource.Request) (map[string]any, error) {
@@ -204,7 +211,19 @@ func (run *running) part(r template.Resource) (resource.Part, error) {
 			return run.d.Authorization.putIn(tx, run.by, at, r.ID.Name(), body)
 		}}, nil
 	}
+	if !inGroup(r.ID) {
+		return resource.Part{}, fault.New(fault.Invalid, "InvalidTemplate", "'%s' is no resource in a resource group, and a template makes nothing else here; nothing was changed.", r.ID).WithRemedy("Leave its scope out.")
+	}
 	return resource.Part{ID: r.ID, Body: func(tx resource.Tx) ([]byte, error) { return r.Body(run.plan, run.reading(tx)) }}, nil
+}
+
+// inGroup reports whether an id has the form of the addresses that resources are
+// written at: in a resource group, beside no other resource. A template can spell
+// others, below a machine for example, where nobody could see or delete it.
+func inGroup(id scope.ID) bool {
+	group := scope.ResourceGroup(id.SubscriptionID(), id.ResourceGroupName())
+	below, ok := strings.CutPrefix(id.Key(), group.Key()+"/providers/")
+	return ok && id.SubscriptionID() != "" && !strings.Contains(below, "/providers/") && !strings.EqualFold(id.Type(), resource.TypeGroup)
 }
 
 // reading is what reference() may read: resources as they are in the transaction,

@@ -133,6 +133,11 @@ func TestDeployment_RoleOfAnIdentityThatItMakes(t *testing.T) {
 	}
 }
 
+// bombs is a deployment of a text, and of what is made of it.
+func bombs(members, parameters string) string {
+	return `{"properties":{"mode":"Incremental","parameters":` + parameters + `,"template":{"parameters":{"p":{"type":"string"}},"resources":[],` + members + `}}}`
+}
+
 func TestDeployment_RefusalsMakeNothingAndNameThePart(t *testing.T) {
 	w := newWorld(t)
 	w.mustPut(rg, `{"location":"southcentralus"}`)
@@ -146,6 +151,10 @@ func TestDeployment_RefusalsMakeNothingAndNameThePart(t *testing.T) {
 		"no template":                  {`{"properties":{"mode":"Incremental"}}`, "no template"},
 		"elsewhere":                    {`{"properties":{"mode":"Incremental","templateLink":{"uri":"https://example.test"}}}`, "templateLink"},
 		"a function":                   {templateOf(good + `,{"type":"A.B/c","name":"[listKeys('x','y')]"}`), "listKeys"},
+		"below another resource":       {templateOf(good + `,{"type":"Microsoft.Network/publicIPAddresses","scope":"` + first + `","name":"hidden","location":"southcentralus","properties":{}}`), "hidden"},
+		"in no group":                  {templateOf(good + `,{"type":"Microsoft.Network/publicIPAddresses","scope":"` + sub + `","name":"hidden","location":"southcentralus","properties":{}}`), "hidden"},
+		"a group inside of a group":    {templateOf(good + `,{"type":"Microsoft.Resources/resourceGroups","name":"hidden","location":"southcentralus","properties":{}}`), "hidden"},
+		"more than is kept":            {bombs(`"outputs":{"o":{"type":"array","value":"[createArray(`+strings.Repeat("parameters('p'),", 60)+`1)]"}}`, `{"p":{"value":"`+strings.Repeat("x", 20_000)+`"}}`), "which are kept"},
 		"a group":                      {templateOf(good + `,{"type":"Microsoft.Resources/subscriptions","name":"x","scope":"/"}`), ""},
 	} {
 		_, err := w.deploy(as(admin), c.body)

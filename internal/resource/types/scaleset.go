@@ -321,9 +321,9 @@ func (p *setProfile) names(set string) error {
 		o.Prefix = hostname(set)
 		o.Prefix = o.Prefix[:min(len(o.Prefix), 9)] // az's own length
 	}
-	if h := hostname(o.Prefix); h == "" || len(o.Prefix) > 58 || len(h) != len(o.Prefix) {
+	if h := hostname(o.Prefix); h == "" || len(o.Prefix) > 57 || len(h) != len(o.Prefix) {
 		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the beginning of a host name", clip(o.Prefix)).
-			WithRemedy("It has 1 to 58 letters, digits and hyphens, and begins and ends with a letter or digit.").WithTarget("osProfile.computerNamePrefix")
+			WithRemedy("It has 1 to 57 letters, digits and hyphens, and begins and ends with a letter or digit.").WithTarget("osProfile.computerNamePrefix")
 	}
 	err := o.osProfile.check(set)
 	o.ComputerName = "" // each instance has one of its own

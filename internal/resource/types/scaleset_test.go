@@ -222,10 +222,24 @@ func TestScaleSet_Identity(t *testing.T) {
 	}
 }
 
+// mustBeNobody checks that an instance on its way out has lost its set's identity
+// before its back end has removed it.
+func (w *world) mustBeNobody(at string) {
+	w.t.Helper()
+	w.must(w.store.Read(w.t.Context(), func(tx *store.Tx) error {
+		r, ok, err := tx.ResourceByID(id(at).Key())
+		if x := types.Wanted(r, nil); !ok || r.State != resource.Deleting || x.MachineID == "" || x.Identity || strings.Contains(string(r.Top), "principalId") {
+			w.t.Errorf("%s is deleted, and still somebody: %+v", at, r)
+		}
+		return err
+	}))
+}
+
 func TestScaleSet_FewerInstances(t *testing.T) {
 	w := withSet(t, "Manual", login)
 	gone, err := w.do(setID, "delete", `{"instanceIds":["0"]}`)
 	w.must(err)
+	w.mustBeNobody(instanceID(0))
 	w.settle(time.Minute)
 	if st := w.status(gone.Operation); st.Status != resource.Succeeded {
 		t.Errorf("%+v", st)
@@ -241,6 +255,7 @@ func TestScaleSet_FewerInstances(t *testing.T) {
 	}
 	_, err = w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(instanceID(2))})
 	w.must(err)
+	w.mustBeNobody(instanceID(2))
 	w.settle(time.Minute)
 	if got := w.names(); got != "myVMSS_1 myVMSS_3" || fmt.Sprint(dig(w.get(setID, false), "sku", "capacity")) != "2" {
 		t.Fatal(got)
@@ -324,6 +339,7 @@ func TestScaleSet_Refuses(t *testing.T) {
 		"password":      {`"adminUsername"`, `"adminPassword":"x","adminUsername"`, "InvalidParameter"},
 		"one name":      {`"adminUsername"`, `"computerName":"x","adminUsername"`, "InvalidParameter"},
 		"prefix":        {`"computerNamePrefix":"myvmss"`, `"computerNamePrefix":"-x y"`, "InvalidParameter"},
+		"long prefix":   {`"computerNamePrefix":"myvmss"`, `"computerNamePrefix":"` + strings.Repeat("x", 58) + `"`, "InvalidParameter"},
 		"image":         {`"UbuntuServer"`, `"Windows"`, "PlatformImageNotFound"},
 		"two logins":    {login, login + "," + strings.Replace(login, "AADSSHLoginForLinux", "second", 1), "BadRequest"},
 		"other handler": {`"type":"AADSSHLoginForLinux"`, `"type":"CustomScript"`, "ArtifactNotFound"},

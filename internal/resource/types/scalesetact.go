@@ -15,6 +15,9 @@ func (m machines) storeInstance(tx resource.Tx, by audit.By, c *resource.Change)
 	if c.New != nil {
 		return madeBySet()
 	}
+	if err := anonymous(c.Old); err != nil {
+		return err
+	}
 	up, _ := c.Old.ID.Parent()
 	row, ok, err := tx.ResourceByID(up.Key())
 	if err != nil || !ok {

@@ -296,8 +296,18 @@ func (s *set) add() (resource.Resource, error) {
 	return r, s.apply(&r, true)
 }
 
+// anonymous takes the set's identity from an instance on its way out, as a machine
+// loses its own then: it may be removed because it was taken over, and its back end
+// may be away.
+func anonymous(r *resource.Resource) error {
+	return firstError(editVM(r, func(p *vmPrivate) error { p.Principal = ""; return nil }), writeTop(r, "identity", nil))
+}
+
 // removeInstance begins the end of an instance.
 func removeInstance(tx resource.Tx, by audit.By, r *resource.Resource) error {
+	if err := anonymous(r); err != nil {
+		return err
+	}
 	r.State = resource.Deleting
 	r.Want(tx.Now())
 	if err := tx.PutResource(*r); err != nil {
