@@ -111,7 +111,6 @@ func (d *deployment) serve(ctx context.Context) error {
 	tasks.Go(func() error { return d.keepTLS(ctx) })
 	tasks.Go(func() error { return d.keepPackages(ctx) })
 	tasks.Go(func() error { return d.rollOut(ctx) })
-	d.tell("READY=1") // the sockets take connections already
 	for _, l := range listeners {
 		d.cfg.Log.Info("serving", "listen", l.Addr().String(), "url", d.manifest.URL, "tenant", d.manifest.Tenant)
 		tasks.Go(func() error {
@@ -121,6 +120,7 @@ func (d *deployment) serve(ctx context.Context) error {
 			return nil
 		})
 	}
+	d.tell("READY=1")                                                  // the sockets took connections before
 	tasks.Go(func() error { _ = server.Serve(d.waiting); return nil }) // until Shutdown; what it accepts has been accepted before
 	tasks.Go(func() error {
 		<-ctx.Done()

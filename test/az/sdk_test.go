@@ -34,7 +34,7 @@ func TestSDK_Go(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, err := json.Marshal(map[string]string{"url": theWorld.url, "ca": a.config + "/sallyport-ca.pem", "tenant": theWorld.tenant, "subscription": subscription, "group": "sdk-go", "location": place,
+	task, err := json.Marshal(map[string]string{"url": theWorld.url, "address": theWorld.ip + ":443", "ca": a.config + "/sallyport-ca.pem", "tenant": theWorld.tenant, "subscription": subscription, "group": "sdk-go", "location": place,
 		"application": id, "secret": text(made, "password"), "certificate": file, "person": person, "publicKey": key})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -228,16 +227,14 @@ func rejoins(t *testing.T, p *person, b *box, uid string) {
 // person's session ended, the server told.
 func leaves(t *testing.T, p *person, b *box, before string) {
 	t.Helper()
-	inside := p.command("ssh", "vm", "--ip", b.host, "--port", b.port, "--", "sleep 100")
-	var heard bytes.Buffer
-	inside.Stderr = &heard
-	if err := inside.Start(); err != nil {
+	inside := b.client(t, kindPTY, p.name, append(certificate(t, p).options(), "-tt"), "echo began; exec sleep 100")
+	if err := until(limitGrant, func() error {
+		if text := inside.text(); !strings.Contains(text, "began") {
+			return fmt.Errorf("the session has not begun: %s", text)
+		}
+		return nil
+	}); err != nil {
 		t.Fatal(err)
-	}
-	gone := make(chan error, 1)
-	go func() { gone <- inside.Wait() }()
-	if err := until(limitGrant, func() error { return wants(b.try("pgrep -cf 'sleep 100' || true"), "1") }); err != nil {
-		t.Log(err) // bash and sh count themselves differently; the session is what is looked at below
 	}
 	// The signal comes when the mark is there: the server has been told.
 	b.try(`sally machine disconnect --yes & pid=$!; i=0; while [ ! -e /var/lib/sallyport/leaving.json ] && [ $i -lt 500 ]; do i=$((i+1)); sleep 0.01; done; kill -9 $pid; wait $pid`)
@@ -249,8 +246,8 @@ func leaves(t *testing.T, p *person, b *box, before string) {
 		t.Errorf("something is left or lost: %s", difference(before, after))
 	}
 	select {
-	case <-gone:
-		handbooktest.Said(t, heard.String(), "session-disconnected")
+	case <-inside.gone:
+		handbooktest.Said(t, inside.text(), "session-disconnected")
 	case <-time.After(20 * time.Second):
 		t.Error("the person's session goes on")
 	}

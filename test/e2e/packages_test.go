@@ -61,6 +61,7 @@ func packageLife(t *testing.T, w *world, system, script string) *vm {
 	p := packageUser(t, w, m, system)
 	upgradeUnderASession(t, w, m, p)
 	removed(t, m, before)
+	byHand(t, m, p, before)
 	broken(t, m, p, before)
 	becomesAServer(t, m, system)
 	return m
