@@ -23,6 +23,7 @@ import (
 	"sallyport/internal/agent/session"
 	"sallyport/internal/agent/shim"
 	"sallyport/internal/agent/sshd"
+	"sallyport/internal/agent/upgrade"
 	"sallyport/internal/fault"
 )
 
@@ -229,6 +230,11 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 	if err := ignoreMissing(os.Rename(pin.MachinePath, pin.MachinePath+".left")); err != nil {
 		return err
 	}
+	if hasSystemd("/") {
+		if err := endUpgrade(ctx, "/", systemctl); err != nil {
+			return err
+		}
+	}
 	network, _ := userID("/", networkUser) // 0, which is root's, where the package is damaged
 	deadline := time.Now().Add(stopTime)
 	for {
@@ -256,6 +262,21 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 			return fault.New(fault.Unavailable, "AgentRuns", "%d processes of the agent do not end", n).WithRemedy("Stop whatever starts them.")
 		}
 	}
+}
+
+// endUpgrade ends an upgrade that is under way and what it left. Its supervisor
+// would take the silence for a build that does not run: install the old packages,
+// start the agent, and again for ever. An agent that it has just started may start
+// it again, so that goes first; and what it wanted to start goes after it.
+func endUpgrade(ctx context.Context, rootFolder string, control func(ctx context.Context, argv ...string) error) error {
+	if upgrade.Armed(rootFolder) {
+		for _, argv := range [][]string{{"stop", networkUnit, rootUnit}, {"stop", upgrade.Unit}, {"stop", networkUnit, rootUnit}} {
+			if err := control(ctx, argv...); err != nil {
+				return err
+			}
+		}
+	}
+	return upgrade.Forget(rootFolder)
 }
 
 // stopTime is how long a part gets to end by itself.

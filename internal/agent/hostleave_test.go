@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
 	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/upgrade"
 	"sallyport/internal/fault"
 	"sallyport/internal/handbooktest"
 )
@@ -134,6 +135,35 @@ func TestLeave_ServerAway(t *testing.T) {
 	h.told = fault.New(fault.Unauthenticated, "ServerNotTrusted", "not ours")
 	if _, err := h.leaver(nil).Run(t.Context(), false); fault.As(err).Code != "ServerNotTold" {
 		t.Fatalf("somebody else's word counted: %v", err)
+	}
+}
+
+// TestEndUpgrade: an upgrade that is under way ends with the machine that it was of:
+// its supervisor would start the agent again, and an agent the supervisor.
+func TestEndUpgrade(t *testing.T) {
+	root := t.TempDir()
+	var calls []string
+	control := func(_ context.Context, argv ...string) error {
+		calls = append(calls, strings.Join(argv, " "))
+		return nil
+	}
+	if err := endUpgrade(t.Context(), root, control); err != nil || len(calls) != 0 {
+		t.Fatalf("without an upgrade: %v %v", calls, err)
+	}
+	for _, path := range []string{upgrade.Folder + "/journal.json", upgrade.Folder + "/packages/x.deb", "/etc/systemd/system/" + upgrade.Unit, "/etc/systemd/system/multi-user.target.wants/" + upgrade.Unit, "/etc/systemd/system/other.service"} {
+		full := filepath.Join(root, path)
+		for _, err := range []error{os.MkdirAll(filepath.Dir(full), 0o755), os.WriteFile(full, nil, 0o600)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	agent := "stop " + networkUnit + " " + rootUnit
+	if err := endUpgrade(t.Context(), root, control); err != nil || !slices.Equal(calls, []string{agent, "stop " + upgrade.Unit, agent}) {
+		t.Errorf("%q %v", calls, err)
+	}
+	if left := (&leavingHost{root: root}).left(); !slices.Equal(left, []string{"/etc/systemd/system/other.service"}) {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -45,8 +45,8 @@ func (u Upgrade) Stand(m Member, at time.Time) Standing {
 		return Later
 	case said && m.Upgrade.State == protocol.UpgradeRefused:
 		return Left
-	case away:
-		return Away
+	case away && !(said && m.Upgrade.State == protocol.UpgradeTrying):
+		return Away // one that is lost while it tries is what a ring is for: it is waited for, and fails
 	case !said && at.Sub(u.RingAt) > u.Timeout:
 		return Left
 	case said && at.Sub(later(m.ReportedAt, u.RingAt)) > u.Timeout:

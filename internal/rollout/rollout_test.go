@@ -67,11 +67,12 @@ func TestNext_Stops(t *testing.T) {
 		at      time.Time
 		want    State
 	}{
-		"a return":           {0, []Member{member("a", "1", protocol.UpgradeReturned, at)}, at, Stopped},
-		"an allowed return":  {1, []Member{member("a", "1", protocol.UpgradeReturned, at), member("b", "1", protocol.UpgradeDone, at)}, at, Running},
-		"one return more":    {1, []Member{member("a", "1", protocol.UpgradeReturned, at), member("b", "1", protocol.UpgradeReturned, at)}, at, Stopped},
-		"no end in time":     {0, []Member{{ID: "a", Tags: map[string]string{"ring": "1"}, LastSeen: at.Add(2 * time.Hour), ReportedAt: at, Upgrade: member("a", "", protocol.UpgradeTrying, at).Upgrade}}, at.Add(2 * time.Hour), Stopped},
-		"a return elsewhere": {0, []Member{member("a", "9", protocol.UpgradeReturned, at)}, at, Running},
+		"a return":            {0, []Member{member("a", "1", protocol.UpgradeReturned, at)}, at, Stopped},
+		"an allowed return":   {1, []Member{member("a", "1", protocol.UpgradeReturned, at), member("b", "1", protocol.UpgradeDone, at)}, at, Running},
+		"one return more":     {1, []Member{member("a", "1", protocol.UpgradeReturned, at), member("b", "1", protocol.UpgradeReturned, at)}, at, Stopped},
+		"no end in time":      {0, []Member{{ID: "a", Tags: map[string]string{"ring": "1"}, LastSeen: at.Add(2 * time.Hour), ReportedAt: at, Upgrade: member("a", "", protocol.UpgradeTrying, at).Upgrade}}, at.Add(2 * time.Hour), Stopped},
+		"lost while it tries": {0, []Member{member("a", "1", protocol.UpgradeTrying, at), member("b", "1", protocol.UpgradeDone, at.Add(2*time.Hour))}, at.Add(2 * time.Hour), Stopped},
+		"a return elsewhere":  {0, []Member{member("a", "9", protocol.UpgradeReturned, at)}, at, Running},
 	} {
 		u := upgradeOf("ring=1")
 		u.MaxFailures = c.most
@@ -101,7 +102,11 @@ func TestNext_NeedsSomebodyWhoGotThrough(t *testing.T) {
 		}
 	}
 	through := member("b", "1", protocol.UpgradeDone, late)
+	lost := member("a", "1", protocol.UpgradeTrying, late.Add(-30*time.Minute))
 	u := upgradeOf("ring=1", "all")
+	if next, _ := u.Next([]Member{lost, through}, late); !next.DoneAt.IsZero() || next.State != Running {
+		t.Errorf("one that was lost while it tried is not waited for: %+v", next)
+	}
 	if next, changed := u.Next([]Member{old, through, member("c", "1", "", at.Add(-time.Hour))}, late); !changed || next.DoneAt.IsZero() {
 		t.Errorf("those that are left out or away hold up the others: %+v", next)
 	}

@@ -139,6 +139,23 @@ func (s *Service) Wish(machineID string) *protocol.UpgradeWish {
 	return s.List()[0].Wish(m)
 }
 
+// Told is what the wishes of all machines follow from, beside the machines: a change
+// of an upgrade that leaves it as it is tells nobody anything. Whoever says now that
+// he got through and now that he did not makes such changes without end.
+type Told struct {
+	ID   string
+	Ring int
+}
+
+// Told returns it; the zero value while nobody is told anything.
+func (s *Service) Told() Told {
+	list := s.List()
+	if len(list) == 0 || list[0].State != Running && list[0].State != Succeeded {
+		return Told{}
+	}
+	return Told{list[0].ID, list[0].Ring}
+}
+
 // Members are the machines of the deployment.
 func (s *Service) Members() []Member { return s.cfg.Machines.Members() }
 

@@ -60,10 +60,11 @@ func TestService_FromCreateToDelete(t *testing.T) {
 	if wish == nil || wish.Version != "2.0" || wish.Check() != nil || s.Wish("nobody") != nil {
 		t.Fatalf("%+v", wish)
 	}
-	if err := s.Pause(ctx, by, "first"); err != nil || s.Wish("a") != nil {
+	told := s.Told()
+	if err := s.Pause(ctx, by, "first"); err != nil || s.Told() == told || s.Wish("a") != nil {
 		t.Fatalf("%v; paused, and still wished", err)
 	}
-	if err := s.Resume(ctx, by, "first"); err != nil || s.Wish("a") == nil {
+	if err := s.Resume(ctx, by, "first"); err != nil || s.Told() != told || s.Wish("a") == nil {
 		t.Fatal(err)
 	}
 	machines.members[0].Agent, machines.members[0].Upgrade = "2.0", &protocol.UpgradeState{ID: wish.ID, Version: "2.0", State: protocol.UpgradeDone}
@@ -75,6 +76,9 @@ func TestService_FromCreateToDelete(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if got, err := s.Get("first"); err != nil || got.DoneAt.IsZero() || s.Told() != told {
+		t.Errorf("a ring that is watched tells nobody anything: %+v %+v %v", got, s.Told(), err)
+	}
 	now = now.Add(time.Minute)
 	machines.members[0].LastSeen = now
 	for _, one := range []*rollout.Service{s, second, s} { // the second one's knowledge is old: it does nothing
@@ -83,7 +87,7 @@ func TestService_FromCreateToDelete(t *testing.T) {
 		}
 	}
 	got, err := s.Get("FIRST")
-	if err != nil || got.Ring != 1 || got.State != rollout.Running {
+	if err != nil || got.Ring != 1 || got.State != rollout.Running || s.Told() == told {
 		t.Fatalf("%+v %v", got, err)
 	}
 	if err := s.Delete(ctx, by, "first"); !fault.Is(err, fault.Conflict) {

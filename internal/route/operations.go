@@ -24,7 +24,7 @@ func operationsRows() []Row {
 		{ID: "operations.health", Method: "GET", Pattern: "/healthz", Door: Public, Surface: Agent, Why: probe, Limiter: "read", Response: Health{}},
 		{ID: "operations.ready", Method: "GET", Pattern: "/readyz", Door: Public, Surface: Agent, Why: probe, Limiter: "read", Response: Readiness{}},
 		{ID: "operations.openapi", Method: "GET", Pattern: "/openapi.json", Door: Public, Surface: Agent, Why: "the description of the wire is the same for everybody; it is long, hence the slow class", Limiter: "login"},
-		{ID: "operations.repository", Method: "GET", Pattern: "/repository/{path...}", Door: Public, Surface: Agent, Limiter: "read",
+		{ID: "operations.repository", Method: "GET", Pattern: "/repository/{path...}", Door: Public, Surface: Agent, Limiter: "package",
 			Why: "packages and their signed indexes hold no secret; whoever installs them verifies the signature", Response: File{}},
 	}
 }

@@ -45,7 +45,7 @@ type Row struct {
 	// the caller's token must cover, whoever the caller is.
 	Scope string
 	// Limiter names the limiter class: "login", "device", "token", "read", "write",
-	// "poll" for what waits on purpose, or "report" for what may fill many rows.
+	// "package" for what is downloaded slowly, "poll" for what waits on purpose, or "report" for what may fill many rows.
 	Limiter string
 	// Request and Response are zero values of the body types, for OpenAPI; nil
 	// where there is no body.

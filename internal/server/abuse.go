@@ -97,7 +97,10 @@ func limits() map[string]httpd.Limit {
 		"device": {PerSecond: 2, Burst: 60, InFlight: 64},
 		"token":  {PerSecond: 5_000, Burst: 10_000, InFlight: 128},
 		"read":   {PerSecond: 2_000, Burst: 5_000, PrincipalPerSecond: 500, PrincipalBurst: 2_000, InFlight: 128},
-		"write":  {PerSecond: 500, Burst: 2_000, PrincipalPerSecond: 200, PrincipalBurst: 2_000, InFlight: 128},
+		// Half an hour on a slow line, by anybody: room of its own, or sign-in pages and
+		// keys would wait for the downloads of a fleet.
+		"package": {PerSecond: 2_000, Burst: 5_000, InFlight: 256},
+		"write":   {PerSecond: 500, Burst: 2_000, PrincipalPerSecond: 200, PrincipalBurst: 2_000, InFlight: 128},
 		// A program that asks for what is not there goes on working.
 		httpd.Unmatched: {PerSecond: 20, Burst: 200},
 		"poll":          {PerSecond: 5_000, Burst: 20_000, PrincipalPerSecond: 10, PrincipalBurst: 100},

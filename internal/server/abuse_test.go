@@ -217,6 +217,24 @@ func TestLimits_ReportsOfOneMachine(t *testing.T) {
 	t.Error("there is no such row")
 }
 
+// Who downloads packages slowly, which anybody may, takes no room from sign-in
+// pages, keys and probes.
+func TestLimits_DownloadsHaveRoomOfTheirOwn(t *testing.T) {
+	class := map[string]string{}
+	for _, row := range route.All() {
+		class[row.ID] = row.Limiter
+	}
+	downloads := class["operations.repository"]
+	if limits()[downloads].InFlight <= 0 {
+		t.Errorf("%q has no bound", downloads)
+	}
+	for id, of := range class {
+		if of == downloads && id != "operations.repository" {
+			t.Errorf("%s waits for downloads", id)
+		}
+	}
+}
+
 // A revoked certificate reaches what machines are told, and leaves it a day after
 // its end.
 func TestRevocations_ReachTheMachines(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 
 	"sallyport/internal/machine"
 	"sallyport/internal/rbac"
+	"sallyport/internal/rollout"
 	"sallyport/internal/scope"
 	"sallyport/internal/store"
 )
@@ -13,7 +14,7 @@ import (
 // A kind that is not named here concerns every machine.
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
-	case "application":
+	case "application", rollout.ChangeKind: // refresh sees what machines are told of an upgrade
 	case "user", "servicePrincipal":
 		t.Account = true
 	case "group", "member":

@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
+	"sallyport/internal/rollout"
 	"sallyport/internal/scope"
 	"sallyport/internal/sshca"
 	"sallyport/internal/store"
@@ -183,6 +184,8 @@ func (c *crowd) changes() []func(*store.Tx) error {
 		func(t *store.Tx) error {
 			return t.PutSettings(oauth.Settings{LongestSession: []int{0, 5, 60, 600}[c.pick()]})
 		},
+		func(t *store.Tx) error { return t.PutAgentUpgrade(c.upgrade(c.pick()%2, c.pick()%2)) },
+		func(t *store.Tx) error { return t.DropAgentUpgrade(fmt.Sprint("u", c.pick()%2)) },
 		func(t *store.Tx) error {
 			return t.PutRevocation(sshca.Revocation{Serial: fmt.Sprint(c.rand.IntN(1000)), At: t.Now(), Ends: t.Now().Add(time.Hour)})
 		},
@@ -190,6 +193,12 @@ func (c *crowd) changes() []func(*store.Tx) error {
 			return t.PutApplication(directory.Application{ID: crowdID(9, c.pick()), AppID: crowdID(9, c.pick()), DisplayName: "a"})
 		},
 	}
+}
+
+func (c *crowd) upgrade(n, ring int) rollout.Upgrade {
+	state := []rollout.State{rollout.Running, rollout.Running, rollout.Paused, rollout.Succeeded}[c.pick()]
+	return rollout.Upgrade{Name: fmt.Sprint("u", n), ID: crowdID(8, n), Version: "2.0", Rings: []rollout.Ring{"50%", "all"}, Wait: time.Minute, Timeout: time.Hour, State: state, Ring: ring,
+		DoneAt: time.Unix(int64(c.pick()), 0), CreatedAt: time.Unix(int64(n), 0)}
 }
 
 func (c *crowd) putVM(t *store.Tx) error {
@@ -375,6 +384,28 @@ func TestConcern_NoChangeIsForgotten(t *testing.T) {
 	}
 	if told < 500 || spared < 500 {
 		t.Errorf("%d times told, %d times spared: the test has become blind", told, spared)
+	}
+}
+
+// TestConcern_AWatchedRingWakesNobody: whether a ring is through changes with every
+// word of its machines, and is nobody else's matter.
+func TestConcern_AWatchedRingWakesNobody(t *testing.T) {
+	c, _ := company(t)
+	id := crowdID(crowdMachine, 0)
+	c.write(func(tx *store.Tx) error {
+		return tx.PutMachine(machine.Machine{ID: id, ResourceID: scope.Root(), Thumbprint: "t"})
+	})
+	u := c.upgrade(0, 0)
+	for _, step := range []struct {
+		change func()
+		wakes  bool
+	}{{func() { u.State = rollout.Running }, true}, {func() { u.DoneAt = u.DoneAt.Add(time.Hour) }, false}, {func() { u.DoneAt = time.Time{} }, false}, {func() { u.Ring = 1 }, true}, {func() { u.State = rollout.Stopped }, true}} {
+		step.change()
+		since := c.d.follow.Position()
+		c.write(func(tx *store.Tx) error { return tx.PutAgentUpgrade(u) })
+		if got := c.d.machines.Concerned(id, since, c.d.follow.Position(), false); got != step.wakes {
+			t.Errorf("%+v: wakes %v", u, got)
+		}
 	}
 }
 

@@ -207,10 +207,12 @@ type indexes struct{ *deployment }
 func (d indexes) refresh(t *store.Tx, c store.Change) error {
 	touch := machine.Touch{Position: c.Position}
 	d.concern(c, &touch)
+	told := d.upgrades.Told()
 	err := errors.Join(d.trust.refresh(t, c.Kind, c.Key), d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
 		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key),
 		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.upgrades.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
 	d.concern(c, &touch)
+	touch.All = touch.All || told != d.upgrades.Told()
 	d.machines.Touch(touch)
 	return err
 }

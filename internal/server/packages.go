@@ -57,11 +57,12 @@ func (d *deployment) keepPackages(ctx context.Context) error {
 	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	said, listed := "", false
+	said, unlisted, listed := "", "", false
 	for {
 		if !listed {
 			err := d.enlistRepository(ctx)
-			if listed = err == nil; err != nil && ctx.Err() == nil {
+			if listed = err == nil; err != nil && ctx.Err() == nil && err.Error() != unlisted {
+				unlisted = err.Error()
 				d.cfg.Log.Error("the key of the packages is not in the manifest, so no machine can be upgraded from here", "error", err.Error())
 			}
 		}

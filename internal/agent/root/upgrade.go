@@ -167,11 +167,16 @@ func (s *Service) release(v view, version string) (protocol.ReleaseDocument, boo
 	u := &s.upgrade
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now := [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion}; u.manifest != now {
+	d, ok := u.of(v)[version]
+	return d, ok
+}
+
+// of returns the releases that a view's manifest vouches for; the lock is held.
+func (u *upgrading) of(v view) map[string]protocol.ReleaseDocument {
+	if now := [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion}; u.manifest != now || u.releases == nil {
 		u.manifest, u.releases = now, map[string]protocol.ReleaseDocument{}
 	}
-	d, ok := u.releases[version]
-	return d, ok
+	return u.releases
 }
 
 // provesItself has a login made where people log in.
@@ -209,10 +214,13 @@ func (s *Service) beginUpgrade(ctx context.Context, v view, wish protocol.Upgrad
 			return err
 		}
 	}
-	s.upgradeEvent("upgrade.begin", j)
 	s.tellUpgrade(&protocol.UpgradeState{ID: j.ID, Version: j.To, From: j.From, State: protocol.UpgradeTrying}, nil, protocol.ReleasePackage{})
+	if err := m.Begin(ctx, j); err != nil {
+		return err
+	}
 	s.cfg.Log("upgrade from %s to %s begins", j.From, j.To)
-	return m.Begin(ctx, j)
+	s.upgradeEvent("upgrade.begin", j)
+	return nil
 }
 
 // underWay keeps the supervisor at work and takes note of its end.
@@ -222,7 +230,7 @@ func (s *Service) underWay(ctx context.Context, j upgrade.Journal) time.Duration
 		state, err := m.Conclude(j)
 		if err != nil {
 			s.cfg.Log("upgrade: %v", err)
-			return upgradeLook
+			return upgradeAgain
 		}
 		kind := "upgrade.fail"
 		if j.Step == upgrade.Done {
@@ -242,7 +250,7 @@ func (s *Service) underWay(ctx context.Context, j upgrade.Journal) time.Duration
 	if arm {
 		if err := m.Arm(ctx); err != nil {
 			s.cfg.Log("upgrade: %v", err)
-			return upgradeLook
+			return upgradeAgain
 		}
 	}
 	trial := ""
@@ -372,9 +380,8 @@ func (s *Service) deliverRelease(r control.Request) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Forbidden, "DocumentRefused", "the release is refused: %v", err)
 	}
-	s.release(v, versions[at]) // of this manifest
 	s.upgrade.mu.Lock()
-	s.upgrade.releases[versions[at]] = d
+	s.upgrade.of(v)[versions[at]] = d // never a later manifest's: it may have withdrawn the key
 	s.upgrade.mu.Unlock()
 	s.refetch()
 	return nil

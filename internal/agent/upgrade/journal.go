@@ -19,12 +19,14 @@ const (
 	lastPath    = Folder + "/last.json"
 	programPath = Folder + "/sally"
 	stageFolder = Folder + "/packages"
-	unitName    = "sallyport-agent-upgrade.service"
 	unitFolder  = "/etc/systemd/system"
-	unitPath    = unitFolder + "/" + unitName
+	unitPath    = unitFolder + "/" + Unit
 	linkFolder  = unitFolder + "/multi-user.target.wants"
-	linkPath    = linkFolder + "/" + unitName
+	linkPath    = linkFolder + "/" + Unit
 )
+
+// Unit is the supervisor's.
+const Unit = "sallyport-agent-upgrade.service"
 
 // maxState bounds the files of this package.
 const maxState = 64 << 10
@@ -100,7 +102,8 @@ func (m *Machine) keep(path string, v any) error {
 func (m *Machine) at(path string) string { return filepath.Join(m.cfg.Root, path) }
 
 // Conclude turns an upgrade that came to its end into the last one, and leaves
-// nothing of it behind. It may be repeated.
+// nothing of it behind. It may be repeated: the journal goes last, so that what a
+// kill left is removed the next time.
 func (m *Machine) Conclude(j Journal) (protocol.UpgradeState, error) {
 	state := protocol.UpgradeState{ID: j.ID, Version: j.To, From: j.From, State: protocol.UpgradeDone, Reason: j.Reason}
 	if j.Step != Done {
@@ -108,12 +111,26 @@ func (m *Machine) Conclude(j Journal) (protocol.UpgradeState, error) {
 	}
 	err := m.keep(lastPath, state)
 	if err == nil {
-		err = durable.Remove(m.at(journalPath))
-	}
-	if err == nil {
 		err = errors.Join(m.disarm(), durable.Remove(m.at(programPath)), m.Sweep(nil))
 	}
+	if err == nil {
+		err = durable.Remove(m.at(journalPath))
+	}
 	return state, err
+}
+
+// Armed reports whether a computer has the supervisor's unit.
+func Armed(root string) bool {
+	_, err := os.Lstat(filepath.Join(root, unitPath))
+	return err == nil
+}
+
+// Forget removes everything that upgrades made, for a computer that is no machine
+// any more. The supervisor must have ended, and the agent too, which would start it
+// again.
+func Forget(root string) error {
+	m := New(Config{Root: root})
+	return errors.Join(m.disarm(), os.RemoveAll(m.at(Folder)))
 }
 
 // Note keeps what became of a wish for which nothing had to be done.

@@ -102,7 +102,8 @@ func (m *Machine) Packages(ctx context.Context, d protocol.ReleaseDocument) ([]p
 }
 
 // Begin hands the machine over to the supervisor. From its first write on the
-// journal says what happens, whoever dies; before it nothing has changed.
+// journal says what happens, whoever dies; before it, and after an error, nothing has
+// changed.
 func (m *Machine) Begin(ctx context.Context, j Journal) error {
 	if protocol.CompareVersions(j.To, j.From) <= 0 || j.From != m.cfg.Build {
 		return refusedHere("version %s is not newer than %s, which runs", j.To, m.cfg.Build)
@@ -114,7 +115,11 @@ func (m *Machine) Begin(ctx context.Context, j Journal) error {
 	if err := m.keep(journalPath, j); err != nil {
 		return err
 	}
-	return m.Arm(ctx)
+	if err := m.Arm(ctx); err != nil {
+		// Nothing has changed yet, and nobody would go on from here.
+		return errors.Join(err, durable.Remove(m.at(journalPath)), m.disarm())
+	}
+	return nil
 }
 
 // copyProgram keeps the program that runs now, whole or not at all.
@@ -178,7 +183,7 @@ func (m *Machine) Arm(ctx context.Context) error {
 	if err := durable.SyncFolder(m.at(linkFolder)); err != nil {
 		return err
 	}
-	for _, argv := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "start", "--no-block", unitName}} {
+	for _, argv := range [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "start", "--no-block", Unit}} {
 		if out, err := m.cfg.Run(ctx, argv...); err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(out)))
 		}

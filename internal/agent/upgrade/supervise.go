@@ -42,7 +42,8 @@ const (
 	backTime   = 90 * time.Second
 )
 
-const thirdVersion = "another version was installed meanwhile"
+// errThird: somebody else has installed a version that is neither, and that one stays.
+var errThird = errors.New("another version was installed meanwhile")
 
 // Run goes on where the journal says and returns when the upgrade has come to its
 // end. An error means: start again.
@@ -64,9 +65,12 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		next := j
 		switch j.Step {
 		case Install:
-			if next.Step = Try; s.superseded(ctx, j) {
-				next.Step, next.Reason = Abandoned, thirdVersion
-			} else if err := s.install(ctx, j.New); err != nil {
+			switch err := s.install(ctx, j, j.New); {
+			case err == nil:
+				next.Step = Try
+			case errors.Is(err, errThird):
+				next.Step, next.Reason = Abandoned, err.Error()
+			default:
 				next.Step, next.Reason = Return, reason("the packages of %s could not be installed: %v", j.To, err)
 			}
 		case Try:
@@ -126,7 +130,8 @@ func reason(format string, args ...any) string {
 }
 
 // install installs packages that were verified, after it has verified them again.
-func (s *Supervisor) install(ctx context.Context, list []protocol.ReleasePackage) error {
+// What is installed is looked at when nobody else can change it any more: errThird.
+func (s *Supervisor) install(ctx context.Context, j Journal, list []protocol.ReleasePackage) error {
 	m := s.Machine
 	argv := []string{"env", "DEBIAN_FRONTEND=noninteractive", "DPKG_FRONTEND_LOCKED=1", "dpkg", "--force-confold", "--force-confdef", "-i"}
 	for _, p := range list {
@@ -144,7 +149,12 @@ func (s *Supervisor) install(ctx context.Context, list []protocol.ReleasePackage
 	if err := s.at("dpkg " + list[0].File); err != nil {
 		return err
 	}
-	if out, err := m.cfg.Run(ctx, argv...); err != nil {
+	if s.superseded(ctx, j) {
+		return errThird
+	}
+	// Who stops the supervisor, or the machine, does not end dpkg in the middle of it:
+	// both wait for the end of it.
+	if out, err := m.cfg.Run(context.WithoutCancel(ctx), argv...); err != nil {
 		return fmt.Errorf("dpkg: %w: %s", err, tail(string(out)))
 	}
 	return s.at("installed " + list[0].File)
@@ -215,7 +225,7 @@ func (s *Supervisor) try(ctx context.Context, j Journal) string {
 		switch {
 		case err != nil || trial.Version != j.To:
 			if s.superseded(ctx, j) {
-				return thirdVersion
+				return errThird.Error()
 			}
 			if !restarted && elapsed > idleTime {
 				restarted = true
@@ -285,11 +295,10 @@ func (s *Supervisor) restart(ctx context.Context) {
 
 // back installs the old packages, and waits for their agent.
 func (s *Supervisor) back(ctx context.Context, j Journal) (Journal, error) {
-	if s.superseded(ctx, j) {
-		j.Step, j.Reason = Abandoned, thirdVersion
+	if err := s.install(ctx, j, j.Old); errors.Is(err, errThird) {
+		j.Step, j.Reason = Abandoned, err.Error()
 		return j, nil
-	}
-	if err := s.install(ctx, j.Old); err != nil {
+	} else if err != nil {
 		return j, err
 	}
 	begin, restarted := s.Elapsed(), false

@@ -30,6 +30,8 @@ type rig struct {
 	now       time.Duration
 	log       []string
 	third     string // somebody else installs this at the first trial
+	deaf      bool   // systemd starts nothing
+	cut       bool   // dpkg was run with an end to it
 }
 
 const (
@@ -56,7 +58,7 @@ func (r *rig) machine() *Machine {
 	return New(Config{Root: r.root, Owner: uint32(os.Geteuid()), Build: from, Program: program, Run: r.run, Log: func(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }})
 }
 
-func (r *rig) run(_ context.Context, argv ...string) ([]byte, error) {
+func (r *rig) run(ctx context.Context, argv ...string) ([]byte, error) {
 	line := strings.Join(argv, " ")
 	switch {
 	case argv[0] == "dpkg-query":
@@ -67,7 +69,10 @@ func (r *rig) run(_ context.Context, argv ...string) ([]byte, error) {
 		return []byte(strings.ReplaceAll(status, "ii  ", "ii ") + strings.ReplaceAll(status, "ii  ", "ii ")), nil
 	case line == "dpkg --print-architecture":
 		return []byte("amd64\n"), nil
+	case r.deaf && strings.HasPrefix(line, "systemctl start "):
+		return []byte("no"), errors.New("exit status 1")
 	case strings.Contains(line, " dpkg "):
+		r.cut = r.cut || ctx.Err() != nil
 		content, err := os.ReadFile(argv[len(argv)-1])
 		if err != nil {
 			return nil, err
@@ -255,6 +260,78 @@ func TestRun_GoesBackWhenItNeverGetsThrough(t *testing.T) {
 	}
 }
 
+// TestRun_ThirdVersionWhileItWaits: what somebody installs while the supervisor waits
+// for the package manager stays, in either direction.
+func TestRun_ThirdVersionWhileItWaits(t *testing.T) {
+	for _, at := range []string{to, from} {
+		r := newRig(t)
+		r.shut[to] = true
+		r.begin()
+		s := Supervisor{Machine: r.machine(), Agent: r, Elapsed: func() time.Duration { return r.now }, Wait: func(_ context.Context, d time.Duration) { r.now += d }}
+		s.Step = func(name string) error {
+			if name == "dpkg "+basePackage+"_"+at+".deb" {
+				r.installed = "3.0"
+			}
+			return nil
+		}
+		if err := s.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if j := r.end(); j.Step != Abandoned || r.installed != "3.0" {
+			t.Errorf("before %s: %s, %s runs", at, j.Step, r.installed)
+		}
+	}
+}
+
+// TestRun_StoppedLetsDpkgEnd: a supervisor that is told to end, by a shutdown or a
+// disconnect, does not take dpkg along.
+func TestRun_StoppedLetsDpkgEnd(t *testing.T) {
+	r := newRig(t)
+	r.begin()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := Supervisor{Machine: r.machine(), Agent: r, Elapsed: func() time.Duration { return r.now }, Wait: func(_ context.Context, d time.Duration) { r.now += d }}
+	s.Step = func(name string) error {
+		if strings.HasPrefix(name, "dpkg ") {
+			cancel()
+		}
+		return nil
+	}
+	if err := s.Run(ctx); !errors.Is(err, context.Canceled) || r.cut || r.installed != to {
+		t.Fatalf("%v, cut %v, %q installed", err, r.cut, r.installed)
+	}
+	if _, err := r.supervise(0); err != nil || r.end().Step != Done {
+		t.Fatalf("%v %+v", err, r.end())
+	}
+}
+
+// TestConclude_AfterAKill: whatever a kill left is removed the next time.
+func TestConclude_AfterAKill(t *testing.T) {
+	r := newRig(t)
+	r.begin()
+	j := r.end()
+	j.Step = Done
+	stuck := filepath.Join(r.root, unitPath)
+	if err := errors.Join(os.Remove(stuck), os.MkdirAll(filepath.Join(stuck, "x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.machine().Conclude(j); err == nil {
+		t.Fatal("the unit could not be removed, and nobody says so")
+	}
+	r.end() // the journal is there: it is done again
+	if err := os.RemoveAll(stuck); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.machine().Conclude(j); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{journalPath, programPath, linkPath, unitPath} {
+		if _, err := os.Lstat(filepath.Join(r.root, path)); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+}
+
 // TestBegin_NeverDown: what is not newer is not begun, whoever asks.
 func TestBegin_NeverDown(t *testing.T) {
 	r := newRig(t)
@@ -265,6 +342,18 @@ func TestBegin_NeverDown(t *testing.T) {
 	}
 	if _, found, _ := r.machine().Journal(); found {
 		t.Error("there is a journal")
+	}
+}
+
+// TestBegin_AllOrNothing: where no supervisor can be started nothing has begun.
+func TestBegin_AllOrNothing(t *testing.T) {
+	r := newRig(t)
+	r.deaf = true
+	if err := r.machine().Begin(t.Context(), Journal{From: from, To: to}); err == nil {
+		t.Fatal("nobody supervises it, and nobody says so")
+	}
+	if _, found, err := r.machine().Journal(); found || err != nil || Armed(r.root) {
+		t.Errorf("something is left: journal %v %v, unit %v", found, err, Armed(r.root))
 	}
 }
 

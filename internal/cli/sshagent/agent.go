@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -66,7 +67,7 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, said: map[string]time.Time{}}
 	said := cfg
 	said.Log = a.say
-	a.keys = &keys{cfg: said, flights: map[string]*flight{}}
+	a.keys = &keys{cfg: said, flights: map[string]*flight{}, all: new(atomic.Bool)}
 	return a
 }
 
@@ -291,7 +292,7 @@ func (c *connection) sign(message []byte) (*ssh.Signature, error) {
 	if err := c.signedIn(); err != nil {
 		return nil, err
 	}
-	if c.offered.removed.Load() {
+	if c.offered.removed.Load() || c.offered.all.Load() {
 		return nil, errors.New("the key was removed from the agent")
 	}
 	if err := c.offered.maySign(*c.bound, m.Key, m.Data); err != nil {

@@ -223,6 +223,24 @@ func TestAgent_SignedOut(t *testing.T) {
 	}
 }
 
+// TestAgent_RemoveAllBeforeTheLast: a connection that was offered a certificate
+// which another one has followed since signs with it no more than with the last.
+func TestAgent_RemoveAllBeforeTheLast(t *testing.T) {
+	d, a := newDirectory(t)
+	early, cert, hostKey := bound(t, d, a, machineA)
+	signs := func() bool {
+		return early.answer(t.Context(), signMessage(cert, goodRequest(session, cert, hostKey).bytes()))[0] == msgSignAnswer
+	}
+	d.set(func() { d.now = d.now.Add(56 * time.Minute) })
+	later, next, _ := bound(t, d, a, machineA)
+	if string(next) == string(cert) || !signs() {
+		t.Fatal("the certificate was not followed by another, or ended at once")
+	}
+	if later.answer(t.Context(), []byte{msgRemoveAll})[0] != msgSuccess || signs() {
+		t.Error("all keys were removed, and the one before the last signs")
+	}
+}
+
 func TestAgent_RenewsAndServerAway(t *testing.T) {
 	d, a := newDirectory(t)
 	d.outside = []string{"AADSTS53003: blocked."}

@@ -34,7 +34,8 @@ type credential struct {
 	cert    *ssh.Certificate
 	blob    []byte
 	machine string
-	removed atomic.Bool // from the agent: no connection that was offered it signs any more
+	removed atomic.Bool  // from the agent: no connection that was offered it signs any more
+	all     *atomic.Bool // the same, of all that were fetched until then, also those that others have followed
 }
 
 func (c *credential) until() time.Time { return time.Unix(int64(c.cert.ValidBefore), 0) } //nolint:gosec // checked to be finite
@@ -67,6 +68,7 @@ type keys struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight
+	all     *atomic.Bool // of credentials that are fetched now
 }
 
 // get returns the machine's credential: the one that is held, or a new one, asked
@@ -100,10 +102,13 @@ func (k *keys) start(ctx context.Context, machine string, last *flight) *flight 
 		}
 	}
 	k.flights[machine] = f
+	all := k.all
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.cfg.MintTime)
 	go func() {
 		defer cancel()
-		f.cred, f.err = k.mint(ctx, machine)
+		if f.cred, f.err = k.mint(ctx, machine); f.cred != nil {
+			f.cred.all = all
+		}
 		if p := f.previous; f.err != nil && p != nil && away(f.err) && p.until().Sub(k.cfg.Now()) > lastMoment {
 			k.cfg.Log(fmt.Sprintf("%s The certificate that is held is used, until %s.", text(f.err), p.until().Local().Format("15:04:05")))
 			f.cred, f.err = p, nil
@@ -160,12 +165,8 @@ func (k *keys) forget(blob []byte) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if blob == nil {
-		for _, f := range k.flights {
-			if f.over() && f.cred != nil {
-				f.cred.removed.Store(true)
-			}
-		}
-		k.flights = map[string]*flight{}
+		k.all.Store(true)
+		k.flights, k.all = map[string]*flight{}, new(atomic.Bool)
 		return true
 	}
 	for name, f := range k.flights {

@@ -24,7 +24,7 @@ func get(t *testing.T, state map[string]string, target string) *httptest.Respons
 	}
 	mux := httpd.NewMux()
 	h.Mount(mux)
-	s, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Limits: map[string]httpd.Limit{"read": {PerSecond: 100, Burst: 100}, "login": {PerSecond: 1, Burst: 1}}, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
+	s, err := httpd.New(httpd.Config{Rows: rows, Mux: mux, Limits: map[string]httpd.Limit{"read": {PerSecond: 100, Burst: 100}, "package": {PerSecond: 100, Burst: 100}, "login": {PerSecond: 1, Burst: 1}}, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
