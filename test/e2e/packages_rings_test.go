@@ -194,6 +194,30 @@ func TestPackages_Rings(t *testing.T) {
 		a.must(t, "machine", "upgrade", "cancel", "--name", "shut")
 	})
 	t.Run("it does not run", func(t *testing.T) { ringsLameBuild(t, a, m, p) })
+	t.Run("the machine leaves in the middle", func(t *testing.T) { ringsLeave(t, a, m) })
+}
+
+// ringsLeave: an upgrade that is under way ends with the machine; no supervisor is
+// left that would start the agent again, and the packages are whole.
+func ringsLeave(t *testing.T, a *person, m *vm) {
+	t.Helper()
+	a.must(t, "machine", "upgrade", "cancel", "--name", "down")
+	a.must(t, "machine", "upgrade", "create", "--name", "leave", "--version", ringsShut, "--ring", "ring=1")
+	if err := until(ringsPause, func() error {
+		if r := m.super("test -e " + ringsFolder + "/journal.json && test -e /etc/systemd/system/sallyport-agent-upgrade.service"); r.code != 0 {
+			return fmt.Errorf("the upgrade has not begun: %s", r)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m.mustSuper(t, "sally machine disconnect --yes --force")
+	m.mustSuper(t, `sleep 7 # longer than a supervisor waits before it starts an agent that is silent
+for unit in sallyport-agent-upgrade sallyport-agent-root sallyport-agent; do
+	! systemctl is-active --quiet $unit || { echo "$unit runs"; exit 1; }
+done
+! ls -d `+ringsFolder+` /etc/systemd/system/sallyport-agent-upgrade.service /etc/systemd/system/multi-user.target.wants/sallyport-agent-upgrade.service 2>/dev/null
+test -z "$(dpkg --audit)"`)
 }
 
 // ringsLameBuild: a build that does not run is taken back, and versions never go down.
