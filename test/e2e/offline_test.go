@@ -129,8 +129,19 @@ func (o *remote) each(t *testing.T, do func(t *testing.T, m *vm)) {
 // loseAnswers: every machine refuses somebody, the server stores that, no machine
 // hears of it, and the server is killed.
 func (o *remote) loseAnswers(t *testing.T) {
-	const tries = 4
+	const tries = 12
 	for try := 1; ; try++ {
+		// What still waits would be what the lost answer is to.
+		o.each(t, func(t *testing.T, m *vm) {
+			if err := until(2*limitGrant, func() error {
+				if r := m.root(t, "sally agent status"); r.code != 0 || strings.Contains(r.out, "wait for the server") {
+					return fmt.Errorf("%s", r)
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
 		before := o.heard(t)
 		o.front.lose()
 		o.each(t, func(t *testing.T, m *vm) {
