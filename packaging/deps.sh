@@ -13,6 +13,8 @@ case "${1:-}" in tests | packages) packages+=(gcc-aarch64-linux-gnu libc6-dev-ar
 [ "${1:-}" != tests ] || packages+=(rsync putty-tools ansible-core python3-paramiko python3-asyncssh)
 # Debian's Azure CLI, and the browser in which people sign in.
 [ "${1:-}" != tests ] || packages+=(azure-cli chromium)
+# Node.js and its package manager, for the SDKs that are made for it; other builds than Debian's bring both in one.
+[ "${1:-}" != tests ] || { command -v node >/dev/null || packages+=(nodejs); command -v npm >/dev/null || packages+=(npm); }
 missing=()
 for p in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")

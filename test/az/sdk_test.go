@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -42,9 +43,10 @@ func sdkTask(t *testing.T, name string) map[string]any {
 		"application": id, "secret": text(made, "password"), "certificate": file, "person": person, "username": name + "@" + domain, "publicKey": key}
 }
 
-// run starts the program, hands each line of its output to said, which may be nil,
-// and waits for its end. prefix is what runs it.
-func (p sdk) run(t *testing.T, said func(words []string), prefix ...string) {
+// run starts the program, hands each line of its output that is more than an "ok"
+// to asked, which may be nil, tells the program when that is done, and waits for
+// its end. prefix is what runs it.
+func (p sdk) run(t *testing.T, asked func(words []string), prefix ...string) {
 	t.Helper()
 	task, err := json.Marshal(p.task)
 	if err != nil {
@@ -53,27 +55,44 @@ func (p sdk) run(t *testing.T, said func(words []string), prefix ...string) {
 	all := append(append([]string{}, prefix...), p.program...)
 	cmd := exec.Command(all[0], all[1:]...)
 	var errs bytes.Buffer
-	cmd.Env, cmd.Stdin, cmd.Stderr = p.env, bytes.NewReader(task), &errs
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cmd.Env, cmd.Stderr = p.env, &errs
+	in, out := pipes(t, cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = cmd.Process.Kill() }() // of a test that ends before it
+	tell := func(line string) {
+		if _, err := io.WriteString(in, line+"\n"); err != nil {
+			t.Fatalf("%v: %s", err, errs.String())
+		}
+	}
+	tell(string(task))
 	proved := 0
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		t.Log(lines.Text())
 		if strings.HasPrefix(lines.Text(), "ok ") {
 			proved++
-		}
-		if said != nil {
-			said(strings.Fields(lines.Text()))
+		} else if asked != nil {
+			asked(strings.Fields(lines.Text()))
+			tell("done")
 		}
 	}
 	if err := cmd.Wait(); err != nil || proved == 0 {
 		t.Fatalf("%v: %s", err, errs.String())
 	}
+}
+
+func pipes(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, io.ReadCloser) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in, out
 }
 
 // with is the program with another task.
@@ -118,6 +137,15 @@ func pythonSDK(t *testing.T) sdk {
 	t.Helper()
 	packages, folder := installed(t, "python", "pyclient", theWorld.venv)
 	return sdk{program: theWorld.named(theWorld.venv+"/bin/python", folder), env: []string{"PYTHONPATH=" + packages, "REQUESTS_CA_BUNDLE=" + admin().config + "/sallyport-ca.pem", "PATH=/usr/bin:/bin", "HOME=" + folder, "LANG=C.UTF-8"}}
+}
+
+func nodeSDK(t *testing.T) sdk {
+	t.Helper()
+	packages, folder := installed(t, "node", "nodeclient")
+	if err := os.Symlink(packages+"/node_modules", folder+"/node_modules"); err != nil {
+		t.Fatal(err)
+	}
+	return sdk{program: theWorld.named("node", folder+"/main.mjs"), env: []string{"NODE_EXTRA_CA_CERTS=" + admin().config + "/sallyport-ca.pem", "PATH=/usr/bin:/bin", "HOME=" + folder, "LANG=C.UTF-8"}}
 }
 
 // TestSDK_Go: the Azure SDK for Go and plain OpenID Connect, each of them as it

@@ -383,8 +383,10 @@ func (h *Handler) operationStatus(c *httpd.Call) error {
 	return c.JSON(http.StatusOK, out)
 }
 
-// operationResult is the Location form: 202 while it runs, then an empty answer
-// or the error.
+// operationResult is the Location form: 202 while it runs, then what the write
+// would have answered had it been over at once, an empty answer where there is
+// nothing to show, or the error (Azure Resource Manager RPC, asynchronous
+// operations: "200 with the resource" for PUT and PATCH).
 func (h *Handler) operationResult(c *httpd.Call) error {
 	s, err := h.cfg.Engine.Operation(c.R.Context(), c.By, strings.ToLower(c.Var("operation")))
 	if err != nil {
@@ -396,7 +398,18 @@ func (h *Handler) operationResult(c *httpd.Call) error {
 		again(c)
 		return c.NoContent(http.StatusAccepted)
 	case resource.Succeeded:
-		return c.NoContent(http.StatusNoContent)
+		if s.Verb != "write" {
+			return c.NoContent(http.StatusNoContent)
+		}
+		body, err := h.cfg.Engine.Get(c.R.Context(), c.By, s.Resource, false)
+		if fault.Is(err, fault.Forbidden) || fault.Is(err, fault.NotFound) { // whoever may only write; gone meanwhile
+			return c.NoContent(http.StatusNoContent)
+		}
+		if err != nil {
+			return err
+		}
+		setETag(c, body)
+		return c.JSON(http.StatusOK, body)
 	}
 	return fault.New(fault.Conflict, s.Error.Code, "%s", s.Error.Message)
 }

@@ -304,32 +304,6 @@ func TestRecorded_AzGetsWhatItReads(t *testing.T) {
 	}
 }
 
-// follow polls a long-running operation to its end, as a client would.
-func (s *server) follow(answer *http.Response) {
-	s.t.Helper()
-	poll := answer.Header.Get("Azure-AsyncOperation")
-	if poll == "" {
-		return
-	}
-	if answer.Header.Get("x-ms-retry-after-ms") != "200" || answer.Header.Get("Retry-After") == "" || answer.Header.Get("Location") == "" {
-		s.t.Errorf("headers: %v", answer.Header)
-	}
-	running, v := s.call(admin, http.MethodGet, strings.TrimPrefix(poll, base), "")
-	if dig(v, "status") == "InProgress" && running.Header.Get("x-ms-retry-after-ms") != "200" {
-		s.t.Error("a running operation does not say when to ask again")
-	}
-	if r, _ := s.call(admin, http.MethodGet, strings.TrimPrefix(answer.Header.Get("Location"), base), ""); dig(v, "status") == "InProgress" && r.StatusCode != http.StatusAccepted {
-		s.t.Errorf("result of a running operation: %d", r.StatusCode)
-	}
-	s.work()
-	if _, v := s.call(admin, http.MethodGet, strings.TrimPrefix(poll, base), ""); dig(v, "status") != "Succeeded" {
-		s.t.Fatalf("%s: %v", poll, v)
-	}
-	if r, _ := s.call(admin, http.MethodGet, strings.TrimPrefix(answer.Header.Get("Location"), base), ""); r.StatusCode != http.StatusNoContent {
-		s.t.Errorf("result: %d", r.StatusCode)
-	}
-}
-
 // TestRows_NameTheActionThatTheEngineEnforces compares each row with its type.
 func TestRows_NameTheActionThatTheEngineEnforces(t *testing.T) {
 	s := newServer(t)

@@ -10,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v6"
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -67,6 +68,55 @@ func (c *client) wrongTenant(ctx context.Context, scope policy.TokenRequestOptio
 		return fmt.Errorf("azidentity: another tenant: AADSTS90002 wanted, got %w", err)
 	}
 	fmt.Println("ok azidentity: another tenant is refused with AADSTS90002")
+	return nil
+}
+
+// device is somebody's sign-in with a code that he enters elsewhere.
+func (c *client) device(ctx context.Context) error {
+	credential, err := azidentity.NewDeviceCodeCredential(&azidentity.DeviceCodeCredentialOptions{ClientOptions: c.options(), TenantID: c.Tenant, DisableInstanceDiscovery: true,
+		UserPrompt: func(_ context.Context, m azidentity.DeviceCodeMessage) error {
+			_, err := fmt.Println("code", m.VerificationURL, m.UserCode)
+			return err
+		}})
+	if err != nil {
+		return err
+	}
+	who, err := credential.Authenticate(ctx, &policy.TokenRequestOptions{Scopes: []string{c.URL + "/arm/.default"}})
+	if err := must("azidentity: device code", err); err != nil {
+		return err
+	}
+	if who.Username != c.Username || who.TenantID != c.Tenant {
+		return fmt.Errorf("azidentity: signed in as %q of %q", who.Username, who.TenantID)
+	}
+	_, err = credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{c.URL + "/.default"}})
+	return must("azidentity: a token for Graph from the same sign-in, silently", err)
+}
+
+// identity is that of the machine that this runs on.
+func (c *client) identity(ctx context.Context) error {
+	credential, err := azidentity.NewManagedIdentityCredential(nil)
+	if err != nil {
+		return err
+	}
+	machines, err := armcompute.NewVirtualMachinesClient(c.Subscription, credential, c.arm())
+	if err != nil {
+		return err
+	}
+	shown, err := machines.Get(ctx, c.MachineGroup, c.Machine, nil)
+	if err := must("azidentity: managed identity, and a machine that it may read", err); err != nil {
+		return err
+	}
+	if *shown.Name != c.Machine {
+		return fmt.Errorf("armcompute: %q", *shown.Name)
+	}
+	other, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID("11111111-2222-4333-8444-555555555555")})
+	if err != nil {
+		return err
+	}
+	if _, err := other.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{c.URL + "/arm/.default"}}); err == nil {
+		return errors.New("azidentity: an identity that the machine does not have was given a token")
+	}
+	fmt.Println("ok azidentity: an identity that the machine does not have")
 	return nil
 }
 

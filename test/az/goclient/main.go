@@ -25,6 +25,7 @@ import (
 
 // task is what the test tells.
 type task struct {
+	Mode         string `json:"mode"` // what to prove: "resources", "device" or "identity"
 	URL          string `json:"url"`
 	Address      string `json:"address"` // where the URL's host is
 	CA           string `json:"ca"`      // PEM file
@@ -36,7 +37,10 @@ type task struct {
 	Secret       string `json:"secret"`
 	Certificate  string `json:"certificate"` // PEM file with key and certificate
 	Person       string `json:"person"`      // object id of somebody who gets a role
-	PublicKey    string `json:"publicKey"`   // of the machine's administrator
+	Username     string `json:"username"`    // of who enters a device code
+	Machine      string `json:"machine"`     // where this runs, in MachineGroup
+	MachineGroup string `json:"machineGroup"`
+	PublicKey    string `json:"publicKey"` // of the machine's administrator
 }
 
 // client is how all of the SDK reaches the server.
@@ -102,6 +106,12 @@ func run() error {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer stop()
+	switch c.Mode {
+	case "device":
+		return c.device(ctx)
+	case "identity":
+		return c.identity(ctx)
+	}
 	robot, err := c.credentials(ctx)
 	if err != nil {
 		return err
