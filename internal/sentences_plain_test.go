@@ -12,8 +12,8 @@ func plain() map[string]int {
 			"cli NotAnExport", "cli NoHostName"},
 		// A command that finds nothing, too much, or is taken back.
 		{"cli Ambiguous", "cli AuditBroken 2", "cli Cancelled", "cli ExtensionNotFound", "cli MachineNotFound", "cli NoAssignment", "cli PrincipalNotFound", "cli RoleNotFound 2", "cli SessionNotEndedYet", "cli UserNotFound",
-			"cli/client SubscriptionAmbiguous", "credential Request_ResourceNotFound", "credential PasswordChanged", "machine PrincipalNotFound", "machine SessionAmbiguous", "machine SessionNotFound", "machine TooManyEnded",
-			"oauth CertificateNotFound", "oauth SignInNotFound", "oauth TooManyRevoked"},
+			"cli/client SubscriptionAmbiguous", "credential Request_ResourceNotFound", "credential PasswordChanged", "machine PrincipalNotFound", "machine SessionAmbiguous", "machine TooManyEnded",
+			"oauth SignInNotFound", "oauth TooManyRevoked"},
 		// An answer that no Sallyport gives: something else is there, or it is broken.
 		{"agent AnswerUnreadable", "agent NoServerTime", "cli BadAnswer 3", "cli BadCertificate", "cli OtherTenant", "cli/client BadAnswer 2", "cli/client BadCallback", "cli/client BadDeviceCode", "cli/client BadDiscovery 2",
 			"cli/client BadIDToken", "cli/client BadOperation", "cli/client BadToken 3", "cli/client NoDeviceFlow", "cli/client NoMetadataService", "cli/client NotSallyport"},
@@ -21,6 +21,11 @@ func plain() map[string]int {
 		{"agent AgentRuns", "agent AgentSilent", "agent AlreadyJoined", "agent DoctorFound", "agent Late", "agent NoManifest", "agent NoSnapshot", "agent NoSuchPackage", "agent NotTheNetworkUser", "agent RootRequired", "agent SandboxFailed",
 			"agent ServerNotTrusted", "agent ServerUnreachable", "agent SnapshotOld", "agent SocketMissing", "agent SystemUserMissing", "agent SystemctlFailed", "agent/linklocal MetadataAddressFailed 3",
 			"agent/linklocal MetadataListenFailed", "agent/pin NotJoined", "cli NoAgent", "cli NotAMachine", "machine MachineKeyMissing"},
+		// A path or condition that only a program's author has wrong, a door that is not
+		// for people, a second server of which both lose nothing, and data that no
+		// request makes.
+		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "httpd/arm InvalidResourceNamespace", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
+			"resource PreconditionFailed 2", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory InvalidDomain", "directory TenantExists", "resource/types DeploymentExists"},
 		// A mistake of the program that asks, which its author reads.
 		{"oauth AADSTS50027 4", "oauth AADSTS50058", "oauth AADSTS500112", "oauth AADSTS501481 3", "oauth AADSTS65001 2", "oauth AADSTS65004", "oauth AADSTS700005", "oauth AADSTS7000112", "oauth AADSTS700016", "oauth AADSTS700021",
 			"oauth AADSTS7000216 2", "oauth AADSTS7000218 4", "oauth AADSTS700023", "oauth AADSTS700024 3", "oauth AADSTS700025", "oauth AADSTS700027 3", "oauth AADSTS70008", "oauth AADSTS70019", "oauth AADSTS70020", "oauth AADSTS700232",

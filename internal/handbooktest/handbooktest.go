@@ -1,6 +1,7 @@
 package handbooktest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -53,21 +54,29 @@ func Parse(text string) (Page, error) {
 // Open reads docs/troubleshooting.md of the module that the test runs in.
 func Open(t testing.TB) Page {
 	t.Helper()
-	dir, err := os.Getwd()
+	p, err := read()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return p
+}
+
+func read() (Page, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
 	}
 	for ; ; dir = filepath.Dir(dir) {
 		text, err := os.ReadFile(filepath.Join(dir, "docs", "troubleshooting.md"))
 		if err == nil {
 			p, err := Parse(string(text))
 			if err != nil {
-				t.Fatalf("docs/troubleshooting.md: %v", err)
+				return nil, fmt.Errorf("docs/troubleshooting.md: %w", err)
 			}
-			return p
+			return p, nil
 		}
 		if dir == filepath.Dir(dir) {
-			t.Fatal("no folder above this test has docs/troubleshooting.md")
+			return nil, errors.New("no folder above this test has docs/troubleshooting.md")
 		}
 	}
 }

@@ -5,47 +5,68 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"sallyport/internal/fault"
 )
 
 // Heard are sentences of the page that the tests of a package together must bring
 // about, whichever test that is.
 type Heard struct {
 	mu      sync.Mutex
-	waiting map[string]bool
-	page    Page
+	waiting map[string][2]*regexp.Regexp // in a text, and whole
 }
 
 // Expect names the sentences.
 func Expect(ids ...string) *Heard {
-	h := &Heard{waiting: map[string]bool{}}
+	h := &Heard{waiting: map[string][2]*regexp.Regexp{}}
 	for _, id := range ids {
-		h.waiting[id] = true
+		h.waiting[id] = [2]*regexp.Regexp{}
 	}
 	return h
 }
 
-// Hear is told what was said.
-func (h *Heard) Hear(t testing.TB, said string) {
-	t.Helper()
+// Hear is told of a text in which something may have been said.
+func (h *Heard) Hear(text string) { h.hear(text, 0) }
+
+// HearWhole is told what was said, and nothing else.
+func (h *Heard) HearWhole(said string) { h.hear(said, 1) }
+
+func (h *Heard) hear(said string, whole int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.page == nil {
-		h.page = Open(t)
-	}
-	for id := range h.waiting {
-		if h.page[id].Text != "" && h.page[id].In(said) {
+	for id, patterns := range h.waiting {
+		if p := patterns[whole]; p != nil && p.MatchString(said) {
 			delete(h.waiting, id)
 		}
 	}
 }
 
+// HearError is told an error, nil too, and returns it.
+func (h *Heard) HearError(err error) error {
+	if err != nil {
+		h.HearWhole(fault.As(err).Public())
+	}
+	return err
+}
+
 // Main runs the package's tests and fails when all of them have run and a sentence
 // was not said: for TestMain.
 func (h *Heard) Main(m *testing.M) int {
+	p, err := read()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for id := range h.waiting {
+		if s, ok := p[id]; ok {
+			h.waiting[id] = [2]*regexp.Regexp{regexp.MustCompile(s.Pattern()), regexp.MustCompile("^(?:" + s.Pattern() + ")$")}
+		}
+	}
 	code := m.Run()
 	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {

@@ -8,6 +8,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rollout"
 	"sallyport/internal/store"
@@ -25,6 +26,16 @@ func (p *park) Member(id string) (rollout.Member, bool) {
 		}
 	}
 	return rollout.Member{}, false
+}
+
+// conflict checks that something was refused, in the words of
+// docs/troubleshooting.md.
+func conflict(t *testing.T, err error, sentence string) {
+	t.Helper()
+	if !fault.Is(err, fault.Conflict) {
+		t.Fatalf("%s: %v", sentence, err)
+	}
+	handbooktest.Said(t, fault.As(err).Public(), sentence)
 }
 
 // TestService_FromCreateToDelete: one at a time, from what the server hands out,
@@ -51,10 +62,8 @@ func TestService_FromCreateToDelete(t *testing.T) {
 	}
 	other = u
 	other.Name = "second"
-	for _, again := range []rollout.Upgrade{u, other} {
-		if err := s.Create(ctx, by, again); !fault.Is(err, fault.Conflict) {
-			t.Errorf("%s beside another: %v", again.Name, err)
-		}
+	for sentence, again := range map[string]rollout.Upgrade{"arm.UpgradeExists": u, "arm.UpgradeUnderWay": other} {
+		conflict(t, s.Create(ctx, by, again), sentence)
 	}
 	wish := s.Wish("a")
 	if wish == nil || wish.Version != "2.0" || wish.Check() != nil || s.Wish("nobody") != nil {
@@ -96,9 +105,7 @@ func TestService_FromCreateToDelete(t *testing.T) {
 	if err := s.Cancel(ctx, by, "first"); err != nil || s.Wish("a") != nil {
 		t.Fatal(err)
 	}
-	if err := s.Resume(ctx, by, "first"); !fault.Is(err, fault.Conflict) {
-		t.Errorf("cancelled, and resumed: %v", err)
-	}
+	conflict(t, s.Resume(ctx, by, "first"), "arm.UpgradeState")
 	if err := s.Create(ctx, by, other); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
 	"sallyport/internal/store"
@@ -117,9 +118,16 @@ func TestEnroll_NewMachine(t *testing.T) {
 	if w, ok := y.d.wanted.Want(a.MachineID); !ok || !w.LoginEnabled || !w.Identity {
 		t.Errorf("%+v", w)
 	}
+	if _, err := y.join(protocol.JoinRequest{Token: y.joinToken("alice", y.rg), Name: "web2", Group: "elsewhere"}, "key2"); err == nil {
+		t.Error("joined another group than the token's")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "join.OtherGroup")
+	}
 	// A name that exists is not for a token for new machines.
-	if _, err := y.join(protocol.JoinRequest{Token: y.joinToken("alice", y.rg), Name: "WEB"}, "key2"); fault.As(err).Code != "MachineExists" {
-		t.Errorf("took a machine's name: %v", err)
+	if _, err := y.join(protocol.JoinRequest{Token: y.joinToken("alice", y.rg), Name: "WEB"}, "key2"); err == nil {
+		t.Error("took a machine's name")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "arm.MachineExists")
 	}
 	y.want(400, "admin", "POST", y.subscription()+"/providers/Sallyport.Access/createJoinToken"+hybridVersion, "{}")
 }
@@ -180,8 +188,10 @@ func TestEnroll_AgainQuarantineLeaveDelete(t *testing.T) {
 	y.want(403, "bob", "POST", y.machine("db")+"/providers/Sallyport.Access/createJoinToken"+hybridVersion, "{}")
 
 	token := y.joinToken("admin", y.machine("db"))
-	if _, err := y.join(protocol.JoinRequest{Token: token, Name: "other"}, "two"); fault.As(err).Code != "JoinTokenElsewhere" || !strings.Contains(fault.As(err).Public(), "--name db") {
-		t.Errorf("%v", err)
+	if _, err := y.join(protocol.JoinRequest{Token: token, Name: "other"}, "two"); err == nil {
+		t.Error("another machine joined with the token")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "join.OtherMachine")
 	}
 	again, err := y.join(protocol.JoinRequest{Token: token}, "two")
 	if err != nil || again.MachineID != a.MachineID {

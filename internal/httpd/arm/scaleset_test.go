@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sallyport/internal/handbooktest"
 )
 
 const (
@@ -74,6 +76,8 @@ func TestScaleSets_Wire(t *testing.T) {
 	if got := dig(step(http.MethodGet, setPath+"/virtualMachines/0/extensions/AADSSHLoginForLinux", "", 200), "properties", "provisioningState"); got != "Succeeded" {
 		t.Error(got)
 	}
+	said(t, step(http.MethodGet, setPath+"/extensions/other", "", 404), "arm.ModelExtension")
+	said(t, step(http.MethodGet, setPath+"/virtualMachines/0/networkInterfaces/other", "", 404), "arm.InstanceInterface")
 	step(http.MethodPost, setPath+"/restart", "", 202)
 	step(http.MethodPost, setPath+"/virtualMachines/0/restart", "", 202)
 	step(http.MethodPost, setPath+"/delete", `{"instanceIds":["0"]}`, 202)
@@ -88,6 +92,13 @@ func TestScaleSets_Wire(t *testing.T) {
 	step(http.MethodDelete, setPath+"/extensions/AADSSHLoginForLinux", "", 202)
 	step(http.MethodDelete, setPath, "", 202)
 	step(http.MethodGet, setPath, "", 404)
+}
+
+// said checks that an error is in the words of docs/troubleshooting.md.
+func said(t *testing.T, answer any, id string) {
+	t.Helper()
+	text, _ := dig(answer, "error", "message").(string)
+	handbooktest.Said(t, text, id)
 }
 
 // What is not understood of an extension is refused, and the model stays.

@@ -3,6 +3,7 @@ package arm_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,9 @@ func TestMachineSessions_WhoseTheyAre(t *testing.T) {
 		answer, v := s.call(c.who, c.method, c.path, "")
 		if answer.StatusCode != c.want {
 			t.Errorf("%s %s as %s: %d %v", c.method, c.path, c.who, answer.StatusCode, v)
+		}
+		if strings.Contains(c.path, adminsSession) {
+			said(t, v, "arm.SessionNotFound.yours")
 		}
 		if value, _ := dig(v, "value").([]any); c.count >= 0 && len(value) != c.count {
 			t.Errorf("%s as %s: %v", c.path, c.who, value)

@@ -110,8 +110,14 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// do sends a request as a principal and wants a status.
-func (w *world) do(as, method, path, body string, want int) map[string]any {
+// call sends a request as a principal.
+func (w *world) call(as, method, path, body string) map[string]any {
+	w.t.Helper()
+	_, out := w.ask(as, method, path, body)
+	return out
+}
+
+func (w *world) ask(as, method, path, body string) (*httptest.ResponseRecorder, map[string]any) {
 	w.t.Helper()
 	r := httptest.NewRequestWithContext(w.t.Context(), method, strings.ReplaceAll(path, " ", "%20"), strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+as)
@@ -121,6 +127,14 @@ func (w *world) do(as, method, path, body string, want int) map[string]any {
 	if rec.Body.Len() > 0 {
 		w.must(json.Unmarshal(rec.Body.Bytes(), &out))
 	}
+	heard.HearWhole(message(out))
+	return rec, out
+}
+
+// do sends a request and wants a status.
+func (w *world) do(as, method, path, body string, want int) map[string]any {
+	w.t.Helper()
+	rec, out := w.ask(as, method, path, body)
 	if rec.Code != want {
 		w.t.Fatalf("%s %s %s: %d %s", method, path, body, rec.Code, rec.Body)
 	}
@@ -149,6 +163,11 @@ func values(o map[string]any) []map[string]any {
 		out = append(out, m)
 	}
 	return out
+}
+
+func message(o map[string]any) string {
+	e, _ := o["error"].(map[string]any)
+	return str(e, "message")
 }
 
 func code(o map[string]any) string {

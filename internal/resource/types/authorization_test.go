@@ -98,7 +98,7 @@ func TestAssignment_WhoMayWriteThem(t *testing.T) {
 // wantRefused checks the sentence and that the refusal was audited.
 func (w *world) wantRefused(err error, action, at string) {
 	w.t.Helper()
-	text := fault.As(err).Public()
+	text := fault.As(heard.HearError(err)).Public()
 	for _, part := range []string{"someone@example.test", alice, action, at, "sally role assignment create"} {
 		if !strings.Contains(text, part) {
 			w.t.Errorf("the refusal does not say %q: %s", part, text)

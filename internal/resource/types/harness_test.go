@@ -350,5 +350,5 @@ func code(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fault.As(err).Code
+	return fault.As(heard.HearError(err)).Code
 }

@@ -288,7 +288,7 @@ func TestExtension_Refusals(t *testing.T) {
 	w.must(err)
 	w.settle(time.Minute)
 	_, err = w.put(as(admin), extID, extBody)
-	handbooktest.Said(t, fault.As(err).Public(), "OperationNotAllowed")
+	handbooktest.Said(t, fault.As(heard.HearError(err)).Public(), "OperationNotAllowed")
 }
 
 func TestExtension_AgentFailsOrStaysAway(t *testing.T) {
