@@ -34,6 +34,7 @@ type replica struct {
 
 	mu        sync.Mutex
 	shared    bool
+	within    time.Duration   // how old what it knows may be: maxLag
 	confirmed time.Time       // when the indexes last held all that was committed
 	stale     chan struct{}   // closed while this server is stale
 	fit       context.Context //nolint:containedctx // ends with fitUntil: what all polls that wait share
@@ -50,7 +51,7 @@ type beat struct {
 }
 
 func newReplica(shared bool, now func() time.Time) *replica {
-	return &replica{now: now, shared: shared, makers: shared, made: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
+	return &replica{now: now, shared: shared, within: maxLag, makers: shared, made: shared, confirmed: now(), stale: make(chan struct{}), beats: map[string]beat{}}
 }
 
 // fresh refuses while this server may not know what the others have committed:
@@ -65,7 +66,7 @@ func (r *replica) fresh() error {
 	// not; the latter may also have been set back.
 	now := r.now()
 	byWall := now.Round(0).Sub(r.confirmed.Round(0))
-	if now.Sub(r.confirmed) <= maxLag && byWall <= maxLag && byWall >= -maxLag {
+	if now.Sub(r.confirmed) <= r.within && byWall <= r.within && byWall >= -r.within {
 		return nil
 	}
 	return fault.New(fault.Unavailable, "ReplicaBehind", "this server has lost touch with the database and does not know who may do what").

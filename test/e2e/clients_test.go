@@ -306,7 +306,7 @@ func (c *clients) jump(t *testing.T) {
 func carry(t *testing.T, h *host, paths ...string) {
 	t.Helper()
 	tar := exec.Command("tar", append([]string{"-C", "/", "--exclude=__pycache__", "--exclude=dist-packages", "--exclude=test", "-c"}, paths...)...)
-	into := exec.Command("ssh", "-F", "none", "-p", h.vm.port, "-l", "azureuser", "-i", h.vm.key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes",
+	into := exec.Command("ssh", "-F", "none", "-p", h.vm.port, "-l", "azureuser", "-i", h.vm.key, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes",
 		h.vm.host, "sudo tar -C / -x")
 	var err error
 	if into.Stdin, err = tar.StdoutPipe(); err != nil {

@@ -135,11 +135,11 @@ func (h *host) manyLogins(t *testing.T) result {
 		script += fmt.Sprintf("cat > %s <<'EOF'\n%sEOF\n", name, text)
 	}
 	script += fmt.Sprintf(`for i in $(seq %d); do
-ssh -F none -l %s -i id -o CertificateFile=cert.pub -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o LogLevel=ERROR \
+ssh -F none -l %s -i id -o CertificateFile=cert.pub -o KexAlgorithms=curve25519-sha256 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o LogLevel=ERROR \
  -o ConnectTimeout=200 -o KexAlgorithms=curve25519-sha256 127.0.0.1 'echo $(id -u; id -un)' > out.$i 2>&1 </dev/null &
 done; wait; cat out.* | sort | uniq -c | sort -rn | head -40; cd /; rm -rf /tmp/many
 `, parallelLogins, h.user.name)
-	cmd := exec.Command("ssh", "-F", "none", "-p", h.port, "-l", "azureuser", "-i", h.key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", h.host, "bash -s")
+	cmd := exec.Command("ssh", "-F", "none", "-p", h.port, "-l", "azureuser", "-i", h.key, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", h.host, "bash -s")
 	cmd.Stdin = strings.NewReader(script)
 	return captureFor(cmd, 5*time.Minute)
 }
@@ -289,7 +289,7 @@ func TestHost_CVE_2023_28436_GroupsOfEverySession(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
-		args := append([]string{"-F", "none", "-q", "-P", m.port, "-o", "User=" + m.user.name, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, m.own.options()...)
+		args := append([]string{"-F", "none", "-q", "-P", m.port, "-o", "User=" + m.user.name, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, m.own.options()...)
 		sftp := exec.Command("sftp", append(args, m.host)...)
 		stdin, err := sftp.StdinPipe()
 		if err == nil {

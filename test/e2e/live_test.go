@@ -55,7 +55,7 @@ func (r *running) over() bool {
 // client starts ssh and leaves it running; its standard input stays open.
 func (m *vm) client(t *testing.T, kind, login string, options []string, command ...string) *running {
 	t.Helper()
-	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20", "-o", "ExitOnForwardFailure=yes"}, options...)
 	r := &running{kind: kind, cmd: exec.Command("ssh", append(append(args, m.host), command...)...), gone: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r, r

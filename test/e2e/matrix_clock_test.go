@@ -151,7 +151,7 @@ func (m *matrixVM) clockCells(t *testing.T, row clockRow, key identity) {
 func (m *matrixVM) sshInside(name string, options ...string) result {
 	args := []string{"-t", strconv.Itoa(m.pid), "-n", "ssh", "-F", "none", "-p", "2222", "-l", name}
 	args = append(args, options...)
-	args = append(args, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "127.0.0.1", proof)
+	args = append(args, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "127.0.0.1", proof)
 	cmd := exec.Command("nsenter", args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "SSH_ASKPASS=" + m.askpw, "SSH_ASKPASS_REQUIRE=force", "DISPLAY=none"}
 	return captureFor(cmd, 30*time.Second)

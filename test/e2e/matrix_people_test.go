@@ -118,7 +118,7 @@ func (m *matrixVM) bySSH(name string) result {
 	if name != localByWord {
 		return m.ssh(name, []string{"-i", m.key}, marked)
 	}
-	cmd := exec.Command("ssh", "-F", "none", "-p", m.port, "-l", name, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10",
+	cmd := exec.Command("ssh", "-F", "none", "-p", m.port, "-l", name, "-o", quickKex, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10",
 		"-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1", m.host, marked)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "SSH_ASKPASS=" + m.askpw, "SSH_ASKPASS_REQUIRE=force", "DISPLAY=none"}
 	return capture(cmd)

@@ -144,7 +144,7 @@ func upgradeUnderASession(t *testing.T, w *world, m *vm, p *person) {
 // open starts a shell that lives until its input ends, and reads its lines.
 func (id identity) open(t *testing.T, m *vm, login string) (io.Writer, func() string) {
 	t.Helper()
-	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, id.options()...)
+	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, id.options()...)
 	cmd := exec.Command("ssh", append(args, m.host, "sh")...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -146,7 +146,7 @@ func (m *vm) mustSuper(t *testing.T, script string) string {
 // give writes a file on the machine.
 func (m *vm) give(t *testing.T, path string, content io.Reader) {
 	t.Helper()
-	cmd := exec.Command("ssh", "-F", "none", "-p", m.port, "-l", "root", "-i", m.key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", m.host,
+	cmd := exec.Command("ssh", "-F", "none", "-p", m.port, "-l", "root", "-i", m.key, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", m.host,
 		"mkdir -p "+filepath.Dir(path)+" && cat >"+path)
 	cmd.Stdin = content
 	if r := capture(cmd); r.code != 0 {

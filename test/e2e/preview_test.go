@@ -39,7 +39,7 @@ func (m *vm) knock(t *testing.T, login string, command ...string) *knock {
 		t.Fatal(err)
 	}
 	k := &knock{dir: dir, done: make(chan struct{})}
-	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", "PreferredAuthentications=keyboard-interactive", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10", m.host}, command...)
+	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", "PreferredAuthentications=keyboard-interactive", "-o", quickKex, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10", m.host}, command...)
 	k.cmd = exec.Command("ssh", args...)
 	k.cmd.Env = append(os.Environ(), "SSH_ASKPASS="+dir+"/askpass", "SSH_ASKPASS_REQUIRE=force", "KNOCK="+dir, "DISPLAY=none")
 	k.cmd.Stdout, k.cmd.Stderr, k.cmd.WaitDelay = &k.out, &k.err, time.Second

@@ -230,7 +230,7 @@ func TestRotate_Compromised(t *testing.T) {
 	m, p := rotating(t)
 	a := admin(t)
 	forged := stolen(t, p, signer(t, "user-ca"))
-	args := append([]string{"-F", "none", "-p", m.port, "-l", p.name, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, forged.options()...)
+	args := append([]string{"-F", "none", "-p", m.port, "-l", p.name, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, forged.options()...)
 	session := exec.Command("ssh", append(args, m.host, "echo in; exec sleep 600")...)
 	out, err := session.StdoutPipe()
 	if err != nil {
