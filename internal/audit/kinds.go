@@ -8,6 +8,7 @@ const (
 	applicationTarget = "object id of the application"
 	servicesTarget    = "object id of the service principal"
 	groupTarget       = "object id of the group"
+	policyTarget      = "id of the policy; empty for one that was refused before it had an id"
 	resourceTarget    = "resource id"
 	scopeTarget       = "scope"
 	machineTarget     = "resource id of the machine"
@@ -17,6 +18,7 @@ func signInKinds() []Kind {
 	grant, scope, code := Key{"grant", "OAuth grant"}, Key{"scope", "scopes asked for"}, Key{"code", "Entra's number of the refusal"}
 	session, reason := Key{"session", "id of the sign-in session"}, Key{"reason", "why not"}
 	factors, family := Key{"factors", "factors with their times"}, Key{"family", "id of the refresh family"}
+	report := Key{"reportOnly", "report-only policies that would have refused"}
 	caller := Key{"caller", "account that asked for a managed identity, as its machine says"}
 	return []Kind{
 		{"signin.password", "A password was shown.", SurfaceSignIn, didOrDenied(), userTarget + "; empty for an unknown name", []Key{reason, {"mustChange", "the password is right and must be changed first"}}},
@@ -27,17 +29,18 @@ func signInKinds() []Kind {
 		{"certificate.revoke", "A user certificate was revoked before its end.", SurfaceSignIn, did(), principalTarget, []Key{{"serial", "serial number"}, reason}},
 		{"authorize.code", "An authorization code was given, or one was used a second time.", SurfaceSignIn, didOrDenied(), "client id; " + userTarget + " for a second use", []Key{scope, reason}},
 		{"device.code", "A device code was confirmed or refused on the page, or an unknown one was typed.", SurfaceSignIn, didOrDenied(), userTarget, []Key{{"device", "address that asked for the code"}, scope, reason, {"machine", "id of the machine that asked for a login"}, {"login", "login name that it asked for"}}},
-		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code, caller}},
+		{"token.issue", "A token was issued or refused.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{grant, scope, factors, family, code, caller, report}},
 		{"token.reuse", "A refresh token was used again after its successor: its family has ended.", SurfaceSignIn, refused(), principalTarget, []Key{family}},
 		{"certificate.issue", "A user certificate was issued or refused. The record is the certificate's only one.", SurfaceSignIn, didOrDenied(), principalTarget, []Key{
 			{"serial", "serial number"}, {"keyId", "key id, which is the correlation id"}, {"principals", "principals"}, {"fingerprint", "of the person's key"}, {"authority", "fingerprint of the CA key"},
 			{"validAfter", "begin"}, {"validBefore", "end"}, grant, factors, {"policy", "revision of the policies"}, {"machine", "the one machine it is good for"},
-			{"reportOnly", "report-only policies that would have refused"}, code, scope, family, session, caller,
+			report, code, scope, family, session, caller,
 		}},
 	}
 }
 
 func directoryKinds() []Kind {
+	policy := []Key{{"displayName", "display name"}, {"state", "enabled, disabled or enabledForReportingButNotEnforced"}, {"policy", "the whole policy, JSON"}}
 	name, upn := Key{"displayName", "display name"}, Key{"userPrincipalName", "sign-in name"}
 	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
 	return []Kind{
@@ -72,6 +75,9 @@ func directoryKinds() []Kind {
 			"client id, object id of the client's service principal, or id of the grant that was changed", []Key{{"scope", "permissions"}, {"resource", "the resource they are for"}, {"principal", "the person; empty for everybody"}, {"consentType", "Principal or AllPrincipals"}}},
 		{"consent.revoke", "Delegated permissions were taken back.", SurfaceDirectory, didOrDenied(), "object id of the client's service principal", []Key{{"grant", "id of the grant"}}},
 		{"consent.policy", "Who may consent was changed.", SurfaceDirectory, didOrDenied(), "tenant id", []Key{{"users", "true when people may consent for themselves"}}},
+		{"conditionalAccessPolicy.create", "A Conditional Access policy was made.", SurfaceDirectory, didOrDenied(), policyTarget, policy},
+		{"conditionalAccessPolicy.update", "A Conditional Access policy was changed.", SurfaceDirectory, didOrDenied(), policyTarget, policy},
+		{"conditionalAccessPolicy.delete", "A Conditional Access policy was removed.", SurfaceDirectory, didOrDenied(), policyTarget, policy},
 		{"appRole.assign", "An application was given a permission of its own.", SurfaceDirectory, didOrDenied(), servicesTarget, []Key{{"role", "id of the permission"}, {"resource", "object id of the resource's service principal"}}},
 		{"appRole.remove", "An application's own permission was taken away.", SurfaceDirectory, didOrDenied(), servicesTarget, []Key{{"role", "id of the permission"}}},
 		{"directoryRole.assign", "A directory role was given.", SurfaceDirectory, didOrDenied(), principalTarget, []Key{role}},

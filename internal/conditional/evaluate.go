@@ -44,6 +44,7 @@ type Decision struct {
 // policy the answer is yes, with DefaultLifetime.
 func Evaluate(policies []Policy, s Signals) Decision {
 	d := Decision{Allowed: true, Lifetime: DefaultLifetime, Revision: "default"}
+	left := lasting{}
 	for _, p := range policies {
 		if p.State == Disabled || !applies(p.Conditions, s) {
 			continue
@@ -59,11 +60,40 @@ func Evaluate(policies []Policy, s Signals) Decision {
 			d.Allowed, d.Missing, d.PolicyID, d.PolicyName = false, missing, p.ID, p.DisplayName
 		}
 		d.shorten(p)
+		left.take(p, s)
 	}
 	if !d.Allowed {
 		d.Lifetime = 0
+	} else if left.policy != "" && left.life < d.Lifetime {
+		d.Lifetime, d.Revision = left.life, left.policy
 	}
 	return d
+}
+
+// Applying returns the policies that are in force or in report-only state for a
+// request, without judging them.
+func Applying(policies []Policy, s Signals) []Policy {
+	return slices.DeleteFunc(slices.Clone(policies), func(p Policy) bool { return p.State == Disabled || !applies(p.Conditions, s) })
+}
+
+// lasting is how long a certificate can live before the sign-in that it rests on
+// is older than a policy allows.
+type lasting struct {
+	life   time.Duration
+	policy string
+}
+
+// take takes one policy into account. A minute is left in any case, so that a
+// sign-in which still counts gives a certificate that can be used.
+func (l *lasting) take(p Policy, s Signals) {
+	f := p.SessionControls.SignInFrequency
+	if f == nil || !f.IsEnabled || f.Interval == EveryTime {
+		return
+	}
+	age, _ := f.limit()
+	if life := max(age-s.At.Sub(s.SignedInAt), time.Duration(minSeconds)*time.Second); l.policy == "" || life < l.life {
+		l.life, l.policy = life, p.ID
+	}
 }
 
 // shorten applies a policy's lifetime: the first one replaces the default, which

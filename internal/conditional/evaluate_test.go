@@ -126,8 +126,9 @@ func TestEvaluate_SignInFrequency(t *testing.T) {
 		f  Frequency
 		ok bool
 	}{
-		{Frequency{true, 2, "hours"}, true}, {Frequency{true, 1, "days"}, true}, {Frequency{false, 0, ""}, true},
-		{Frequency{true, 1, "fortnights"}, false}, {Frequency{true, 0, "hours"}, false}, {Frequency{true, 1, "hours"}, true},
+		{Frequency{true, 2, Hours, TimeBased}, true}, {Frequency{true, 1, Days, TimeBased}, true}, {Frequency{false, 0, "", ""}, true},
+		{Frequency{true, 1, "fortnights", TimeBased}, false}, {Frequency{true, 0, Hours, TimeBased}, false}, {Frequency{true, 1, Hours, TimeBased}, true}, {Frequency{true, 1, Hours, ""}, true},
+		{Frequency{true, 2, Hours, "sometimes"}, false}, {Frequency{true, 0, "", EveryTime}, false}, {Frequency{true, 1 << 40, Hours, TimeBased}, false},
 	} {
 		p := everyone()
 		p.SessionControls.SignInFrequency = &c.f
@@ -138,7 +139,7 @@ func TestEvaluate_SignInFrequency(t *testing.T) {
 	old := signals()
 	old.SignedInAt = now().Add(-61 * time.Minute)
 	p := everyone()
-	p.SessionControls.SignInFrequency = &Frequency{true, 1, "hours"}
+	p.SessionControls.SignInFrequency = &Frequency{true, 1, Hours, TimeBased}
 	if d := Evaluate([]Policy{p}, old); d.Missing != SignInFrequency {
 		t.Errorf("%+v", d)
 	}
@@ -185,4 +186,62 @@ func FuzzEvaluate_NeverAllowsThroughABlock(f *testing.F) {
 			t.Fatal("allowed through a block")
 		}
 	})
+}
+
+// TestEvaluate_CertificateEndsWithTheSignIn: a certificate does not outlive what a
+// policy allows the sign-in to be old.
+func TestEvaluate_CertificateEndsWithTheSignIn(t *testing.T) {
+	with := func(id string, f Frequency) Policy {
+		p := everyone()
+		p.ID, p.SessionControls.SignInFrequency = id, &f
+		return p
+	}
+	for name, c := range map[string]struct {
+		policies []Policy
+		life     time.Duration
+		revision string
+	}{
+		"the shortest counts":           {[]Policy{with("a", Frequency{true, 3, Hours, TimeBased}), with("b", Frequency{true, 2, Hours, TimeBased})}, 40 * time.Minute, "b"},
+		"more is left than a life":      {[]Policy{with("a", Frequency{true, 1, Days, TimeBased})}, time.Hour, "default"},
+		"a policy that is switched off": {[]Policy{with("a", Frequency{false, 1, Hours, TimeBased})}, time.Hour, "default"},
+	} {
+		s := signals()
+		s.SignedInAt = now().Add(-80 * time.Minute)
+		if d := Evaluate(c.policies, s); !d.Allowed || d.Lifetime != c.life || d.Revision != c.revision {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	s := signals()
+	s.SignedInAt = now().Add(-2*time.Hour + time.Second)
+	if d := Evaluate([]Policy{with("a", Frequency{true, 2, Hours, TimeBased})}, s); d.Lifetime != time.Minute {
+		t.Errorf("the last second: %+v", d)
+	}
+	s.SignedInAt = now().Add(-4 * time.Minute)
+	if d := Evaluate([]Policy{with("a", Frequency{true, 0, "", EveryTime})}, s); !d.Allowed || d.Lifetime != time.Hour {
+		t.Errorf("every time: %+v", d)
+	}
+	report := with("r", Frequency{true, 2, Hours, TimeBased})
+	report.State = ReportOnly
+	s.SignedInAt = now().Add(-90 * time.Minute)
+	if d := Evaluate([]Policy{report}, s); d.Lifetime != time.Hour {
+		t.Errorf("a report-only policy shortens: %+v", d)
+	}
+}
+
+func TestApplying(t *testing.T) {
+	off, other := everyone(Block), everyone(Block)
+	off.State, other.Conditions.Users.ExcludeUsers = Disabled, []string{alice}
+	report := everyone(Block)
+	report.State, report.ID = ReportOnly, "r"
+	if got := Applying([]Policy{off, other, report, everyone()}, signals()); len(got) != 2 || got[0].ID != "r" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestFrequency_InWords(t *testing.T) {
+	for want, f := range map[string]Frequency{"a sign-in every time": {Interval: EveryTime}, "a sign-in that is not older than 1 day": {Value: 1, Type: Days}, "a sign-in that is not older than 4 hours": {Value: 4, Type: Hours}} {
+		if f.String() != want {
+			t.Errorf("%q", f.String())
+		}
+	}
 }

@@ -1,6 +1,10 @@
 package conditional
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
 // State of a policy, Graph's conditionalAccessPolicyState.
 type State string
@@ -37,6 +41,13 @@ type Policy struct {
 	Conditions      Conditions      `json:"conditions"`
 	GrantControls   *GrantControls  `json:"grantControls,omitempty"`
 	SessionControls SessionControls `json:"sessionControls"`
+	CreatedAt       time.Time       `json:"createdDateTime"`
+	ModifiedAt      time.Time       `json:"modifiedDateTime"` // zero: never since
+}
+
+// NamesRoles reports whether who the policy is about depends on directory roles.
+func (p Policy) NamesRoles() bool {
+	return len(p.Conditions.Users.IncludeRoles)+len(p.Conditions.Users.ExcludeRoles) > 0
 }
 
 // Conditions say whom and what a policy is about.
@@ -78,19 +89,55 @@ type SessionControls struct {
 
 // Frequency is Graph's signInFrequencySessionControl.
 type Frequency struct {
-	IsEnabled bool   `json:"isEnabled"`
-	Value     int    `json:"value"`
-	Type      string `json:"type"` // "hours" or "days"
+	IsEnabled bool     `json:"isEnabled"`
+	Value     int      `json:"value"`
+	Type      string   `json:"type"`              // Hours or Days; empty with EveryTime
+	Interval  Interval `json:"frequencyInterval"` // empty is TimeBased
 }
 
-// limit returns the longest age of a sign-in; known is false for a unit that
-// this build does not know.
+// The units of a frequency.
+const (
+	Hours = "hours"
+	Days  = "days"
+)
+
+// Interval is Graph's signInFrequencyInterval.
+type Interval string
+
+// The intervals.
+const (
+	TimeBased Interval = "timeBased"
+	EveryTime Interval = "everyTime"
+)
+
+// everyTime is how old a sign-in may be where one is wanted every time: the way
+// from the page to the certificate takes a moment. Entra allows as much.
+const everyTime = 5 * time.Minute
+
+// limit returns the longest age of a sign-in; known is false for a unit or an
+// interval that this build does not know.
 func (f Frequency) limit() (age time.Duration, known bool) {
-	switch f.Type {
-	case "hours":
-		return time.Duration(f.Value) * time.Hour, f.Value > 0
-	case "days":
-		return time.Duration(f.Value) * 24 * time.Hour, f.Value > 0
+	switch {
+	case f.Interval == EveryTime:
+		return everyTime, true
+	case f.Interval != TimeBased && f.Interval != "" || f.Value <= 0 || f.Value > longestDays*24:
+		return 0, false
+	case f.Type == Hours:
+		return time.Duration(f.Value) * time.Hour, true
+	case f.Type == Days:
+		return time.Duration(f.Value) * 24 * time.Hour, true
 	}
 	return 0, false
+}
+
+// String is the frequency in words, for sentences.
+func (f Frequency) String() string {
+	unit := strings.TrimSuffix(f.Type, "s")
+	switch {
+	case f.Interval == EveryTime:
+		return "a sign-in every time"
+	case f.Value == 1:
+		return "a sign-in that is not older than 1 " + unit
+	}
+	return "a sign-in that is not older than " + strconv.Itoa(f.Value) + " " + unit + "s"
 }

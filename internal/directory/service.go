@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"sallyport/internal/audit"
@@ -149,6 +150,9 @@ func roleFor(action string) string {
 	if action == ActionGrantApplication || action == consentPolicyUpdate {
 		return "Global Administrator"
 	}
+	if strings.HasPrefix(action, "microsoft.directory/conditionalAccessPolicies/") {
+		return "Security Administrator"
+	}
 	for _, prefix := range []string{"microsoft.directory/applications/", "microsoft.directory/servicePrincipals/"} {
 		if len(action) > len(prefix) && action[:len(prefix)] == prefix {
 			return "Application Administrator"
@@ -156,6 +160,10 @@ func roleFor(action string) string {
 	}
 	return "User Administrator"
 }
+
+// Require is for what other packages keep of the directory: it returns a fault
+// unless by holds the directory action.
+func (s *Service) Require(by audit.By, action string) error { return s.require(by, action) }
 
 // covers returns a fault unless by holds every right that the principal holds
 // itself and through its groups.

@@ -34,7 +34,7 @@ func (s *Service) answerSSH(ctx context.Context, x *exchange, n session) (Answer
 	if x.cert {
 		return s.certificate(ctx, x, n)
 	}
-	if _, err := s.admit(x, &n); err != nil {
+	if _, err := s.admit(x, &n); err != nil { // also what was a certificate's request before
 		return Answer{}, s.denied(ctx, n.acting(x.by), x.scope, n.grant, err)
 	}
 	if n.isApp || n.family != nil {
@@ -68,7 +68,7 @@ func (s *Service) bearer(ctx context.Context, x *exchange, n session, audience s
 	if n.family != nil {
 		return a, nil // recorded by the rotation
 	}
-	event := audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.principal(), Detail: map[string]string{"grant": n.grant, "scope": x.scope.Text, "factors": factorText(n.factors)}}
+	event := audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.principal(), Detail: n.reported(map[string]string{"grant": n.grant, "scope": x.scope.Text, "factors": factorText(n.factors)})}
 	if n.caller != "" {
 		event.Detail["caller"] = n.caller
 	}

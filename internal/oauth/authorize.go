@@ -251,7 +251,7 @@ func (s *Service) Grant(ctx context.Context, by audit.By, req Authorize, session
 		return "", err
 	}
 	by.Principal, by.Type, by.Name, by.Client, by.Session = user.ID, audit.User, user.UPN, req.Client.AppID, session.ID
-	if err := s.policyError(s.evaluate(user.ID, req.Scope, session.SignedInAt, session.Factors, by.At)); err != nil {
+	if err := s.policyError(req.Scope, s.evaluate(user.ID, req.Scope, session.SignedInAt, session.Factors, by.At)); err != nil {
 		return "", s.denied(ctx, by, req.Scope, "authorization_code", err)
 	}
 	if missing := s.Unconsented(req.Client.AppID, user.ID, req.Scope); len(missing) > 0 {

@@ -169,8 +169,5 @@ func certificateEvent(n session, begin *token.Family, r sshca.Request, cert *ssh
 	if m := r.Extensions[sshca.ExtMachine]; m != "" {
 		detail["machine"] = m
 	}
-	if len(d.WouldDeny) > 0 {
-		detail["reportOnly"] = strings.Join(d.WouldDeny, ",")
-	}
-	return audit.Event{Type: "certificate.issue", Outcome: audit.Success, Target: n.principal(), Detail: detail}
+	return audit.Event{Type: "certificate.issue", Outcome: audit.Success, Target: n.principal(), Detail: n.reported(detail)}
 }

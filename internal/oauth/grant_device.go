@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sallyport/internal/address"
 	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/signin"
@@ -169,6 +171,17 @@ func (s *Service) PendingDevice(ctx context.Context, by audit.By, typed string) 
 	}
 	app, ok := s.cfg.Directory.Application(d.Client)
 	return d, app, ok, nil
+}
+
+// DeviceWants reports whether policy asks for a newer sign-in than a person has,
+// before what a device asks for can be approved.
+func (s *Service) DeviceWants(d Device, n signin.Session, at time.Time) bool {
+	scope, err := s.parseScope(d.Scope, d.Client)
+	if err != nil {
+		return false // the redemption says so
+	}
+	decision := s.evaluate(n.UserID, scope, n.SignedInAt, n.Factors, at)
+	return !decision.Allowed && decision.Missing == conditional.SignInFrequency
 }
 
 // DecideDevice records a signed-in person's answer.

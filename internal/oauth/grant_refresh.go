@@ -83,7 +83,7 @@ func (s *Service) rotate(ctx context.Context, x *exchange, n session, text strin
 		if verdict != token.Current && verdict != token.Repeated {
 			return nil
 		}
-		return tx.Audit(by, audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.user.ID, Detail: map[string]string{"grant": n.grant, "scope": x.scope.Text, "family": f.ID}})
+		return tx.Audit(by, audit.Event{Type: "token.issue", Outcome: audit.Success, Target: n.user.ID, Detail: n.reported(map[string]string{"grant": n.grant, "scope": x.scope.Text, "family": f.ID})})
 	})
 	if err != nil {
 		return Answer{}, err

@@ -52,6 +52,17 @@ func (sc Scope) AppID() string {
 	}
 }
 
+// again is the scope of a sign-in that satisfies policy for the same resource.
+func (sc Scope) again() string {
+	if sc.Resource == SSH {
+		return sshScope
+	}
+	return sc.Audience + "/" + defaultScope
+}
+
+// sshScope is the SSH resource's scope in Azure's global cloud, for sentences.
+const sshScope = "https://pas.windows.net/CheckMyAccess/Linux/" + defaultScope
+
 // Audiences lists the audiences of ARM or Graph access tokens.
 func (s *Service) Audiences(r Resource) []string {
 	switch r {

@@ -33,6 +33,15 @@ type session struct {
 	nonce      string
 	refresh    string // successor of a rotated refresh token
 	caller     string // who asked for a managed identity, as its machine says
+	reportOnly string // policies that would have refused
+}
+
+// reported adds to a record what report-only policies would have done.
+func (n session) reported(detail map[string]string) map[string]string {
+	if n.reportOnly != "" {
+		detail["reportOnly"] = n.reportOnly
+	}
+	return detail
 }
 
 func (n session) principal() string {
@@ -90,14 +99,14 @@ func (s *Service) evaluate(userID string, scope Scope, signedInAt time.Time, fac
 	}
 	groups := s.cfg.Directory.GroupsOf(userID)
 	var roles []string
-	if s.cfg.Roles != nil {
+	if s.cfg.Roles != nil && slices.ContainsFunc(policies, conditional.Policy.NamesRoles) {
 		roles = s.cfg.Roles(userID, groups)
 	}
 	return conditional.Evaluate(policies, conditional.Signals{User: userID, Groups: groups, Roles: roles, Application: scope.AppID(), SignedInAt: signedInAt, Factors: factors, At: at})
 }
 
 // policyError names the missing control as Entra does, so that clients step up.
-func (s *Service) policyError(d conditional.Decision) error {
+func (s *Service) policyError(scope Scope, d conditional.Decision) error {
 	if d.Allowed {
 		return nil
 	}
@@ -110,8 +119,8 @@ func (s *Service) policyError(d conditional.Decision) error {
 		e = refuse("access_denied", 53003, "Access has been blocked by Conditional Access policies: %s. Ask an administrator.", named)
 		e.Suberror = "message_only"
 	case conditional.SignInFrequency:
-		e = refuse("invalid_grant", 70043, "The sign-in is older than %s allows. Sign in again: sally login", named)
-		e.Suberror = "token_expired"
+		e = refuse("interaction_required", 70043, "The sign-in is older than %s allows. Sign in again: sally login --scope %s", named, scope.again())
+		e.Suberror = "basic_action"
 	case conditional.CompliantDevice, conditional.DomainJoined:
 		e = refuse("interaction_required", 53000, "Device is not in required device state: %s. Conditional Access policy requires a compliant device, and this device is not known.", named)
 		e.Suberror = "message_only"
@@ -151,7 +160,8 @@ func (s *Service) admit(x *exchange, n *session) (conditional.Decision, error) {
 		return conditional.Decision{}, err
 	}
 	d := s.evaluate(user.ID, x.scope, n.signedInAt, n.factors, x.by.At)
-	return d, s.policyError(d)
+	n.reportOnly = strings.Join(d.WouldDeny, ",")
+	return d, s.policyError(x.scope, d)
 }
 
 // allow asks whether the principal had enough for now.

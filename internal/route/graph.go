@@ -10,6 +10,7 @@ func graphRows() []Row {
 	g.clients()
 	g.consents()
 	g.roles()
+	g.conditionalAccess()
 	return g.rows
 }
 
@@ -114,6 +115,16 @@ func (g *graph) consents() {
 	}
 	g.read("authorizationPolicy.get", policy, "authorizationPolicy/standard/read")
 	g.write("authorizationPolicy.update", "PATCH", policy, "authorizationPolicy/basic/update")
+}
+
+// conditionalAccess is not for every member to read: it says how to get around it.
+func (g *graph) conditionalAccess() {
+	const policies, read = "identity/conditionalAccess/policies", "conditionalAccessPolicies/allProperties/read"
+	g.write("conditionalAccessPolicies.list", "GET", policies, read)
+	g.write("conditionalAccessPolicies.create", "POST", policies, "conditionalAccessPolicies/create")
+	g.write("conditionalAccessPolicies.get", "GET", policies+"/{id}", read)
+	g.write("conditionalAccessPolicies.update", "PATCH", policies+"/{id}", "conditionalAccessPolicies/basic/update")
+	g.write("conditionalAccessPolicies.delete", "DELETE", policies+"/{id}", "conditionalAccessPolicies/delete")
 }
 
 func (g *graph) roles() {

@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 
+	"sallyport/internal/conditional"
 	"sallyport/internal/machine"
 	"sallyport/internal/rbac"
 	"sallyport/internal/rollout"
@@ -14,7 +15,7 @@ import (
 // A kind that is not named here concerns every machine.
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
-	case "application", rollout.ChangeKind: // refresh sees what machines are told of an upgrade
+	case "application", conditional.Change, rollout.ChangeKind: // refresh sees what machines are told of an upgrade
 	case "user", "servicePrincipal":
 		t.Account = true
 	case "group", "member":

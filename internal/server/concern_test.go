@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
 	"sallyport/internal/machine"
 	"sallyport/internal/machine/protocol"
@@ -183,6 +184,9 @@ func (c *crowd) changes() []func(*store.Tx) error {
 		},
 		func(t *store.Tx) error {
 			return t.PutSettings(oauth.Settings{LongestSession: []int{0, 5, 60, 600}[c.pick()]})
+		},
+		func(t *store.Tx) error {
+			return t.PutConditionalPolicy(conditional.Policy{ID: crowdID(11, c.pick()), State: conditional.Enabled})
 		},
 		func(t *store.Tx) error { return t.PutAgentUpgrade(c.upgrade(c.pick()%2, c.pick()%2)) },
 		func(t *store.Tx) error { return t.DropAgentUpgrade(fmt.Sprint("u", c.pick()%2)) },

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sallyport/internal/collector"
+	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/httpd"
@@ -91,6 +92,8 @@ type deployment struct {
 	repeats     *repeat.Counter
 	revoked     *sshca.Revocations
 	settings    *oauth.SettingsIndex
+	policies    *conditional.Index
+	policy      *conditional.Service
 	people      *directory.Service
 	credentials *credential.Service
 	dirRoles    *rbac.DirectoryRoles
@@ -183,7 +186,7 @@ func (d *deployment) connect(ctx context.Context) error {
 func (d *deployment) loadIndexes(ctx context.Context) error {
 	d.directory, d.tree, d.wanted = directory.NewIndex(), resource.NewTree(), types.NewMachines()
 	d.roles = rbac.NewIndex(d.tree)
-	d.revoked, d.settings = sshca.NewRevocations(), oauth.NewSettingsIndex()
+	d.revoked, d.settings, d.policies = sshca.NewRevocations(), oauth.NewSettingsIndex(), conditional.NewIndex()
 	d.upgrades = d.newRollout()
 	at := d.store.Position() // nothing writes before the follower runs
 	// Two views of the store are as good as one: what is newer than the position
@@ -192,7 +195,7 @@ func (d *deployment) loadIndexes(ctx context.Context) error {
 	load.Go(func() error { return d.store.Read(ctx, func(t *store.Tx) error { return d.roles.Load(t) }) })
 	load.Go(func() error {
 		return d.store.Read(ctx, func(t *store.Tx) error {
-			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t), d.upgrades.Load(t), d.gate.load(t))
+			return errors.Join(d.tree.Load(t), d.directory.Load(t), d.machineKeys.Load(t), d.wanted.Load(t), d.revoked.Load(t), d.settings.Load(t), d.policies.Load(t), d.upgrades.Load(t), d.gate.load(t))
 		})
 	})
 	err := load.Wait()
@@ -210,7 +213,7 @@ func (d indexes) refresh(t *store.Tx, c store.Change) error {
 	told := d.upgrades.Told()
 	err := errors.Join(d.trust.refresh(t, c.Kind, c.Key), d.directory.Refresh(t, c.Kind, c.Key), d.tree.Refresh(t, c.Kind, c.Key), d.roles.Refresh(t, c.Kind, c.Key),
 		d.machineKeys.Refresh(t, c.Kind, c.Key), d.wanted.Refresh(t, c.Kind, c.Key),
-		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.upgrades.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
+		d.revoked.Refresh(t, c.Kind, c.Key), d.settings.Refresh(t, c.Kind, c.Key), d.policies.Refresh(t, c.Kind, c.Key), d.upgrades.Refresh(t, c.Kind, c.Key), d.gate.refresh(t, c.Kind))
 	d.concern(c, &touch)
 	touch.All = touch.All || told != d.upgrades.Told()
 	d.machines.Touch(touch)
@@ -221,6 +224,7 @@ func (d *deployment) connectDirectory() error {
 	d.repeats = d.newRepeats()
 	d.people = directory.NewService(directory.Config{Write: writes[directory.Tx](d), Index: d.directory, Authority: rbac.NewDirectoryAuthority(d.roles, d.directory), Rand: d.cfg.Rand, Repeats: d.repeats})
 	d.dirRoles = rbac.NewDirectoryRoles(rbac.DirectoryRolesConfig{Write: writes[rbac.DirectoryTx](d), Index: d.roles, Directory: d.directory, Rand: d.cfg.Rand})
+	d.policy = d.newPolicy()
 	var err error
 	d.credentials, err = credential.NewService(credential.Config{Write: writes[credential.Tx](d), Read: reads[credential.Tx](d), Directory: d.people,
 		Slots: credential.NewFairSlots(hashSlots), Rand: d.cfg.Rand, Key: d.keys.Hash("credential", ""), Cost: credential.DefaultCost(), Repeats: d.repeats})
@@ -251,7 +255,7 @@ func (d *deployment) connectOAuth() error {
 	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: gatedPasswords{d.credentials, d}, Directory: d.directory})
 	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory, Consents: d.directory,
 		People: d.sessions, Clients: d.credentials, Tokens: d.trust.tokens, Issuer: d.trust, Longest: d.cfg.longest(),
-		Settings: d.settings, Rights: d.people, Repeats: d.repeats, Allow: newTokenLimit().Allow, Gate: d.principalGate})
+		Settings: d.settings, Policies: d.policies.Policies, Roles: d.rolesOf, Rights: d.people, Repeats: d.repeats, Allow: newTokenLimit().Allow, Gate: d.principalGate})
 	return nil
 }
 
@@ -278,5 +282,6 @@ var (
 	_ resource.Tx      = (*store.Tx)(nil)
 	_ signin.Tx        = (*store.Tx)(nil)
 	_ oauth.Tx         = (*store.Tx)(nil)
+	_ conditional.Tx   = (*store.Tx)(nil)
 	_ repeat.Tx        = (*store.Tx)(nil)
 )

@@ -198,7 +198,7 @@ func (d *deployment) doors() (http.Handler, error) {
 		return nil, err
 	}
 	pages.Mount(mux)
-	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, URL: d.manifest.URL}).Mount(mux)
+	graph.New(graph.Config{Directory: d.people, Credentials: d.credentials, Roles: d.dirRoles, Policies: d.policy, URL: d.manifest.URL}).Mount(mux)
 	httpmachine.New(httpmachine.Config{Machines: d.machines, Identities: identities{d}, Devices: devices{d}}).Mount(mux)
 	probes, err := operations.New(operations.Config{Rows: route.All(), URL: d.manifest.URL, Ready: d.ready, Packages: d.packagesAt()})
 	if err != nil {

@@ -40,7 +40,7 @@ func restoredTables() map[string]string {
 		// Who exists, what proves them, what they may do: an administrator reviews it.
 		"tenant": restoreKeeps, "directory_group": restoreKeeps, "group_member": restoreKeeps, "application": restoreKeeps,
 		"password": restoreKeeps, "client_secret": restoreKeeps, "client_certificate": restoreKeeps,
-		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "revocation": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
+		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "conditional_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "revocation": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
 		// What must not be taken twice stays taken.
 		"signin_attempt": restoreKeeps, "familiar_place": restoreKeeps, "client_assertion": restoreKeeps, "machine_events": restoreKeeps, "machine_stream": restoreKeeps, "machine_manifest": restoreKeeps, "machine_inventory": restoreKeeps, "agent_upgrade": restoreChanges, "feed": restoreKeeps, "feed_position": restoreKeeps,
 		// What was given to somebody before is dead.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
@@ -43,6 +44,7 @@ type world struct {
 	cred  *credential.Service
 	http  *httpd.Server
 	admin string
+	pol   *conditional.Index
 }
 
 func (w *world) Bearer(_ context.Context, token string, _ route.Surface, _ time.Time) (audit.By, error) {
@@ -70,8 +72,8 @@ func (w *world) must(err error) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil)}
-	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh))
+	w := &world{t: t, now: time.Unix(1_800_000_000, 0).UTC(), dir: directory.NewIndex(), rbac: rbac.NewIndex(nil), pol: conditional.NewIndex()}
+	w.store = storetest.New(t, func() time.Time { return w.now }, storetest.Index(w.dir.Refresh), storetest.Index(w.rbac.Refresh), storetest.Index(w.pol.Refresh))
 	svc := directory.NewService(directory.Config{
 		Write: storetest.Write[directory.Tx](w.store),
 		Index: w.dir, Authority: rbac.NewDirectoryAuthority(w.rbac, w.dir), Rand: rand.Reader,
@@ -96,7 +98,9 @@ func newWorld(t *testing.T) *world {
 		return tx.PutRoleAssignment(rbac.Assignment{ID: "00000000-0000-4000-8000-000000000001", Scope: scope.Directory(), RoleID: rbac.GlobalAdministrator, PrincipalID: u.ID})
 	}))
 	mux := httpd.NewMux()
-	graph.New(graph.Config{Directory: svc, Credentials: w.cred, Roles: roles, URL: base + "/"}).Mount(mux)
+	policies := conditional.NewService(conditional.Config{Write: storetest.Write[conditional.Tx](w.store), Index: w.pol, People: w.dir, Rights: svc, Rand: rand.Reader,
+		Role: func(id string) bool { return id == rbac.GlobalAdministrator }})
+	graph.New(graph.Config{Directory: svc, Credentials: w.cred, Roles: roles, Policies: policies, URL: base + "/"}).Mount(mux)
 	var rows []route.Row
 	for _, r := range route.All() {
 		if r.Surface == route.Graph {

@@ -15,6 +15,7 @@ type Config struct {
 	Directory   *directory.Service
 	Credentials *credential.Service
 	Roles       *rbac.DirectoryRoles
+	Policies    Policies
 	// URL is the server's own, without a slash at the end.
 	URL string
 }
@@ -54,6 +55,8 @@ func (h *Handler) Mount(m *httpd.Mux) {
 		"graph.oauth2PermissionGrants.update": h.updateGrant, "graph.oauth2PermissionGrants.delete": h.deleteGrant, "graph.servicePrincipals.oauth2PermissionGrants": h.listGrants(true),
 		"graph.servicePrincipals.appRoleAssignments": h.listAppRoles(true), "graph.servicePrincipals.appRoleAssignments.create": h.createAppRole, "graph.servicePrincipals.appRoleAssignments.delete": h.deleteAppRole,
 		"graph.servicePrincipals.appRoleAssignedTo": h.listAppRoles(false), "graph.servicePrincipals.appRoleAssignedTo.create": h.createAppRole, "graph.servicePrincipals.appRoleAssignedTo.delete": h.deleteAppRole,
+		"graph.conditionalAccessPolicies.list": h.listPolicies, "graph.conditionalAccessPolicies.create": h.createPolicy, "graph.conditionalAccessPolicies.get": h.showPolicy,
+		"graph.conditionalAccessPolicies.update": h.changePolicy, "graph.conditionalAccessPolicies.delete": h.deletePolicy,
 		"graph.authorizationPolicy.get": h.getPolicy, "graph.authorizationPolicy.update": h.updatePolicy,
 		"graph.applications.owners.add": h.addOwner, "graph.applications.owners.remove": h.removeOwner,
 		"graph.servicePrincipals.owners.add": h.addOwner, "graph.servicePrincipals.owners.remove": h.removeOwner,

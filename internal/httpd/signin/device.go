@@ -101,6 +101,9 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 	if missing, resource := h.cfg.OAuth.DeviceAsks(d, app, session.UserID); len(missing) > 0 {
 		return h.toDeviceSignIn(c, signin.Flow{Client: app.DisplayName, Ask: &signin.Ask{AppID: app.AppID, Resource: resource, Values: missing}}, d.UserCode)
 	}
+	if h.cfg.OAuth.DeviceWants(d, session, c.By.At) {
+		return h.toDeviceSignIn(c, signin.Flow{Client: app.DisplayName, Hint: upn}, d.UserCode)
+	}
 	token, err := h.csrf(c, deviceForm+d.UserCode+session.ID)
 	if err != nil {
 		return err
