@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 const (
@@ -30,8 +31,8 @@ var fieldName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*:`)
 
 // Closed alphabets of Debian Policy 5.6.1 and 5.6.12.
 var (
-	debName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,99}$`)
-	debVersion = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]{0,99}$`)
+	debName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,99}$`) })
+	debVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]{0,99}$`) })
 )
 
 // readDeb reads what a package says of itself: deb(5), format 2.0, control part
@@ -137,7 +138,7 @@ func parseControl(text string) (deb, error) {
 		}
 	}
 	d.name, d.version, d.architecture = seen["package"], seen["version"], seen["architecture"]
-	if !debName.MatchString(d.name) || !debVersion.MatchString(d.version) {
+	if !debName().MatchString(d.name) || !debVersion().MatchString(d.version) {
 		return deb{}, errors.New("its control file names no package and version")
 	}
 	switch d.architecture {

@@ -161,7 +161,7 @@ func (r *Repository) Look() error {
 }
 
 // fileName is the closed alphabet of names that are handed out.
-var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._~^-]{0,200}\.(deb|rpm)$`)
+var fileName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._~^-]{0,200}\.(deb|rpm)$`) })
 
 // survey lists the packages with what tells one content from another.
 func (r *Repository) survey() (marks string, names []string, err error) {
@@ -174,7 +174,7 @@ func (r *Repository) survey() (marks string, names []string, err error) {
 	}
 	var b strings.Builder
 	for _, e := range list {
-		if !fileName.MatchString(e.Name()) {
+		if !fileName().MatchString(e.Name()) {
 			continue
 		}
 		info, err := e.Info()

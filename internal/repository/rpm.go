@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 const (
@@ -83,10 +84,11 @@ func (h rpmHeader) number(tag uint32) uint32 {
 	return 0
 }
 
-// Closed alphabets of names and versions.
+// Closed alphabets of names and versions. They are made when they are first used:
+// every start of the program would pay for them.
 var (
-	rpmName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._-]{0,99}$`)
-	rpmVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._~^]{0,99}$`)
+	rpmName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._-]{0,99}$`) })
+	rpmVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._~^]{0,99}$`) })
 )
 
 // readRPM reads what a package says of itself: lead, signature header, header
@@ -112,7 +114,7 @@ func readRPM(r io.Reader) (rpmPackage, error) {
 	}
 	p.end = p.start + size
 	h := p.header
-	if !rpmName.MatchString(h.text(tagName)) || !rpmVersion.MatchString(h.text(tagVersion)) || !rpmVersion.MatchString(h.text(tagRelease)) {
+	if !rpmName().MatchString(h.text(tagName)) || !rpmVersion().MatchString(h.text(tagVersion)) || !rpmVersion().MatchString(h.text(tagRelease)) {
 		return p, errors.New("it names no package, version and release")
 	}
 	switch h.text(tagArch) {

@@ -159,12 +159,12 @@ func (s *Service) Told() Told {
 // Members are the machines of the deployment.
 func (s *Service) Members() []Member { return s.cfg.Machines.Members() }
 
-var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`) })
 
 // Create begins an upgrade. Only one may be open, and only the newest one counts.
 func (s *Service) Create(ctx context.Context, by audit.By, u Upgrade) error {
 	u.Name = strings.ToLower(u.Name)
-	if !validName.MatchString(u.Name) {
+	if !validName().MatchString(u.Name) {
 		return invalid("name", "%q is no name for an upgrade", u.Name).WithRemedy("Use up to 63 letters, digits, dots, underscores and hyphens.")
 	}
 	if err := u.Check(); err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -16,6 +18,28 @@ func TestCLI_NoCachedToken(t *testing.T) {
 	p := theWorld.person("nobody@"+domain, "x")
 	for _, args := range [][]string{{"account", "show"}, {"group", "list"}, {"ssh", "vm", "-n", "a", "-g", "b"}, {"account", "get-access-token"}} {
 		p.fails(t, []string{"sally login"}, args...)
+	}
+}
+
+// TestCLI_StartsLean: what every start of the program makes before main, agent's
+// parts included, stays small. A regular expression with counted repetitions took
+// 2 ms and half a megabyte.
+func TestCLI_StartsLean(t *testing.T) {
+	cmd := exec.Command("../../out/sally", "--version")
+	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	all := 0
+	for _, l := range regexp.MustCompile(`(?m)^init (\S+) .* (\d+) bytes, `).FindAllStringSubmatch(string(out), -1) {
+		bytes, _ := strconv.Atoi(l[2])
+		if all += bytes; bytes > 100_000 {
+			t.Errorf("%s makes %d bytes", l[1], bytes)
+		}
+	}
+	if all == 0 || all > 400_000 {
+		t.Errorf("%d bytes are made before main, of 302,704 when this was written", all)
 	}
 }
 

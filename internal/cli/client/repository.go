@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"sync"
 
 	"sallyport/internal/fault"
 )
@@ -24,7 +25,9 @@ type Repository struct {
 }
 
 // armorForm is an armored OpenPGP key: nothing that a shell would read as more.
-var armorForm = regexp.MustCompile(`^-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n([A-Za-z0-9+/=]{1,76}\n)+-----END PGP PUBLIC KEY BLOCK-----\n$`)
+var armorForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n([A-Za-z0-9+/=]{1,76}\n)+-----END PGP PUBLIC KEY BLOCK-----\n$`)
+})
 
 // Repository fetches the key of the server's package repositories over pinned
 // TLS, and looks which certificate programs without a manifest are shown.
@@ -41,7 +44,7 @@ func (s *Server) Repository(ctx context.Context) (Repository, error) {
 	if res.StatusCode != http.StatusOK {
 		return r, apiError(res.StatusCode, res.Header, body)
 	}
-	if r.Key = string(body); !armorForm.MatchString(r.Key) {
+	if r.Key = string(body); !armorForm().MatchString(r.Key) {
 		return r, fault.New(fault.Unavailable, "NotSallyport", "%s does not answer with an OpenPGP key", r.URL+"key.asc")
 	}
 	if r.Root, err = s.ShownRoot(ctx); err != nil {
