@@ -30,12 +30,20 @@ func flagSubscription() flag {
 func shown(x client.Account) map[string]any {
 	return map[string]any{
 		"environmentName": x.EnvironmentName, "homeTenantId": x.HomeTenantID, "id": x.ID, "isDefault": x.IsDefault, "managedByTenants": []string{},
-		"name": x.Name, "state": x.State, "tenantId": x.TenantID, "user": map[string]any{"name": x.User.Name, "type": x.User.Type},
+		"name": x.Name, "state": x.State, "tenantId": x.TenantID, "tenantDefaultDomain": x.TenantDefaultDomain, "tenantDisplayName": x.TenantDisplayName, "user": map[string]any{"name": x.User.Name, "type": x.User.Type},
 	}
 }
 
+// shownInList is the same in a list, where az has another name for the cloud.
+func shownInList(x client.Account) map[string]any {
+	doc := shown(x)
+	doc["cloudName"] = doc["environmentName"]
+	delete(doc, "environmentName")
+	return doc
+}
+
 func accountColumns() []output.Column {
-	return columns("Name=name", "CloudName=environmentName", "SubscriptionId=id", "TenantId=tenantId", "State=state", "IsDefault=isDefault")
+	return columns("Name=name", "CloudName=cloudName", "SubscriptionId=id", "TenantId=tenantId", "State=state", "IsDefault=isDefault")
 }
 
 func (a *app) printAccounts(wanted func(client.Account) bool) error {
@@ -46,7 +54,7 @@ func (a *app) printAccounts(wanted func(client.Account) bool) error {
 	list := []any{}
 	for _, x := range p.Accounts {
 		if wanted(x) {
-			list = append(list, shown(x))
+			list = append(list, shownInList(x))
 		}
 	}
 	return a.print(list, accountColumns()...)
@@ -70,7 +78,7 @@ func (a *app) accountShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(shown(x), accountColumns()...)
+		return a.print(shown(x))
 	})
 	cmd.Example = "  sally account show --query user.name --output tsv"
 	return cmd

@@ -55,18 +55,22 @@ func (k entities) find(ctx context.Context, s *client.Session, name string) (map
 			return object(found[0])
 		}
 	}
+	if !isGUID(name) && k.what == "Group" {
+		return nil, clientError{"No group matches the name of '" + name + "'"}
+	}
 	if !isGUID(name) {
 		return nil, &client.APIError{Status: http.StatusNotFound, Code: "Request_ResourceNotFound", Message: k.what + " '" + name + "' does not exist."}
 	}
-	answer, err := s.Send(ctx, graph(http.MethodGet, k.path+"/"+url.PathEscape(name)))
+	return k.get(ctx, s, name)
+}
+
+// get reads one object by its id.
+func (k entities) get(ctx context.Context, s *client.Session, id string) (map[string]any, error) {
+	answer, err := s.Send(ctx, graph(http.MethodGet, k.path+"/"+url.PathEscape(id)))
 	if err != nil {
 		return nil, err
 	}
-	doc, err := object(answer.Body)
-	if err == nil {
-		entity(doc)
-	}
-	return doc, err
+	return object(answer.Body)
 }
 
 // showOf makes a command that shows one object.
@@ -77,10 +81,13 @@ func (a *app) showOf(k entities, name flag) *cobra.Command {
 			return err
 		}
 		doc, err := k.find(ctx, s, in.text(name.name))
+		if err == nil && text(doc, "@odata.context") == "" {
+			doc, err = k.get(ctx, s, text(doc, "id"))
+		}
 		if err != nil {
 			return err
 		}
-		return a.print(doc, columns("DisplayName=displayName", "Id=id")...)
+		return a.print(doc)
 	})
 }
 
@@ -136,7 +143,7 @@ func flagMember() flag {
 func (a *app) members(name, short string, flags []flag, run func(ctx context.Context, s *client.Session, group string, in values) error) *cobra.Command {
 	return leafFor(name, short, append([]flag{flagOfGroup()}, flags...), func(ctx context.Context, in values) error {
 		if m := in.text("member-id"); m != "" && !isGUID(m) {
-			return usageError{"argument --member-id: it must be an object id (sally ad user show --id NAME --query id)"}
+			return clientError{"argument --member-id: it must be an object id (sally ad user show --id NAME --query id)"}
 		}
 		s, err := a.session(ctx)
 		if err != nil {
@@ -148,6 +155,52 @@ func (a *app) members(name, short string, flags []flag, run func(ctx context.Con
 		}
 		return run(ctx, s, "/groups/"+url.PathEscape(text(doc, "id")), in)
 	})
+}
+
+// groupCreate makes a group. As with az, one that has both names already is
+// returned as it is.
+func (a *app) groupCreate() *cobra.Command {
+	return leafFor("create", "Create a group.", []flag{
+		{name: "display-name", required: true, usage: "Display name"}, {name: "mail-nickname", required: true, usage: "Mail alias"}, {name: "description", usage: "Description"},
+		{name: "force", kind: 'b', usage: "Make another group although one has these names"},
+		{name: "is-assignable-to-role", kind: 'b', usage: "Directory roles can be assigned to the group; only a Global Administrator makes one"},
+	}, func(ctx context.Context, in values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		if !in.on("force") {
+			c := graph(http.MethodGet, "/groups")
+			quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+			c.Query = url.Values{"$filter": {"displayName eq " + quote(in.text("display-name")) + " and mailNickname eq " + quote(in.text("mail-nickname"))}}
+			found, err := s.List(ctx, c)
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 {
+				a.warn("A group with the same display name and mail nickname already exists, returning.")
+				return a.print(found[0])
+			}
+		}
+		c := graph(http.MethodPost, "/groups")
+		c.Body = newGroup(in)
+		answer, err := s.Send(ctx, c)
+		if err != nil {
+			return err
+		}
+		return a.print(json.RawMessage(answer.Body))
+	})
+}
+
+func newGroup(in values) any {
+	body := map[string]any{"displayName": in.text("display-name"), "mailNickname": in.text("mail-nickname"), "mailEnabled": false, "securityEnabled": true}
+	if in.given("description") {
+		body["description"] = in.text("description")
+	}
+	if in.on("is-assignable-to-role") {
+		body["isAssignableToRole"] = true
+	}
+	return body
 }
 
 func (a *app) memberAdd() *cobra.Command {
@@ -170,26 +223,21 @@ func (a *app) memberList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(items, columns("DisplayName=displayName", "UserPrincipalName=userPrincipalName", "Id=id")...)
+		return a.print(items)
 	})
 }
 
 func (a *app) memberCheck() *cobra.Command {
 	return a.members("check", "Say whether somebody is a member.", []flag{flagMember()}, func(ctx context.Context, s *client.Session, group string, in values) error {
-		items, err := s.List(ctx, graph(http.MethodGet, group+"/members"))
-		if err != nil {
+		c := graph(http.MethodPost, "/directoryObjects/"+url.PathEscape(in.text("member-id"))+"/checkMemberGroups")
+		c.Body = map[string]any{"groupIds": []string{group[strings.LastIndexByte(group, '/')+1:]}}
+		var answer struct {
+			Value []string `json:"value"`
+		}
+		if err := do(ctx, s, c, &answer); err != nil {
 			return err
 		}
-		member := false
-		for _, item := range items {
-			var one struct {
-				ID string `json:"id"`
-			}
-			if json.Unmarshal(item, &one) == nil && strings.EqualFold(one.ID, in.text("member-id")) {
-				member = true
-			}
-		}
-		return a.print(map[string]any{"value": member})
+		return a.print(map[string]any{"value": len(answer.Value) > 0})
 	})
 }
 
@@ -218,7 +266,7 @@ func (a *app) appCreate() *cobra.Command {
 		if err := do(ctx, s, c, &doc); err != nil {
 			return err
 		}
-		return a.print(entity(doc), columns("DisplayName=displayName", "AppId=appId", "Id=id")...)
+		return a.print(doc)
 	})
 }
 
@@ -233,7 +281,7 @@ func (a *app) spCreateForRBAC() *cobra.Command {
 
 func (a *app) createForRBAC(ctx context.Context, in values) error {
 	if (in.text("role") == "") != (len(in.list("scopes")) == 0) {
-		return usageError{"usage error: --role and --scopes go together"}
+		return clientError{"usage error: --role and --scopes go together"}
 	}
 	for _, at := range in.list("scopes") {
 		if _, err := scopePath(at); err != nil {

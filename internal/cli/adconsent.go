@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/cli/client"
-	"sallyport/internal/cli/output"
 )
 
 // permissionGrant grants an application permissions to act for people, for
@@ -63,7 +62,8 @@ func (a *app) grantPermission(ctx context.Context, in values) error {
 		if err := do(ctx, s, c, nil); err != nil {
 			return err
 		}
-		return a.print(g, grantColumns()...)
+		g["@odata.context"] = s.Server().URL() + "/v1.0/$metadata#oauth2PermissionGrants/$entity" // as the grant's own address has it
+		return a.print(g)
 	}
 	c := graph(http.MethodPost, "/oauth2PermissionGrants")
 	body := map[string]any{"clientId": text(sp, "id"), "consentType": kind, "resourceId": text(resource, "id"), "scope": strings.Join(scopes, " "), "principalId": nil}
@@ -75,11 +75,7 @@ func (a *app) grantPermission(ctx context.Context, in values) error {
 	if err := do(ctx, s, c, &doc); err != nil {
 		return err
 	}
-	return a.print(entity(doc), grantColumns()...)
-}
-
-func grantColumns() []output.Column {
-	return columns("Id=id", "ConsentType=consentType", "PrincipalId=principalId", "ResourceId=resourceId", "Scope=scope")
+	return a.print(doc)
 }
 
 // grantsOf lists what a client was granted, with its service principal's id.
@@ -113,6 +109,6 @@ func (a *app) permissionGrants() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(list, grantColumns()...)
+		return a.print(list)
 	})
 }

@@ -169,6 +169,9 @@ func (a *app) print(v any, columns ...output.Column) error {
 	if err != nil {
 		return err
 	}
+	if doc, err = azShape(doc); err != nil {
+		return err
+	}
 	c := a.out
 	c.Columns = columns
 	return output.Write(a.cfg.Stdout, c, doc)
@@ -201,7 +204,7 @@ func (a *app) confirm(yes bool, question string) error {
 		return nil
 	}
 	if !a.cfg.IsTerminal(a.cfg.Stdin) {
-		return usageError{"Unable to prompt for confirmation as no tty available. Use --yes."}
+		return clientError{"Unable to prompt for confirmation as no tty available. Use --yes."}
 	}
 	_, _ = fmt.Fprintf(a.cfg.Stderr, "%s (y/n): ", question)
 	line, err := a.line()

@@ -35,7 +35,7 @@ func TestCA_Rotate(t *testing.T) {
 		t.Errorf("%q", f.log)
 	}
 	f.log = nil
-	p.fails(2, []string{"--yes"}, "ca", "rotate", "--purpose", "user-ca", "--compromised")
+	p.fails(1, []string{"--yes"}, "ca", "rotate", "--purpose", "user-ca", "--compromised")
 	p.fails(2, []string{"--after"}, "ca", "rotate", "--purpose", "user-ca", "--after", "soon")
 	p.fails(2, []string{"--purpose"}, "ca", "rotate")
 	if len(f.log) != 0 {

@@ -27,7 +27,9 @@ import (
 func marshalPKIX(k crypto.PublicKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(k) }
 
 func TestLogin_Password(t *testing.T) {
-	f, p := signedIn(t)
+	f, p := newFake(t), newPerson(t)
+	f.routes["GET /tenants"] = `{"value":[{"tenantId":"` + tenantID + `","defaultDomain":"contoso.test","displayName":"Contoso"}]}`
+	p.must("login", "--server", f.address(), "-u", alice, "-p", "secret-1")
 	form := f.forms[0]
 	for k, want := range map[string]string{"grant_type": "password", "client_id": directory.SallyCLI, "username": alice, "password": "secret-1", "scope": f.web.URL + "/arm/.default offline_access openid profile"} {
 		if form.Get(k) != want {
@@ -41,7 +43,7 @@ func TestLogin_Password(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("tokens.json: %v %v", info, err)
 	}
-	want := `[{"environmentName":"Sallyport","homeTenantId":"` + tenantID + `","id":"` + subID + `","isDefault":true,"managedByTenants":[],"name":"Pay","state":"Enabled","tenantId":"` + tenantID + `","user":{"name":"` + alice + `","type":"user"}}]`
+	want := `[{"cloudName":"AzureCloud","tenantDefaultDomain":"contoso.test","tenantDisplayName":"Contoso","homeTenantId":"` + tenantID + `","id":"` + subID + `","isDefault":true,"managedByTenants":[],"name":"Pay","state":"Enabled","tenantId":"` + tenantID + `","user":{"name":"` + alice + `","type":"user"}}]`
 	var got, wanted any
 	_ = json.Unmarshal([]byte(p.must("account", "list")), &got)
 	_ = json.Unmarshal([]byte(want), &wanted)
@@ -251,8 +253,8 @@ func TestUsage(t *testing.T) {
 	p.fails(2, []string{"--output"}, "group", "list", "-o", "nonsense")
 	p.fails(2, []string{"--query"}, "group", "list", "--query", "[?")
 	p.fails(2, []string{"not a valid name"}, "group", "show", "-n", "a/../b")
-	p.fails(2, []string{"Use --yes"}, "group", "delete", "-n", "RG")
-	if len(f.log) > 1 {
+	p.fails(1, []string{"Use --yes"}, "group", "delete", "-n", "RG")
+	if len(f.log) > 2 {
 		t.Errorf("something was sent: %v", f.log)
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sallyport/internal/cli/client"
 	"sallyport/internal/cli/output"
 	"sallyport/internal/fault"
 )
@@ -63,8 +62,8 @@ func report(config Config, cmd *cobra.Command, err error) int {
 		text, code = usage.text, exitUsage
 	case strings.HasPrefix(err.Error(), "required flag(s)"): // cobra's own, of server, agent and lab
 		text, code = err.Error(), exitUsage
-	case client.IsNotFound(err) && cmd != nil && cmd.Name() == "show":
-		text, code = err.Error(), exitNotFound
+	case cmd != nil:
+		text, code = sentence(err), azCode(cmd.Name(), err)
 	default:
 		text = sentence(err)
 	}

@@ -67,7 +67,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"vm extension set": a.extensionSet(), "vm extension image list": a.extensionImages(),
 		"role assignment create": a.assignmentCreate(), "role assignment list": a.assignmentList(), "role assignment delete": a.assignmentDelete(),
 		"role definition list": a.definitionList(), "role definition create": a.definitionCreate(), "role definition update": a.definitionUpdate(), "role definition delete": a.definitionDelete(),
-		"ad group show": a.adGroupShow(), "ad group delete": a.adGroupDelete(), "ad group member add": a.memberAdd(),
+		"ad group create": a.groupCreate(), "ad group show": a.adGroupShow(), "ad group delete": a.adGroupDelete(), "ad group member add": a.memberAdd(),
 		"ad group member remove": a.memberRemove(), "ad group member list": a.memberList(), "ad group member check": a.memberCheck(),
 		"ad app create": a.appCreate(), "ad app show": a.appShow(), "ad app delete": a.appDelete(),
 		"ad app permission grant": a.permissionGrant(), "ad app permission list-grants": a.permissionGrants(),

@@ -22,7 +22,7 @@ const (
 )
 
 const (
-	environment   = "Sallyport"
+	environment   = "AzureCloud"
 	tenantAccount = "N/A(tenant level account)"
 )
 
@@ -261,7 +261,30 @@ func (a *app) subscriptions(ctx context.Context, s *client.Session) ([]client.Ac
 	if len(accounts) == 0 {
 		accounts = append(accounts, baseAccount(s.Server(), s.Account().User, s.Account().ObjectID))
 	}
-	return accounts, nil
+	return accounts, nameTenant(ctx, s, accounts)
+}
+
+// nameTenant adds the tenant's names.
+func nameTenant(ctx context.Context, s *client.Session, accounts []client.Account) error {
+	items, err := s.List(ctx, client.Call{Method: http.MethodGet, Path: "/tenants"})
+	if errors.As(err, new(*client.APIError)) {
+		return nil // names are not worth a sign-in
+	}
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		tenant, err := object(item)
+		if err != nil {
+			return err
+		}
+		for i := range accounts {
+			if accounts[i].TenantID == text(tenant, "tenantId") {
+				accounts[i].TenantDefaultDomain, accounts[i].TenantDisplayName = text(tenant, "defaultDomain"), text(tenant, "displayName")
+			}
+		}
+	}
+	return nil
 }
 
 func (a *app) logoutCommand() *cobra.Command {

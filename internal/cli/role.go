@@ -47,8 +47,8 @@ func isGUID(s string) bool {
 // scopePath checks a scope and returns what goes before "/providers/...".
 func scopePath(text string) (string, error) {
 	id, err := scope.Parse(strings.TrimSpace(text))
-	if err != nil {
-		return "", err
+	if err != nil { // as the server would say it
+		return "", &client.APIError{Status: http.StatusBadRequest, Code: "InvalidResourceId", Message: sentence(err)}
 	}
 	return strings.TrimSuffix(id.String(), "/"), nil
 }
@@ -136,7 +136,21 @@ func (a *app) assign(ctx context.Context, s *client.Session, want assignment) (m
 	if err != nil {
 		return nil, err
 	}
-	return flatten(doc), nil
+	shownAssignment(doc)
+	nulls(doc, "condition", "conditionVersion", "delegatedManagedIdentityResourceId", "description", "systemData")
+	return doc, nil
+}
+
+// shownAssignment is a role assignment as az shows it.
+func shownAssignment(doc map[string]any) map[string]any {
+	flatten(doc)
+	for _, m := range []string{"condition", "conditionVersion", "delegatedManagedIdentityResourceId", "description"} {
+		if doc[m] == nil {
+			delete(doc, m)
+		}
+	}
+	azTimes(doc, "createdOn", "updatedOn")
+	return doc
 }
 
 func existing(ctx context.Context, s *client.Session, at, role, principal string, conflict error) (map[string]any, error) {
@@ -151,9 +165,9 @@ func existing(ctx context.Context, s *client.Session, at, role, principal string
 		if err != nil {
 			return nil, err
 		}
-		flatten(doc)
+		shownAssignment(doc)
 		if strings.EqualFold(text(doc, "scope"), at) && strings.EqualFold(last(text(doc, "roleDefinitionId")), last(role)) && strings.EqualFold(text(doc, "principalId"), principal) {
-			return doc, nil
+			return doc, decorate(ctx, s, at, []map[string]any{doc})
 		}
 	}
 	return nil, conflict
@@ -175,12 +189,15 @@ func assignmentColumns() []output.Column {
 func (a *app) assignmentCreate() *cobra.Command {
 	role := flagRole()
 	role.required = true
-	flags := append(assigneeFlags(), role, flagScope("Scope; the subscription by default"), optional(flagGroup()),
+	flags := append(assigneeFlags(), role, flagScope("Scope: this or --resource-group"), optional(flagGroup()),
 		flag{name: "name", short: "n", usage: "GUID of the assignment"}, flag{name: "description", usage: "Description"})
 	cmd := leafFor("create", "Give somebody a role.", flags, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {
 			return err
+		}
+		if in.text("scope") == "" && in.text("resource-group") == "" {
+			return usageError{"the following arguments are required: --scope"}
 		}
 		want := assignment{role: in.text("role"), name: in.text("name"), description: in.text("description")}
 		if want.name != "" && !isGUID(want.name) {
@@ -196,7 +213,7 @@ func (a *app) assignmentCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.print(doc, assignmentColumns()...)
+		return a.print(doc)
 	})
 	cmd.Example = "  sally role assignment create --role \"Virtual Machine Administrator Login\" --assignee alice@example.com --scope $(sally group show -n GROUP --query id -o tsv)"
 	return cmd
@@ -218,7 +235,7 @@ func (a *app) assignee(ctx context.Context, s *client.Session, in values) (id, k
 		return strings.ToLower(id), kind, nil
 	}
 	if in.text("assignee") == "" {
-		return "", "", usageError{"usage error: --assignee STRING | --assignee-object-id GUID"}
+		return "", "", clientError{"usage error: --assignee STRING | --assignee-object-id GUID"}
 	}
 	if kind != "" {
 		return "", "", usageError{"usage error: --assignee-principal-type goes with --assignee-object-id"}
@@ -302,7 +319,7 @@ func objects(ctx context.Context, s *client.Session, ids []string) (map[string]k
 
 func (a *app) assignmentList() *cobra.Command {
 	flags := []flag{
-		assigneeFlags()[0], flagRole(), flagScope("Scope; the subscription by default"), optional(flagGroup()),
+		assigneeFlags()[0], assigneeFlags()[1], flagRole(), flagScope("Scope; the subscription by default"), optional(flagGroup()),
 		{name: "all", kind: 'b', usage: "All of the subscription"}, {name: "include-inherited", kind: 'b', usage: "Also assignments at scopes above"},
 		{name: "include-groups", kind: 'b', usage: "Also assignments to groups of the assignee"},
 	}
@@ -330,8 +347,8 @@ func assignments(ctx context.Context, s *client.Session, in values) ([]map[strin
 	if in.on("all") {
 		filter = ""
 	}
-	if who := in.text("assignee"); who != "" {
-		id, _, err := resolve(ctx, s, who)
+	if in.text("assignee") != "" || in.text("assignee-object-id") != "" {
+		id, err := listedFor(ctx, s, in)
 		if err != nil {
 			return nil, err
 		}
@@ -353,7 +370,7 @@ func assignments(ctx context.Context, s *client.Session, in values) ([]map[strin
 		if err != nil {
 			return nil, err
 		}
-		flatten(doc)
+		shownAssignment(doc)
 		if in.on("all") || in.on("include-inherited") || strings.EqualFold(strings.TrimSuffix(text(doc, "scope"), "/"), at) {
 			list = append(list, doc)
 		}
@@ -365,6 +382,22 @@ func assignments(ctx context.Context, s *client.Session, in values) ([]map[strin
 	return slices.DeleteFunc(list, func(doc map[string]any) bool {
 		return role != "" && !strings.EqualFold(role, text(doc, "roleDefinitionName")) && !strings.EqualFold(last(role), last(text(doc, "roleDefinitionId")))
 	}), nil
+}
+
+// listedFor is the object id of whose assignments are listed.
+func listedFor(ctx context.Context, s *client.Session, in values) (string, error) {
+	who, id := in.text("assignee"), in.text("assignee-object-id")
+	if who != "" && id != "" {
+		return "", clientError{"Usage error: Provide only one of --assignee or --assignee-object-id."}
+	}
+	if id != "" {
+		if !isGUID(id) {
+			return "", usageError{"argument --assignee-object-id: it must be a GUID"}
+		}
+		return strings.ToLower(id), nil
+	}
+	id, _, err := resolve(ctx, s, who)
+	return id, err
 }
 
 // decorate adds the names of roles and, where the directory may be read, of
@@ -404,7 +437,7 @@ func decorate(ctx context.Context, s *client.Session, at string, list []map[stri
 
 func (a *app) assignmentDelete() *cobra.Command {
 	flags := []flag{
-		assigneeFlags()[0], flagRole(), flagScope("Scope; the subscription by default"), optional(flagGroup()),
+		assigneeFlags()[0], assigneeFlags()[1], flagRole(), flagScope("Scope; the subscription by default"), optional(flagGroup()),
 		{name: "ids", kind: 'l', usage: "Ids of assignments"}, {name: "include-inherited", kind: 'b', usage: "Also assignments at scopes above"},
 		{name: "yes", short: "y", kind: 'b', usage: "Do not ask for confirmation"},
 	}
@@ -439,7 +472,7 @@ func (a *app) doomed(ctx context.Context, s *client.Session, in values) ([]strin
 		}
 		return ids, nil
 	}
-	if in.text("assignee") == "" && in.text("role") == "" && in.text("scope") == "" && in.text("resource-group") == "" {
+	if in.text("assignee") == "" && in.text("assignee-object-id") == "" && in.text("role") == "" && in.text("scope") == "" && in.text("resource-group") == "" {
 		if err := a.confirm(in.on("yes"), "This will delete all role assignments under the subscription. Are you sure?"); err != nil {
 			return nil, err
 		}

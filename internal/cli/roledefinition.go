@@ -49,7 +49,7 @@ func (a *app) definitionList() *cobra.Command {
 }
 
 func definitionColumns() []output.Column {
-	return columns("Name=roleName", "Type=roleType", "Description=description")
+	return columns("Name=roleName", "Type=type", "Description=description")
 }
 
 // definition is a role definition as az shows it.
@@ -58,7 +58,16 @@ func definition(doc map[string]any) map[string]any {
 		properties["roleType"] = properties["type"]
 		delete(properties, "type")
 	}
-	return flatten(doc)
+	flatten(doc)
+	nulls(doc, "createdBy", "createdOn", "updatedBy", "updatedOn", "systemData")
+	azTimes(doc, "createdOn", "updatedOn")
+	permissions, _ := doc["permissions"].([]any)
+	for _, p := range permissions {
+		if one, ok := p.(map[string]any); ok {
+			nulls(one, "condition", "conditionVersion")
+		}
+	}
+	return doc
 }
 
 // roleFile is what --role-definition holds: the document of az's manual
@@ -83,6 +92,8 @@ type roleFile struct {
 	CreatedBy any   `json:"createdBy"`
 	UpdatedOn any   `json:"updatedOn"`
 	UpdatedBy any   `json:"updatedBy"`
+	Group     any   `json:"resourceGroup"`
+	System    any   `json:"systemData"`
 }
 
 // readRole reads the document, or the file that is named in its place.
@@ -91,24 +102,31 @@ func (a *app) readRole(value string) (roleFile, error) {
 	if !strings.HasPrefix(strings.TrimSpace(value), "{") {
 		data, err := readNamed(value, a.cfg.Stdin)
 		if err != nil {
-			return f, usageError{"argument --role-definition: it is neither JSON nor a file that can be read: " + err.Error()}
+			return f, clientError{"argument --role-definition: it is neither JSON nor a file that can be read: " + err.Error()}
 		}
 		value = string(data)
 	}
 	d := json.NewDecoder(strings.NewReader(value))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return f, usageError{"argument --role-definition: " + err.Error()}
+		return f, clientError{"argument --role-definition: " + err.Error()}
 	}
 	switch {
 	case f.Name == "" && f.RoleName == "":
-		return f, usageError{"argument --role-definition: please provide role name"}
+		return f, clientError{"argument --role-definition: please provide role name"}
 	case len(f.AssignableScopes) == 0:
-		return f, usageError{"argument --role-definition: please provide 'assignableScopes'"}
+		return f, clientError{"argument --role-definition: please provide 'assignableScopes'"}
 	case f.IsCustom != nil && !*f.IsCustom:
-		return f, usageError{"argument --role-definition: only custom roles are made and changed"}
+		return f, clientError{"argument --role-definition: only custom roles are made and changed"}
 	case f.Permissions != nil && (f.Actions != nil || f.NotActions != nil || f.DataActions != nil || f.NotDataActions != nil):
-		return f, usageError{"argument --role-definition: 'permissions' and the lists of actions go one without the other"}
+		return f, clientError{"argument --role-definition: 'permissions' and the lists of actions go one without the other"}
+	}
+	for _, p := range f.Permissions {
+		for _, m := range []string{"condition", "conditionVersion"} {
+			if p[m] == nil {
+				delete(p, m)
+			}
+		}
 	}
 	if f.Permissions == nil {
 		f.Permissions = []map[string]any{{"actions": orNone(f.Actions), "notActions": orNone(f.NotActions), "dataActions": orNone(f.DataActions), "notDataActions": orNone(f.NotDataActions)}}
@@ -148,7 +166,7 @@ func (a *app) definitionWrite(verb, short string, id func(context.Context, *clie
 		if err := do(ctx, s, c, &doc); err != nil {
 			return err
 		}
-		return a.print(definition(doc), definitionColumns()...)
+		return a.print(definition(doc))
 	})
 	cmd.Example = "  sally role definition " + verb + " --role-definition @role.json"
 	return cmd
@@ -183,6 +201,12 @@ func (a *app) definitionUpdate() *cobra.Command {
 
 // customRoles finds custom roles by name or GUID at a scope and below it.
 func customRoles(ctx context.Context, s *client.Session, at, name string) ([]map[string]any, error) {
+	return roles(ctx, s, at, name, false)
+}
+
+// roles is customRoles, with the built-in ones where the server is to say that
+// they stay.
+func roles(ctx context.Context, s *client.Session, at, name string, builtIn bool) ([]map[string]any, error) {
 	c := call(http.MethodGet, at+definitionsURL)
 	c.Query = url.Values{"$filter": {"atScopeAndBelow()"}}
 	items, err := s.List(ctx, c)
@@ -196,7 +220,7 @@ func customRoles(ctx context.Context, s *client.Session, at, name string) ([]map
 			return nil, err
 		}
 		definition(doc)
-		if text(doc, "roleType") == "CustomRole" && (strings.EqualFold(name, text(doc, "roleName")) || strings.EqualFold(name, text(doc, "name"))) {
+		if (builtIn || text(doc, "roleType") == "CustomRole") && (strings.EqualFold(name, text(doc, "roleName")) || strings.EqualFold(name, text(doc, "name"))) {
 			found = append(found, doc)
 		}
 	}
@@ -218,7 +242,7 @@ func (a *app) definitionDelete() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		found, err := customRoles(ctx, s, at, in.text("name"))
+		found, err := roles(ctx, s, at, in.text("name"), !in.on("custom-role-only"))
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func TestRoleDefinition_CreateUpdateDelete(t *testing.T) {
 	}
 	for _, value := range []string{"@" + file, file, azRole} {
 		f.log = nil
-		p.fails(1, []string{"ResourceNotFound"}, "role", "definition", "create", "--role-definition", value) // the fake knows no such GUID
+		p.fails(3, []string{"ResourceNotFound"}, "role", "definition", "create", "--role-definition", value) // the fake knows no such GUID
 		want := ` {"properties":{"assignableScopes":["` + rg + `"],"description":"d","permissions":[{"actions":["Microsoft.Compute/virtualMachines/start/action"],"dataActions":["Microsoft.Compute/virtualMachines/login/action"],"notActions":[],"notDataActions":[]}],"roleName":"VM Operator","type":"CustomRole"}}`
 		if len(f.log) != 1 || !strings.HasPrefix(f.log[0], "PUT "+rg+definitionsURL+"/") || !strings.HasSuffix(f.log[0], want) {
 			t.Fatalf("sent %q", f.log)
@@ -46,7 +46,7 @@ func TestRoleDefinition_CreateUpdateDelete(t *testing.T) {
 	p.fails(1, []string{"doesn't exist at"}, "role", "definition", "delete", "--name", "other", "-g", "RG")
 	for _, bad := range []string{`{}`, `{"Name":"x"}`, `{"Name":"x","AssignableScopes":["/subscriptions/x"],"Deny":1}`, `nofile`, strings.Replace(azRole, "true", "false", 1),
 		strings.Replace(azRole, `"Actions"`, `"Permissions":[],"Actions"`, 1)} {
-		p.fails(2, []string{"--role-definition"}, "role", "definition", "create", "--role-definition", bad)
+		p.fails(1, []string{"--role-definition"}, "role", "definition", "create", "--role-definition", bad)
 	}
 }
 

@@ -46,7 +46,8 @@ func machine(doc map[string]any) any {
 	if children, ok := doc["resources"].([]any); ok {
 		for _, c := range children {
 			if child, ok := c.(map[string]any); ok {
-				resource(child)
+				extension(child)
+				without(child, "type")
 			}
 		}
 	}
@@ -63,20 +64,32 @@ func member(name string) func(map[string]any) any {
 	}
 }
 
-// extensions returns a machine's extensions.
-func extensions(doc map[string]any) any {
-	machine(doc)
-	list, ok := doc["resources"].([]any)
-	if !ok {
-		return []any{}
-	}
-	return list
+// extension is an extension of a machine as az shows it.
+func extension(doc map[string]any) any {
+	resource(doc)
+	without(doc, "etag")
+	return doc
 }
 
-// entity is a Graph object without the annotation that only programs need.
-func entity(doc map[string]any) any {
-	delete(doc, "@odata.context")
+// listed is a resource of the generic list as az shows it.
+func listed(doc map[string]any) any {
+	addGroup(doc)
+	nulls(doc, "changedTime", "createdTime", "extendedLocation", "identity", "kind", "managedBy", "plan", "properties", "provisioningState", "sku", "tags")
+	nullsIn(doc, "identity", "userAssignedIdentities")
+	nullsIn(doc, "sku", "capacity", "family", "model", "name", "size", "tier")
 	return doc
+}
+
+// extensions returns a machine's extensions.
+func extensions(doc map[string]any) any {
+	list, _ := doc["resources"].([]any)
+	shown := []any{}
+	for _, item := range list {
+		if child, ok := item.(map[string]any); ok {
+			shown = append(shown, extension(child))
+		}
+	}
+	return shown
 }
 
 // text returns a string member by path; empty where there is none.

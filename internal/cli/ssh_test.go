@@ -94,7 +94,7 @@ func TestSSHVM_SaysBeforeConnecting(t *testing.T) {
 	p.fails(1, []string{"page:MachineStopped", "myVM is stopped."}, "ssh", "vm", "-n", "myVM", "-g", "RG")
 	f.facts(`"loginEnabled":true`, `"loginEnabled":false`)
 	p.fails(1, []string{"page:LoginNotEnabled"}, "ssh", "vm", "-n", "myVM", "-g", "RG")
-	p.fails(1, []string{"(ResourceNotFound)"}, "ssh", "vm", "-n", "other", "-g", "RG")
+	p.fails(3, []string{"(ResourceNotFound)"}, "ssh", "vm", "-n", "other", "-g", "RG")
 	p.fails(2, []string{"--ip"}, "ssh", "vm", "-n", "myVM")
 	p.fails(2, []string{"one without", "--ip"}[1:], "ssh", "vm", "-n", "myVM", "-g", "RG", "--ip", "10.0.0.1")
 	p.fails(2, []string{"go after --"}, "ssh", "vm", "-n", "myVM", "-g", "RG", "id")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,14 +36,17 @@ type verb struct {
 	// left out, and name@switch=text is sent where the switch is on. Of several
 	// for one name the last counts. Quotes in values are doubled, as OData wants.
 	query []string
+	// check looks at the flags before anything is sent.
+	check func(values) error
 	// body makes the body from the flags.
 	body func(values) (any, error)
 	// list says that the answer is a list, read to its end.
 	list bool
 	// shape changes the answer into what az shows.
 	shape func(map[string]any) any
-	// columns are the default table's.
+	// columns are the default table's, and by the member that its rows are sorted by.
 	columns []output.Column
+	by      string
 	// ids adds --ids, in the place of the flags that url names.
 	ids bool
 	// confirm is the question asked unless --yes.
@@ -147,6 +151,11 @@ func (v verb) command(a *app) *cobra.Command {
 }
 
 func (v verb) run(ctx context.Context, a *app, in values) error {
+	if v.check != nil {
+		if err := v.check(in); err != nil {
+			return err
+		}
+	}
 	s, err := a.session(ctx)
 	if err != nil {
 		return err
@@ -177,9 +186,25 @@ func (v verb) run(ctx context.Context, a *app, in values) error {
 	case v.quiet || len(results) == 0:
 		return nil
 	case len(results) == 1:
+		if list, ok := results[0].([]any); ok && v.by != "" && a.out.Format == output.Table && a.out.Query == nil {
+			sortBy(list, v.by)
+		}
 		return a.print(results[0], v.columns...)
 	}
 	return a.print(results, v.columns...)
+}
+
+// sortBy sorts answers by a member that is a text.
+func sortBy(list []any, member string) {
+	key := func(v any) string {
+		raw, _ := v.(json.RawMessage)
+		var doc map[string]any
+		if json.Unmarshal(raw, &doc) != nil {
+			return ""
+		}
+		return text(doc, member)
+	}
+	slices.SortStableFunc(list, func(a, b any) int { return strings.Compare(key(a), key(b)) })
 }
 
 // callOther asks for the thing at its other address; where it is not there either,
@@ -218,7 +243,7 @@ func (v verb) targets(s *client.Session, in values) ([]string, error) {
 			}
 		}
 		if err := required(in.cmd, must...); err != nil {
-			return nil, err
+			return nil, clientError{err.Error()}
 		}
 	}
 	path, err := fillURL(v.url, s, in)
@@ -354,7 +379,10 @@ func fillQuery(template string, in values) (string, bool) {
 		if value == "" {
 			return "", false
 		}
-		template = before + strings.ReplaceAll(value, "'", "''") + after
+		if before != "" || after != "" { // an expression of its own stays as it is
+			value = strings.ReplaceAll(value, "'", "''")
+		}
+		template = before + value + after
 	}
 }
 

@@ -57,18 +57,19 @@ func verbs() []verb {
 }
 
 func groupVerbs() []verb {
-	table := columns("Name=name", "Location=location", "Status=properties.provisioningState")
+	own := func(doc map[string]any) any { nulls(doc, "managedBy"); return doc }
 	return []verb{
 		{
-			path: "group create", short: "Create a resource group.", method: http.MethodPut, url: groupURL, columns: table,
+			path: "group create", short: "Create a resource group.", method: http.MethodPut, url: groupURL, shape: own,
 			flags: []flag{groupName(), {name: "location", short: "l", required: true, usage: "Location"}, flagTags()},
 			body: func(in values) (any, error) {
 				body := map[string]any{"location": in.text("location")}
 				return body, addTags(body, in)
 			},
 		},
-		{path: "group show", short: "Show a resource group.", method: http.MethodGet, url: groupURL, flags: []flag{groupName()}, columns: table},
-		{path: "group list", short: "List resource groups.", method: http.MethodGet, url: "/subscriptions/{subscription}/resourceGroups", list: true, columns: table},
+		{path: "group show", short: "Show a resource group.", method: http.MethodGet, url: groupURL, flags: []flag{groupName()}, shape: own},
+		{path: "group list", short: "List resource groups.", method: http.MethodGet, url: "/subscriptions/{subscription}/resourceGroups", list: true, shape: own,
+			columns: columns("Name=name", "Location=location", "Status=properties.provisioningState")},
 		{
 			path: "group delete", short: "Delete a resource group and everything in it.", method: http.MethodDelete, url: groupURL,
 			flags: []flag{groupName()}, confirm: "Are you sure you want to perform this operation?", wait: "Deleting", quiet: true,
@@ -77,7 +78,13 @@ func groupVerbs() []verb {
 			path: "resource list", short: "List resources.", method: http.MethodGet, url: "/subscriptions/{subscription}[/resourceGroups/{resource-group}]/resources",
 			flags: []flag{optional(flagGroup()), {name: "resource-type", usage: "Only resources of this type"}, optional(flagName("resource"))}, list: true,
 			query: []string{"$filter=resourceType eq '{resource-type}'", "$filter=name eq '{name}'", "$filter=resourceType eq '{resource-type}' and name eq '{name}'"},
-			shape: func(doc map[string]any) any { addGroup(doc); return doc }, columns: columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "Type=type"),
+			check: func(in values) error {
+				if kind := in.text("resource-type"); kind != "" && !strings.Contains(kind, "/") {
+					return clientError{"Malformed resource-type: --resource-type=<namespace>/<resource-type> expected."}
+				}
+				return nil
+			},
+			shape: listed, columns: columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "Type=type", "Status=provisioningState"),
 		},
 		{
 			path: "account list-locations", short: "List locations.", method: http.MethodGet, url: "/subscriptions/{subscription}/locations", list: true,
@@ -123,11 +130,11 @@ func machineVerbs() []verb {
 		{
 			path: "vm get-instance-view", short: "Show the state of a running VM.", method: http.MethodGet, url: machineURL, query: []string{"$expand=instanceView"},
 			flags: []flag{flagName("virtual machine"), flagGroup()}, ids: true, shape: machine,
+			columns: columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "ProvisioningState=provisioningState", "PowerState=instanceView.statuses[1].displayStatus"),
 		},
 		{
 			path: "vm identity show", short: "Show the managed identity of a VM.", method: http.MethodGet, url: machineURL,
 			flags: []flag{flagName("virtual machine"), flagGroup()}, ids: true, shape: member("identity"),
-			columns: columns("Type=type", "PrincipalId=principalId", "TenantId=tenantId"),
 		},
 	}
 }
@@ -140,7 +147,7 @@ func extensionVerbs() []verb {
 	const types = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{location}/publishers/{publisher}/artifacttypes/vmextension/types"
 	return []verb{
 		{
-			path: "vm extension show", short: "Show an extension of a VM.", method: http.MethodGet, url: extensionURL, ids: true, shape: resource, columns: table,
+			path: "vm extension show", short: "Show an extension of a VM.", method: http.MethodGet, url: extensionURL, ids: true, shape: extension, columns: table,
 			flags: []flag{flagName("extension"), flagGroup(), owner, {name: "instance-view", kind: 'b', usage: "Show the extension's state on the machine"}},
 			query: []string{"$expand@instance-view=instanceView"},
 		},
@@ -191,13 +198,13 @@ func accessVerbs() []verb {
 }
 
 func directoryVerbs() []verb {
-	person := columns("DisplayName=displayName", "UserPrincipalName=userPrincipalName", "Id=id")
 	id := flag{name: "id", required: true, usage: "Object id or user principal name"}
 	filter := flag{name: "filter", usage: "OData filter"}
 	name := flag{name: "display-name", usage: "Beginning of the display name"}
+	named := columns("DisplayName=displayName", "Id=id", "AppId=appId", "CreatedDateTime=createdDateTime")
 	return []verb{
 		{
-			path: "ad user create", short: "Create a user.", method: http.MethodPost, surface: client.Graph, url: "/users", shape: entity, columns: person, body: newUser,
+			path: "ad user create", short: "Create a user.", method: http.MethodPost, surface: client.Graph, url: "/users", body: newUser,
 			flags: []flag{
 				{name: "display-name", required: true, usage: "Display name"}, {name: "password", required: true, usage: "First password; @FILE or @- keeps it out of the argument list"},
 				{name: "user-principal-name", required: true, usage: "User principal name: NAME@DOMAIN"}, {name: "mail-nickname", usage: "Mail alias; NAME by default"},
@@ -205,11 +212,11 @@ func directoryVerbs() []verb {
 			},
 		},
 		{
-			path: "ad user list", short: "List users.", method: http.MethodGet, surface: client.Graph, url: "/users", list: true, columns: person,
+			path: "ad user list", short: "List users.", method: http.MethodGet, surface: client.Graph, url: "/users", list: true,
 			flags: []flag{name, filter, {name: "upn", usage: "User principal name"}},
 			query: []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=userPrincipalName eq '{upn}'"},
 		},
-		{path: "ad user show", short: "Show a user.", method: http.MethodGet, surface: client.Graph, url: "/users/{id}", flags: []flag{id}, shape: entity, columns: person},
+		{path: "ad user show", short: "Show a user.", method: http.MethodGet, surface: client.Graph, url: "/users/{id}", flags: []flag{id}},
 		{path: "ad user delete", short: "Delete a user.", method: http.MethodDelete, surface: client.Graph, url: "/users/{id}", flags: []flag{id}, quiet: true},
 		{
 			path: "ad user update", short: "Change a user.", method: http.MethodPatch, surface: client.Graph, url: "/users/{id}", quiet: true, body: changedUser,
@@ -219,21 +226,15 @@ func directoryVerbs() []verb {
 				{name: "force-change-password-next-sign-in", kind: 'b', usage: "The user must choose another password at the next sign-in"},
 			},
 		},
-		{path: "ad signed-in-user show", short: "Show the signed-in user.", method: http.MethodGet, surface: client.Graph, url: "/me", shape: entity, columns: person},
-		{
-			path: "ad group create", short: "Create a group.", method: http.MethodPost, surface: client.Graph, url: "/groups", shape: entity,
-			flags: []flag{{name: "display-name", required: true, usage: "Display name"}, {name: "mail-nickname", required: true, usage: "Mail alias"}, {name: "description", usage: "Description"},
-				{name: "is-assignable-to-role", kind: 'b', usage: "Directory roles can be assigned to the group; only a Global Administrator makes one"}},
-			body: newGroup, columns: columns("DisplayName=displayName", "Id=id"),
-		},
+		{path: "ad signed-in-user show", short: "Show the signed-in user.", method: http.MethodGet, surface: client.Graph, url: "/me"},
 		{
 			path: "ad group list", short: "List groups.", method: http.MethodGet, surface: client.Graph, url: "/groups", list: true, flags: []flag{name, filter},
-			query: []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')"}, columns: columns("DisplayName=displayName", "Id=id"),
+			query: []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')"},
 		},
 		{
-			path: "ad app list", short: "List applications.", method: http.MethodGet, surface: client.Graph, url: "/applications", list: true, flags: []flag{name, filter, {name: "app-id", usage: "Application (client) id"}},
+			path: "ad app list", short: "List applications.", method: http.MethodGet, surface: client.Graph, url: "/applications", list: true, flags: []flag{name, filter, {name: "app-id", usage: "Application (client) id"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
 			query:   []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=appId eq '{app-id}'"},
-			columns: columns("DisplayName=displayName", "AppId=appId", "Id=id"),
+			columns: named, by: "displayName",
 		},
 		{
 			path: "ad app permission delete-grant", short: "Take back what an application was granted.", method: http.MethodDelete, surface: client.Graph, url: "/oauth2PermissionGrants/{id}", quiet: true,
@@ -243,10 +244,10 @@ func directoryVerbs() []verb {
 			path: "ad sp list", short: "List service principals.", method: http.MethodGet, surface: client.Graph, url: "/servicePrincipals", list: true,
 			flags:   []flag{name, filter, {name: "spn", usage: "Service principal name"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
 			query:   []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=servicePrincipalNames/any(c:c eq '{spn}')"},
-			columns: columns("DisplayName=displayName", "AppId=appId", "Id=id", "Type=servicePrincipalType"),
+			columns: named, by: "displayName",
 		},
 		{
-			path: "ad sp create", short: "Create the service principal of an application.", method: http.MethodPost, surface: client.Graph, url: "/servicePrincipals", shape: entity,
+			path: "ad sp create", short: "Create the service principal of an application.", method: http.MethodPost, surface: client.Graph, url: "/servicePrincipals",
 			flags: []flag{{name: "id", required: true, usage: "Application (client) id"}},
 			body:  func(in values) (any, error) { return map[string]any{"appId": in.text("id")}, nil },
 		},
@@ -287,17 +288,6 @@ func changedUser(in values) (any, error) {
 	}
 	if len(body) == 0 {
 		return nil, usageError{"nothing to change: give at least one property"}
-	}
-	return body, nil
-}
-
-func newGroup(in values) (any, error) {
-	body := map[string]any{"displayName": in.text("display-name"), "mailNickname": in.text("mail-nickname"), "mailEnabled": false, "securityEnabled": true}
-	if in.given("description") {
-		body["description"] = in.text("description")
-	}
-	if in.on("is-assignable-to-role") {
-		body["isAssignableToRole"] = true
 	}
 	return body, nil
 }

@@ -69,8 +69,8 @@ func TestVerbs_Calls(t *testing.T) {
 		{"ad user show --id al@c", `{"@odata.context":"x","id":"y"}`, "GET " + users + "/al@c"},
 		{"ad user delete --id al@c", "204 ", "DELETE " + users + "/al@c"},
 		{"ad signed-in-user show", `{}`, "GET /v1.0/me"},
-		{"ad group create --display-name G --mail-nickname g", "201 {}", `POST /v1.0/groups {"displayName":"G","mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
-		{"ad group create --display-name G --mail-nickname g --is-assignable-to-role", "201 {}", `POST /v1.0/groups {"displayName":"G","isAssignableToRole":true,"mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
+		{"ad group create --display-name G --mail-nickname g --force", "201 {}", `POST /v1.0/groups {"displayName":"G","mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
+		{"ad group create --display-name G --mail-nickname g --force --is-assignable-to-role", "201 {}", `POST /v1.0/groups {"displayName":"G","isAssignableToRole":true,"mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
 		{"ad app permission delete-grant --id G", "204 ", "DELETE /v1.0/oauth2PermissionGrants/G"},
 		{"ad sp list --all", `{"value":[]}`, "GET /v1.0/servicePrincipals"},
 		{"rest --url /subscriptions/{subscriptionId}/x?api-version=1 --method post --body {} --headers A=b", `{}`, "POST /subscriptions/" + subID + "/x?api-version=1 {}"},
@@ -103,7 +103,7 @@ func TestShow_NotFoundIsThree(t *testing.T) {
 	_, p := signedIn(t)
 	p.fails(3, []string{"(ResourceNotFound)"}, "group", "show", "-n", "nowhere")
 	p.fails(3, []string{"(ResourceNotFound)"}, "vm", "show", "-g", "RG", "-n", "nowhere")
-	p.fails(1, []string{"(ResourceNotFound)"}, "vm", "start", "-g", "RG", "-n", "nowhere")
+	p.fails(3, []string{"(ResourceNotFound)"}, "vm", "start", "-g", "RG", "-n", "nowhere")
 }
 
 func TestRest_TokenStaysOnTheServer(t *testing.T) {
@@ -261,7 +261,7 @@ func TestCreateForRBACAndReset(t *testing.T) {
 	if last := f.log[len(f.log)-1]; !strings.HasSuffix(last, `removePassword {"keyId":"old"}`) {
 		t.Errorf("last call %s", last)
 	}
-	p.fails(2, []string{"--role and --scopes"}, "ad", "sp", "create-for-rbac", "--role", "Owner")
+	p.fails(1, []string{"--role and --scopes"}, "ad", "sp", "create-for-rbac", "--role", "Owner")
 }
 
 func TestGroupMembers(t *testing.T) {
@@ -269,20 +269,23 @@ func TestGroupMembers(t *testing.T) {
 	f.routes["GET /v1.0/groups"] = `{"value":[{"id":"` + appID + `","displayName":"G"}]}`
 	f.routes["POST /v1.0/groups/"+appID+"/members/$ref"] = "204 "
 	f.routes["DELETE /v1.0/groups/"+appID+"/members/"+aliceID+"/$ref"] = "204 "
-	f.routes["GET /v1.0/groups/"+appID+"/members"] = `{"value":[{"id":"` + aliceID + `"}]}`
+	f.routes["POST /v1.0/directoryObjects/"+aliceID+"/checkMemberGroups"] = `{"value":["` + appID + `"]}`
 	p.must("ad", "group", "member", "add", "--group", "G", "--member-id", aliceID)
 	if last := f.log[len(f.log)-1]; !strings.HasSuffix(last, `{"@odata.id":"`+f.web.URL+`/v1.0/directoryObjects/`+aliceID+`"}`) {
 		t.Errorf("sent %s", last)
+	}
+	if out := p.must("ad", "group", "create", "--display-name", "G", "--mail-nickname", "g", "--query", "id", "-o", "tsv"); out != appID+"\n" {
+		t.Errorf("a group that is there: %q", out)
 	}
 	p.must("ad", "group", "member", "remove", "-g", "G", "--member-id", aliceID)
 	if out := p.must("ad", "group", "member", "check", "-g", "G", "--member-id", aliceID, "--query", "value"); out != "true\n" {
 		t.Errorf("check %q", out)
 	}
-	p.fails(2, []string{"--member-id"}, "ad", "group", "member", "add", "--group", "G", "--member-id", "bob")
+	p.fails(1, []string{"--member-id"}, "ad", "group", "member", "add", "--group", "G", "--member-id", "bob")
 	f.routes["GET /v1.0/groups"] = `{"value":[{"id":"1"},{"id":"2"}]}`
 	p.fails(1, []string{"2 objects are named 'G'"}, "ad", "group", "delete", "-g", "G")
 	f.routes["GET /v1.0/groups"] = `{"value":[]}`
-	p.fails(3, []string{"does not exist"}, "ad", "group", "show", "-g", "G")
+	p.fails(1, []string{"No group matches the name of 'G'"}, "ad", "group", "show", "-g", "G")
 }
 
 func TestToken_RenewedOnceAndCached(t *testing.T) {

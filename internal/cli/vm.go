@@ -18,6 +18,7 @@ import (
 type attached struct {
 	public, private, mac, fqdns []string
 	publicIDs                   []string
+	methods                     []string // of the public addresses' allocation
 }
 
 // call is shorthand for a Resource Manager call without a body.
@@ -67,6 +68,7 @@ func (n *attached) follow(ctx context.Context, s *client.Session, id string) err
 	var ip struct {
 		Properties struct {
 			Address string `json:"ipAddress"`
+			Method  string `json:"publicIPAllocationMethod"`
 			DNS     struct {
 				FQDN string `json:"fqdn"`
 			} `json:"dnsSettings"`
@@ -76,7 +78,8 @@ func (n *attached) follow(ctx context.Context, s *client.Session, id string) err
 		return err
 	}
 	n.publicIDs = add(n.publicIDs, id)
-	n.public = add(n.public, ip.Properties.Address)
+	n.public = append(n.public, ip.Properties.Address)
+	n.methods = append(n.methods, ip.Properties.Method)
 	n.fqdns = add(n.fqdns, ip.Properties.DNS.FQDN)
 	return nil
 }
@@ -114,6 +117,7 @@ func detailed(ctx context.Context, s *client.Session, vm map[string]any) error {
 	vm["fqdns"], vm["macAddresses"] = strings.Join(n.fqdns, ","), strings.Join(n.mac, ",")
 	vm["privateIps"], vm["publicIps"] = strings.Join(n.private, ","), strings.Join(n.public, ",")
 	vm["powerState"] = powerState(vm)
+	delete(vm, "instanceView")
 	return nil
 }
 
@@ -274,7 +278,7 @@ func (a *app) vmAddresses() *cobra.Command {
 func addressesOf(doc map[string]any, at attached) map[string]any {
 	public := []any{}
 	for i, address := range at.public {
-		one := map[string]any{"ipAddress": address, "resourceGroup": text(doc, "resourceGroup")}
+		one := map[string]any{"ipAddress": address, "ipAllocationMethod": at.methods[i], "resourceGroup": text(doc, "resourceGroup"), "zone": nil}
 		if i < len(at.publicIDs) {
 			one["id"] = at.publicIDs[i]
 			one["name"] = at.publicIDs[i][strings.LastIndexByte(at.publicIDs[i], '/')+1:]
@@ -427,5 +431,5 @@ func (a *app) putAndPrint(ctx context.Context, s *client.Session, c client.Call,
 	if err != nil {
 		return err
 	}
-	return a.print(resource(doc), columns("Name=name", "ProvisioningState=provisioningState", "Publisher=publisher", "Version=typeHandlerVersion")...)
+	return a.print(extension(doc))
 }

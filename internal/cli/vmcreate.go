@@ -23,6 +23,7 @@ type image struct {
 	Offer     string `json:"offer"`
 	SKU       string `json:"sku"`
 	Version   string `json:"version"`
+	Machine   string `json:"architecture"`
 }
 
 // images reads the alias document, by name.
@@ -65,7 +66,9 @@ func imageReference(ctx context.Context, s *client.Session, name string) (map[st
 }
 
 func (a *app) imageList() *cobra.Command {
-	return leafFor("list", "List images that a VM can be made from.", []flag{{name: "all", kind: 'b', usage: "Accepted for az's sake"}}, func(ctx context.Context, _ values) error {
+	return leafFor("list", "List images that a VM can be made from.", []flag{{name: "all", kind: 'b', usage: "Accepted for az's sake"}, {name: "location", short: "l", usage: "Accepted for az's sake"},
+		{name: "publisher", short: "p", usage: "Part of the publisher's name"}, {name: "offer", short: "f", usage: "Part of the offer's name"}, {name: "sku", short: "s", usage: "Part of the SKU's name"},
+	}, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {
 			return err
@@ -76,11 +79,19 @@ func (a *app) imageList() *cobra.Command {
 		}
 		out := []any{}
 		for _, i := range list {
-			out = append(out, map[string]any{"urnAlias": i.Alias, "publisher": i.Publisher, "offer": i.Offer, "sku": i.SKU, "version": i.Version,
+			if !part(i.Publisher, in.text("publisher")) || !part(i.Offer, in.text("offer")) || !part(i.SKU, in.text("sku")) {
+				continue
+			}
+			out = append(out, map[string]any{"architecture": i.Machine, "urnAlias": i.Alias, "publisher": i.Publisher, "offer": i.Offer, "sku": i.SKU, "version": i.Version,
 				"urn": strings.Join([]string{i.Publisher, i.Offer, i.SKU, i.Version}, ":")})
 		}
-		return a.print(out, columns("UrnAlias=urnAlias", "Publisher=publisher", "Offer=offer", "Sku=sku", "Version=version", "Urn=urn")...)
+		return a.print(out, columns("Architecture=architecture", "Offer=offer", "Publisher=publisher", "Sku=sku", "Urn=urn", "UrnAlias=urnAlias", "Version=version")...)
 	})
+}
+
+// part reports whether text has a part in it, in any case.
+func part(text, part string) bool {
+	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }
 
 func (a *app) vmCreate() *cobra.Command {
@@ -149,12 +160,11 @@ func (a *app) createVM(ctx context.Context, in values) error {
 
 // created is what az prints after a creation.
 func created(doc map[string]any) map[string]any {
-	zones := ""
-	if list, ok := doc["zones"].([]any); ok && len(list) > 0 {
-		zones, _ = list[0].(string)
-	}
 	out := map[string]any{"fqdns": doc["fqdns"], "id": doc["id"], "location": doc["location"], "macAddress": doc["macAddresses"], "powerState": doc["powerState"],
-		"privateIpAddress": doc["privateIps"], "publicIpAddress": doc["publicIps"], "resourceGroup": doc["resourceGroup"], "zones": zones}
+		"privateIpAddress": doc["privateIps"], "publicIpAddress": doc["publicIps"], "resourceGroup": doc["resourceGroup"]}
+	if list, ok := doc["zones"].([]any); ok && len(list) > 0 {
+		out["zones"] = list[0]
+	}
 	if identity, ok := doc["identity"].(map[string]any); ok {
 		out["identity"] = map[string]any{"systemAssignedIdentity": text(identity, "principalId"), "userAssignedIdentities": map[string]any{}}
 	}
@@ -376,7 +386,7 @@ func (a *app) listExtensionImages(ctx context.Context, in values) error {
 			}
 		}
 	}
-	return a.print(list, columns("Publisher=publisher", "Name=name", "Version=version")...)
+	return a.print(list, columns("Name=name", "Publisher=publisher", "Version=version")...)
 }
 
 func matching(all []string, part string) []string {

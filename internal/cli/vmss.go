@@ -41,8 +41,7 @@ func isInstance(id scope.ID) bool { return strings.EqualFold(id.Type(), instance
 
 // setVerbs are `sally vmss`, with the flags of az vmss.
 func setVerbs() []verb {
-	table := columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "Capacity=sku.capacity", "UpgradePolicy=upgradePolicy.mode", "ProvisioningState=provisioningState")
-	instances := columns("InstanceId=instanceId", "LatestModelApplied=latestModelApplied", "Location=location", "Name=name", "ProvisioningState=provisioningState", "ResourceGroup=resourceGroup", "VmId=vmId")
+	table := columns("Name=name", "ResourceGroup=resourceGroup", "Location=location", "Zones=join(' ', zones || `[]`)", "Capacity=sku.capacity", "Overprovision=overprovision", "UpgradePolicy=upgradePolicy.mode")
 	set := func(more ...flag) []flag { return append([]flag{flagSet(), flagGroup()}, more...) }
 	all := flag{name: "instance-ids", kind: 'l', usage: "Instances, by their numbers; * for all"}
 	one := all
@@ -54,10 +53,10 @@ func setVerbs() []verb {
 		return map[string]any{"instanceIds": in.list("instance-ids")}, nil
 	}
 	rows := []verb{
-		{path: "vmss show", short: "Show a scale set, or an instance of one.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]", ids: true, shape: machine, columns: table, flags: set(flagInstance())},
-		{path: "vmss list", short: "List scale sets.", method: http.MethodGet, url: setsURL, list: true, shape: resource, columns: table, flags: []flag{optional(flagGroup())}},
+		{path: "vmss show", short: "Show a scale set, or an instance of one.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]", ids: true, shape: scaleSet, columns: table, flags: set(flagInstance())},
+		{path: "vmss list", short: "List scale sets.", method: http.MethodGet, url: setsURL, list: true, shape: scaleSet, columns: table, flags: []flag{optional(flagGroup())}},
 		{
-			path: "vmss list-instances", short: "List the instances of a scale set.", method: http.MethodGet, url: setURL, suffix: "/virtualMachines", list: true, shape: machine, columns: instances, ids: true,
+			path: "vmss list-instances", short: "List the instances of a scale set.", method: http.MethodGet, url: setURL, suffix: "/virtualMachines", list: true, shape: scaleSet, ids: true,
 			flags: set(flag{name: "expand", usage: "instanceView: also the state of each"}), query: []string{"$expand={expand}"},
 		},
 		{
@@ -65,7 +64,7 @@ func setVerbs() []verb {
 			flags: set(flagInstance()),
 		},
 		{
-			path: "vmss scale", short: "Change the number of instances.", method: http.MethodPatch, url: setURL, ids: true, wait: "Scaling", shape: resource, columns: table,
+			path: "vmss scale", short: "Change the number of instances.", method: http.MethodPatch, url: setURL, ids: true, wait: "Scaling", shape: scaleSet,
 			flags: set(flag{name: "new-capacity", required: true, usage: "Number of instances"}),
 			body: func(in values) (any, error) {
 				n, err := strconv.Atoi(in.text("new-capacity"))
@@ -86,11 +85,10 @@ func setVerbs() []verb {
 		},
 		{
 			path: "vmss identity show", short: "Show the managed identity of a scale set.", method: http.MethodGet, url: setURL, ids: true, flags: set(), shape: member("identity"),
-			columns: columns("Type=type", "PrincipalId=principalId", "TenantId=tenantId"),
 		},
 		{
-			path: "vmss nic list", short: "List the network interfaces of a scale set's instances.", method: http.MethodGet, url: setOwnerURL, suffix: "/networkInterfaces", list: true, shape: resource,
-			flags: []flag{{name: "vmss-name", required: true, usage: "Name of the scale set"}, flagGroup()}, columns: columns("Name=name", "PrivateAddress=ipConfigurations[0].properties.privateIPAddress", "MacAddress=macAddress"),
+			path: "vmss nic list", short: "List the network interfaces of a scale set's instances.", method: http.MethodGet, url: setOwnerURL, suffix: "/networkInterfaces", list: true, shape: scaleSet,
+			flags: []flag{{name: "vmss-name", required: true, usage: "Name of the scale set"}, flagGroup()},
 		},
 	}
 	for _, p := range [][3]string{{"start", "/start", "Starting"}, {"stop", "/powerOff", "Stopping"}, {"deallocate", "/deallocate", "Deallocating"}, {"restart", "/restart", "Restarting"}} {
@@ -99,12 +97,24 @@ func setVerbs() []verb {
 	return append(rows, setExtensionVerbs()...)
 }
 
+// scaleSet is a scale set, an instance or an interface of one as az shows it.
+func scaleSet(doc map[string]any) any {
+	flattenDeep(doc)
+	return doc
+}
+
+// modelExtension is an extension in a scale set's model as az shows it.
+func modelExtension(doc map[string]any) any {
+	without(doc, "id", "type")
+	flatten(doc)
+	return doc
+}
+
 func setExtensionVerbs() []verb {
 	owner := flag{name: "vmss-name", required: true, usage: "Name of the scale set"}
-	table := columns("Name=name", "Publisher=publisher", "Version=typeHandlerVersion", "AutoUpgradeMinorVersion=autoUpgradeMinorVersion")
 	return []verb{
-		{path: "vmss extension list", short: "List the extensions in a scale set's model.", method: http.MethodGet, url: setOwnerURL, suffix: "/extensions", list: true, shape: resource, columns: table, flags: []flag{flagGroup(), owner}},
-		{path: "vmss extension show", short: "Show an extension in a scale set's model.", method: http.MethodGet, url: setOwnerURL + "/extensions/{name}", ids: true, shape: resource, columns: table, flags: []flag{flagName("extension"), flagGroup(), owner}},
+		{path: "vmss extension list", short: "List the extensions in a scale set's model.", method: http.MethodGet, url: setOwnerURL, suffix: "/extensions", list: true, shape: modelExtension, flags: []flag{flagGroup(), owner}},
+		{path: "vmss extension show", short: "Show an extension in a scale set's model.", method: http.MethodGet, url: setOwnerURL + "/extensions/{name}", ids: true, shape: modelExtension, flags: []flag{flagName("extension"), flagGroup(), owner}},
 		{
 			path: "vmss extension delete", short: "Take an extension out of a scale set's model.", method: http.MethodDelete, url: setOwnerURL + "/extensions/{name}", ids: true, wait: "Removing", quiet: true,
 			flags: []flag{flagName("extension"), flagGroup(), owner},
@@ -219,7 +229,7 @@ func (a *app) setExtensionSet() *cobra.Command {
 		if err := do(ctx, s, call(http.MethodGet, owner), &set); err != nil {
 			return err
 		}
-		return a.print(resource(set), columns("Name=name", "ResourceGroup=resourceGroup", "ProvisioningState=provisioningState")...)
+		return a.print(scaleSet(set))
 	})
 	cmd.Example = "  sally vmss extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux -g GROUP --vmss-name SET"
 	return cmd

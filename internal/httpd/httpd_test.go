@@ -83,14 +83,18 @@ func TestNew_RefusesHoles(t *testing.T) {
 	}
 }
 
-func TestMatch_FoldsOnlyARMAndNeverTheNames(t *testing.T) {
+func TestMatch_FoldsARMAndGraphAndNeverTheNames(t *testing.T) {
 	arm := serve(t, route.Row{Method: "GET", Pattern: "/subscriptions/{sub}/resourceGroups/{rg}", Door: route.Public, Surface: route.ARM},
 		func(c *Call) error { return c.JSON(200, c.Var("sub")+"|"+c.Var("rg")) })
 	if w := do(arm, "GET", "//SUBSCRIPTIONS/Aa/resourcegroups/My-RG?api-version=1"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `"Aa|My-RG"` {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	graph := serve(t, route.Row{Method: "GET", Pattern: "/v1.0/users/{id}", Door: route.Public, Surface: route.Graph}, func(c *Call) error { return c.JSON(200, c.Var("id")) })
-	if w := do(graph, "GET", "/V1.0/users/a"); w.Code != 404 {
+	if w := do(graph, "GET", "/V1.0/USERS/Aa"); w.Body.String() != `"Aa"` { // az: /v1.0/oAuth2PermissionGrants
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	agent := serve(t, route.Row{Method: "GET", Pattern: "/machine/v1/me", Door: route.Public, Surface: route.Agent}, func(c *Call) error { return c.JSON(200, "me") })
+	if w := do(agent, "GET", "/machine/v1/Me"); w.Code != 404 {
 		t.Fatalf("%d", w.Code)
 	}
 	if w := do(graph, "GET", "/v1.0/users/alice%40corp.example"); w.Body.String() != `"alice@corp.example"` {

@@ -94,7 +94,7 @@ func newEntry(row route.Row, h HandlerFunc) (entry, error) {
 	for i, text := range strings.Split(strings.TrimPrefix(row.Pattern, "/"), "/") {
 		name, isVar := strings.CutPrefix(text, "{")
 		if !isVar {
-			if row.Surface == route.ARM {
+			if anyCase(row.Surface) {
 				text = strings.ToLower(text)
 			}
 			e.segments = append(e.segments, segment{text: text})
@@ -116,6 +116,10 @@ func newEntry(row route.Row, h HandlerFunc) (entry, error) {
 	return e, nil
 }
 
+// anyCase reports whether the words of a surface's paths go in any case: those of
+// Resource Manager and Graph do, and az relies on it ("oAuth2PermissionGrants").
+func anyCase(s route.Surface) bool { return s == route.ARM || s == route.Graph }
+
 // match returns the variables when path fits the entry. folded is path with
 // its segments in lower case.
 func (e *entry) match(path, folded []string) (map[string]string, bool) {
@@ -124,7 +128,7 @@ func (e *entry) match(path, folded []string) (map[string]string, bool) {
 		return nil, false
 	}
 	compare := path
-	if e.row.Surface == route.ARM {
+	if anyCase(e.row.Surface) {
 		compare = folded
 	}
 	at := 0

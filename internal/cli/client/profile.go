@@ -34,9 +34,12 @@ type Account struct {
 	Name             string   `json:"name"`
 	State            string   `json:"state"`
 	TenantID         string   `json:"tenantId"`
-	User             Person   `json:"user"`
-	Server           string   `json:"server"`
-	ObjectID         string   `json:"objectId,omitempty"`
+	// The tenant's names, "" in a profile that is older than they are.
+	TenantDefaultDomain string `json:"tenantDefaultDomain,omitempty"`
+	TenantDisplayName   string `json:"tenantDisplayName,omitempty"`
+	User                Person `json:"user"`
+	Server              string `json:"server"`
+	ObjectID            string `json:"objectId,omitempty"`
 }
 
 // Person says who is signed in: type is "user" or "servicePrincipal".

@@ -7,7 +7,6 @@
 // It refuses: deciding what stdout is, reading the clock or the environment.
 // The caller says whether there is a terminal and hands in the timer.
 //
-// Where it departs from az, on purpose: JSON and YAML keep the order of keys
-// instead of sorting them; JSON, YAML and table escape what could steer a
-// terminal; a table's row never spans lines; an empty table prints nothing.
+// Where it departs from az, on purpose: JSON, YAML and table escape what could steer a
+// terminal; a table's row never spans lines.
 package output

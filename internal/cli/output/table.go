@@ -26,7 +26,7 @@ func (c Config) renderTable(v jmespath.Value) ([]byte, error) {
 		shaped = true
 	}
 	if len(rows) == 0 {
-		return nil, nil
+		return []byte("\n"), nil
 	}
 	t := table{}
 	for _, row := range rows {
@@ -34,6 +34,9 @@ func (c Config) renderTable(v jmespath.Value) ([]byte, error) {
 		if err := t.fill(row, shaped); err != nil {
 			return nil, err
 		}
+	}
+	if len(t.titles) == 0 && len(rows) == 1 && v.Kind() == jmespath.Object {
+		return []byte("\n"), nil
 	}
 	if len(t.titles) == 0 {
 		return nil, fault.New(fault.Invalid, "TableUnavailable", "Table output unavailable.").

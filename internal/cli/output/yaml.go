@@ -13,6 +13,9 @@ func renderYAML(v jmespath.Value, colors palette) ([]byte, error) {
 	switch {
 	case flat(v):
 		y.scalar(v, 0)
+		if last := strings.TrimSuffix(y.out.String(), "\n"); v.Kind() != jmespath.Array && v.Kind() != jmespath.Object && !strings.ContainsAny(last, "\n\"'") {
+			y.out.WriteString("...\n") // what ends a document that is one plain value
+		}
 	case v.Kind() == jmespath.Array:
 		ok = y.sequence(v, 0, false)
 	default:

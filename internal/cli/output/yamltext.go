@@ -81,6 +81,9 @@ func isNumeric(s string) bool {
 	if !strings.ContainsAny(s[:1], "0123456789+.") {
 		return false
 	}
+	if strings.Count(s, ".") > 1 && s[0] != '.' && strings.Trim(s, "0123456789.") == "" {
+		return false // a version or an address
+	}
 	if strings.Trim(s, "0123456789_.,:eE+-tTzZ ") == "" {
 		return true
 	}

@@ -434,7 +434,11 @@ func (a Authorization) ListAssignments(ctx context.Context, by audit.By, at scop
 	}
 	out := []map[string]any{}
 	for _, x := range a.Roles.Assignments(f) {
-		out = append(out, showAssignment(x))
+		doc := showAssignment(x)
+		if x.Scope.SubscriptionID() == "" { // as Azure: a role has the address that the list at this scope gives it
+			doc["properties"].(map[string]any)["roleDefinitionId"] = definitionID(x.RoleID, at)
+		}
+		out = append(out, doc)
 	}
 	return out, nil
 }
