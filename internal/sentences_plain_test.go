@@ -25,7 +25,13 @@ func plain() map[string]int {
 		// for people, a second server of which both lose nothing, and data that no
 		// request makes.
 		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "httpd/arm InvalidResourceNamespace", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
-			"resource PreconditionFailed 2", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory InvalidDomain", "directory TenantExists", "resource/types DeploymentExists"},
+			"resource PreconditionFailed 2", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory TenantExists", "resource/types DeploymentExists"},
+		// Of a running server, to programs, machines and its log; and what only a tool
+		// that writes keys or packages could have done.
+		{"keystore KeyElsewhere", "keystore KeyInvalid 5", "keystore ManifestKeyOffline", "keystore RepositoryKeyMissing", "keystore/sshagent SignerKeyOther", "keystore/sshagent SignerKeyUnfit", "repository Packages 4",
+			"server \x00", "server AADSTS90033", "server CannotWrite 2", "server InvalidAuthenticationToken", "server InvalidDeviceRequest", "server KeyNotListed 2", "server KeyWithdrawn",
+			"server MachineBackEndElsewhere", "server MachineGone", "server MachineNotKnown", "server MachineUnknown", "server NoPackages", "server NoSuchPackage 2", "server StateFolder", "server invalid_request 3",
+			"store DatabaseWentBack", "store FeedTrimmed", "store InvalidCharacter", "store MachineKeyInUse", "store SchemaMismatch", "store SchemaMissing", "store StoreNotCreated", "store StoreReadOnly"},
 		// A mistake of the program that asks, which its author reads.
 		{"oauth AADSTS50027 4", "oauth AADSTS50058", "oauth AADSTS500112", "oauth AADSTS501481 3", "oauth AADSTS65001 2", "oauth AADSTS65004", "oauth AADSTS700005", "oauth AADSTS7000112", "oauth AADSTS700016", "oauth AADSTS700021",
 			"oauth AADSTS7000216 2", "oauth AADSTS7000218 4", "oauth AADSTS700023", "oauth AADSTS700024 3", "oauth AADSTS700025", "oauth AADSTS700027 3", "oauth AADSTS70008", "oauth AADSTS70019", "oauth AADSTS70020", "oauth AADSTS700232",

@@ -20,7 +20,7 @@ import (
 // and applications. Each sentence of theirs stands on docs/troubleshooting.md, other
 // than those of plain and malformed requests.
 func met() []string {
-	return []string{"agent", "agent/linklocal", "agent/pin", "agent/preflight", "agent/sshd", "cli", "cli/client", "cli/sshagent", "credential", "directory", "httpd", "httpd/arm", "httpd/graph", "httpd/operations", "httpd/signin", "machine", "oauth", "rbac", "resource", "resource/types", "rollout", "signin"}
+	return []string{"agent", "agent/linklocal", "agent/pin", "agent/preflight", "agent/sshd", "cli", "cli/client", "cli/sshagent", "credential", "directory", "httpd", "httpd/arm", "httpd/graph", "httpd/operations", "httpd/signin", "keystore", "keystore/sshagent", "machine", "oauth", "rbac", "repository", "resource", "resource/types", "rollout", "server", "signin", "store"}
 }
 
 // ways are the packages of the reference, in its order. A package that begins to
@@ -47,10 +47,10 @@ func ways() []struct {
 // TestSentences_AreExplained: what people can be told stands on the page, word for
 // word, and what begins to be said cannot be forgotten.
 func TestSentences_AreExplained(t *testing.T) {
-	page, malformed := handbooktest.Open(t), malformedCodes(t)
+	page, without := handbooktest.Open(t), leftOut(t)
 	used := map[string]int{}
 	for _, s := range everySentence(load(t)) {
-		if !slices.Contains(met(), s.pkg) || malformed.is(s) || explained(page, s) {
+		if !slices.Contains(met(), s.pkg) || without.of(s) || explained(page, s) {
 			continue
 		}
 		name := s.pkg + " " + s.code
@@ -82,43 +82,57 @@ func explained(page handbooktest.Page, s sentence) bool {
 	return false
 }
 
-// codes are those of requests that are malformed, as the page lists them.
-type codes []string
+// codes are those that the page leaves out, as it lists them.
+type codes struct{ malformed, settings []string }
 
-func malformedCodes(t *testing.T) codes {
+func leftOut(t *testing.T) (c codes) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list codes
 	for line := range strings.Lines(string(text)) {
-		if strings.HasSuffix(line, "<!-- malformed -->\n") {
-			for _, m := range regexp.MustCompile("`([A-Z]\\w+)`").FindAllStringSubmatch(line, -1) {
-				list = append(list, m[1])
+		for mark, list := range map[string]*[]string{"<!-- malformed -->\n": &c.malformed, "<!-- settings -->\n": &c.settings} {
+			if strings.HasSuffix(line, mark) {
+				for _, m := range regexp.MustCompile("`([A-Z]\\w+)`").FindAllStringSubmatch(line, -1) {
+					*list = append(*list, m[1])
+				}
 			}
 		}
 	}
-	if len(list) < 10 {
-		t.Fatal("docs/troubleshooting.md does not list the codes of malformed requests")
+	if len(c.malformed) < 10 || len(c.settings) < 10 {
+		t.Fatal("docs/troubleshooting.md does not list the codes that it leaves out")
 	}
-	return list
+	return c
 }
 
-// is reports whether a sentence is about a request that is wrong whatever the
-// deployment holds, or about a server that is broken. The packages that know what
-// the deployment holds say so by the code; the rules of the directory have no such
-// sentences; what others call invalid is a command line or a message.
-func (c codes) is(s sentence) bool {
-	switch s.pkg {
-	case "credential", "directory", "rbac":
-		return s.kind == "Internal"
-	case "httpd/graph":
-		return s.kind == "Internal" || s.kind == "Invalid" && (strings.Contains(s.text, "See the Microsoft Graph documentation of ") || slices.Contains(c, s.code))
-	case "httpd", "httpd/arm", "resource", "resource/types", "rollout":
-		return s.kind == "Internal" || s.kind == "Invalid" && slices.Contains(c, s.code)
+// of reports whether a sentence is about a request that is wrong whatever the
+// deployment holds, about a setting that can have no such value, of a command that
+// an operator gives beside the server, or about a server that is broken. The rules
+// of the directory have no such sentences; what others call invalid is a command
+// line or a message.
+func (c codes) of(s sentence) bool {
+	if s.kind == "Internal" {
+		return true
 	}
-	return slices.Contains([]string{"Invalid", "Internal", "invalid_request", "invalid_scope", "invalid_resource", "unsupported_response_type", "unsupported_grant_type", "request_not_supported", "slow_down", "authorization_pending", "bad_verification_code"}, s.kind)
+	switch s.pkg {
+	case "credential", "directory", "rbac", "repository":
+		return false
+	case "httpd/graph":
+		return s.kind == "Invalid" && (strings.Contains(s.text, "See the Microsoft Graph documentation of ") || slices.Contains(c.malformed, s.code))
+	case "httpd", "httpd/arm", "resource", "resource/types", "rollout":
+		return s.kind == "Invalid" && slices.Contains(c.malformed, s.code)
+	case "server", "store", "keystore", "keystore/sshagent":
+		return s.kind == "Invalid" && slices.Contains(c.settings, s.code) || slices.Contains(operators(), s.pkg+"/"+filepath.Base(s.at.Filename))
+	}
+	return slices.Contains([]string{"Invalid", "invalid_request", "invalid_scope", "invalid_resource", "unsupported_response_type", "unsupported_grant_type", "request_not_supported", "slow_down", "authorization_pending", "bad_verification_code"}, s.kind)
+}
+
+// operators are the files of the commands that an operator gives beside the server,
+// and of what they change in it.
+func operators() []string {
+	return []string{"server/backup.go", "server/backupcommand.go", "server/migrate.go", "server/pending.go", "server/recover.go", "server/restore.go", "server/restorecommand.go", "server/review.go", "server/rotate.go",
+		"server/signmanifest.go", "server/status.go", "keystore/rotate.go", "store/restore.go"}
 }
 
 // TestSentences_OfMachinesAreExplained: what machines say to people begins with our

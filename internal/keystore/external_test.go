@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/keystore"
 	"sallyport/internal/keystore/keystoretest"
 	"sallyport/internal/machine/protocol"
@@ -107,30 +108,32 @@ func TestExternal_OpenIsStrict(t *testing.T) {
 	}
 	refused := func(name, says string, c keystore.Config) {
 		t.Helper()
-		if _, err := keystore.Open(c); err == nil || !strings.Contains(err.Error()+fault.As(err).Public(), says) {
-			t.Errorf("%s: %v", name, err)
+		_, err := keystore.Open(c)
+		if err == nil {
+			t.Fatalf("%s: opened", name)
 		}
+		handbooktest.Said(t, fault.As(err).Public(), says)
 	}
 	c := fresh()
 	c.External = nil
-	refused("no signer configured", "--user-ca-signer", c)
+	refused("no signer configured", "start.SignerMissing", c)
 	c.External = map[keystore.Purpose][]keystore.External{protocol.UserCA: {remoteKey(t)}}
-	refused("another signer's key", "none is configured for it", c)
+	refused("another signer's key", "start.SignerMissing", c)
 	c = fresh()
 	if err := copyFile(filepath.Join(c.Dir, "host-ca.pem"), filepath.Join(c.Dir, "user-ca.pem")); err != nil {
 		t.Fatal(err)
 	}
-	refused("a private key too", "there are both", c)
+	refused("a private key too", "start.KeyTwice", c)
 	c = fresh()
 	if err := os.Chmod(filepath.Join(c.Dir, "user-ca.pub"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	refused("a public half that others write", "lets others in", c)
+	refused("a public half that others write", "start.KeyFileUnsafe.mode", c)
 	c = fresh()
 	if err := os.Remove(filepath.Join(c.Dir, "user-ca.pub")); err != nil {
 		t.Fatal(err)
 	}
-	refused("no public half", "user-ca.pem", c)
+	refused("no public half", "start.KeyMissing", c)
 }
 
 // TestCreate_EveryAlgorithm: the authorities' keys are of the kind asked for,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -93,7 +94,7 @@ func readSecret(dir string, b *box, name, kind string) ([]byte, error) {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(path, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -115,6 +116,32 @@ func readSecret(dir string, b *box, name, kind string) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s is not one PEM block", path)
 	}
 	return b.open(path, name, kind, block)
+}
+
+// unreadable says why a file cannot be opened; that it is not there is left to the
+// caller, who may not need it.
+func unreadable(path string, err error) error {
+	info, missing := os.Lstat(path)
+	if missing != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fault.Wrap(err, fault.Invalid, "KeyFileUnsafe", "%s is not a regular file", path)
+	}
+	if unsafe := private(path, info, 0o600); unsafe != nil {
+		return unsafe
+	}
+	return fault.Wrap(err, fault.Forbidden, "KeyFileUnsafe", "%s cannot be read by its owner", path).WithRemedy("Run: chmod 600 %s", path)
+}
+
+// absent turns a file that is not there into a fault.
+func absent(err error) error {
+	var p *fs.PathError
+	if !errors.As(err, &p) || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fault.Wrap(err, fault.NotFound, "KeyMissing", "the key %s is missing", p.Path).
+		WithRemedy("Put it back: a backup of the keys has it, and so has another server of the same deployment.")
 }
 
 func checkDir(dir string) error {

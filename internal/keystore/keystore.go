@@ -124,7 +124,7 @@ func Open(c Config) (*Store, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, absent(err)
 		}
 		for id := range found.byID {
 			if other, dup := seen[id]; dup {
@@ -139,7 +139,7 @@ func Open(c Config) (*Store, error) {
 	}
 	secret, err := readSecret(c.Dir, box, hashFile, pemHash)
 	if err != nil {
-		return nil, err
+		return nil, absent(err)
 	}
 	if len(secret) != 32 {
 		return nil, fault.New(fault.Invalid, "KeyInvalid", "%s must hold 32 bytes", filepath.Join(c.Dir, hashFile))

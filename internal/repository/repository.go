@@ -179,7 +179,7 @@ func (r *Repository) survey() (marks string, names []string, err error) {
 		}
 		info, err := e.Info()
 		if err != nil {
-			return "", nil, unusable(err, "%s cannot be read", filepath.Join(r.cfg.Folder, e.Name()))
+			return "", nil, unusable(err, "the package %s cannot be read", filepath.Join(r.cfg.Folder, e.Name()))
 		}
 		names = append(names, e.Name())
 		fmt.Fprintf(&b, "%s %d %d\n", e.Name(), info.Size(), info.ModTime().UnixNano())
@@ -199,7 +199,7 @@ func unusable(err error, format string, args ...any) *fault.Error {
 func ownAlone(path string, kind os.FileMode) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return unusable(err, "%s cannot be read", path)
+		return unusable(err, "the packages at %s cannot be read", path)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || info.Mode().Type() != kind {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,16 @@ func write(f *os.File, text string) error {
 // maxPassphrase bounds what is read of a passphrase file.
 const maxPassphrase = 4096
 
+// system is what the operating system says, without what an error adds to it: for
+// a sentence that names the file or address itself.
+func system(err error) string {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e.Error()
+	}
+	return fmt.Sprint(err)
+}
+
 // passphrase reads a passphrase from a file that only its owner and group can
 // read, as a service manager hands them out.
 func passphrase(path string) ([]byte, error) {
@@ -147,7 +158,7 @@ func passphrase(path string) ([]byte, error) {
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "cannot read the passphrase file %s", path)
+		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "the passphrase file %s cannot be read: %s", path, system(err))
 	}
 	defer func() { _ = file.Close() }()
 	if info, err := file.Stat(); err != nil || info.Mode().IsRegular() && info.Mode().Perm()&0o027 != 0 {
@@ -155,7 +166,7 @@ func passphrase(path string) ([]byte, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxPassphrase))
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "cannot read the passphrase file %s", path)
+		return nil, fault.Wrap(err, fault.Invalid, "PassphraseFile", "the passphrase file %s cannot be read: %s", path, system(err))
 	}
 	text := strings.TrimRight(string(b), "\r\n")
 	if text == "" {

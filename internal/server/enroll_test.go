@@ -147,8 +147,12 @@ func TestEnroll_MintersRightsCountWhenItIsUsed(t *testing.T) {
 		assignment := y.assign(y.rg, rbac.Contributor, id)
 		token := y.joinToken(who, y.rg)
 		take(id, assignment)
-		if _, err := y.join(protocol.JoinRequest{Token: token, Name: who}, "key-"+who); !fault.Is(err, fault.Forbidden) && !fault.Is(err, fault.Unauthenticated) {
+		_, err := y.join(protocol.JoinRequest{Token: token, Name: who}, "key-"+who)
+		if !fault.Is(err, fault.Forbidden) && !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if name != "role gone" {
+			handbooktest.Said(t, fault.As(err).Public(), "join.Minter")
 		}
 		y.want(404, "admin", "GET", y.machine(who)+hybridVersion, "")
 	}

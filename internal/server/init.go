@@ -135,7 +135,7 @@ func checkURL(text string) (string, error) {
 // privateDir checks the state folder, and makes it where it is missing.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot make the folder %s", dir)
+		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot make the state folder %s: %s", dir, system(err))
 	}
 	return ownFolder(dir)
 }
@@ -151,10 +151,10 @@ func ownFolder(dir string) error {
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the folder %s", dir)
+		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the state folder %s: %s", dir, system(err))
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+	if !ok || !info.IsDir() || info.Mode().Perm() != 0o700 || int(st.Uid) != os.Geteuid() {
 		return fault.New(fault.Forbidden, "StateFolder", "%s must be a folder of uid %d with mode 0700", dir, os.Geteuid())
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 func TestInit_URLIsHTTPSAtTheRoot(t *testing.T) {
@@ -69,6 +70,7 @@ func TestInit_RefusesRoot(t *testing.T) {
 	if !fault.Is(err, fault.Forbidden) || fault.As(err).Code != "RunsAsRoot" {
 		t.Fatal(err)
 	}
+	handbooktest.Said(t, fault.As(err).Public(), "start.RunsAsRoot")
 	if _, err := os.Lstat(state); !os.IsNotExist(err) {
 		t.Fatal("it made the folder all the same")
 	}

@@ -198,7 +198,7 @@ func (d *deployment) listenMetrics(ctx context.Context) (net.Listener, error) {
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Metrics)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s for metrics", d.cfg.Metrics).WithRemedy("Choose another address with --metrics.")
+		return nil, fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s for metrics: %s", d.cfg.Metrics, system(err)).WithRemedy("Choose another address with --metrics.")
 	}
 	return listener, nil
 }

@@ -34,10 +34,18 @@ import (
 // childServer tells the re-run test binary to be a server.
 const childServer = "SALLYPORT_TEST_SERVER"
 
-// TestMain turns the test binary into a server when a test below asks for one.
+// TestMain turns the test binary into a server, or its command, when a test asks for
+// one.
 func TestMain(m *testing.M) {
 	if text := os.Getenv(childServer); text != "" {
 		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if text := os.Getenv(childCommand); text != "" {
+		if err := command(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource/types"
@@ -216,6 +217,9 @@ func away(t *testing.T, server *postgrestest.Server, d *deployment) {
 		doors.ServeHTTP(w, httptest.NewRequest(method, target, nil))
 		if w.Code != 503 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+		if strings.HasPrefix(target, "/subscriptions") {
+			handbooktest.Said(t, w.Body.String(), "trouble.Behind")
 		}
 	}
 	server.Start(t)

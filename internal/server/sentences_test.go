@@ -96,4 +96,12 @@ func TestSentences_OfTheDirectory(t *testing.T) {
 		return tx.SkipPOSIXIDs(directory.LastMachinePOSIXID - directory.FirstPOSIXID)
 	}))
 	said(t, y.want(429, "admin", "PUT", y.machine("web")+hybridVersion, `{"location":"westeurope","identity":{"type":"SystemAssigned"},"properties":{}}`), "graph.PosixIds")
+	y.must(y.d.follow.Write(t.Context(), func(tx *store.Tx) error {
+		next, err := tx.NextPOSIXID()
+		if err != nil {
+			return err
+		}
+		return tx.SkipPOSIXIDs(directory.LastPOSIXID - int64(next))
+	}))
+	said(t, y.want(429, "admin", "POST", "/v1.0/users", `{"accountEnabled":true,"displayName":"x","mailNickname":"x","userPrincipalName":"last@corp.example","passwordProfile":{"password":"`+castlePassword+`"}}`), "trouble.PosixIds")
 }

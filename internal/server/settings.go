@@ -68,7 +68,7 @@ func readSettings(path string, flags *pflag.FlagSet) []error {
 func settingsText(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "InvalidConfiguration", "cannot read the configuration file %s", path)
+		return nil, fault.Wrap(err, fault.Invalid, "InvalidConfiguration", "the configuration file %s cannot be read: %s", path, system(err))
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
@@ -77,7 +77,7 @@ func settingsText(path string) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
 	if err != nil || len(text) > maxSettings {
-		return nil, fault.Wrap(err, fault.Invalid, "InvalidConfiguration", "the configuration file %s cannot be read, or is larger than %d bytes", path, maxSettings)
+		return nil, fault.Wrap(err, fault.Invalid, "InvalidConfiguration", "the configuration file %s is larger than %d bytes, or ends in an error", path, maxSettings)
 	}
 	return text, nil
 }

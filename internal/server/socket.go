@@ -57,7 +57,7 @@ func (d *deployment) listen(ctx context.Context) ([]net.Listener, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.cfg.Listen)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s", d.cfg.Listen).WithRemedy("Choose another address with --listen.")
+		return nil, fault.Wrap(err, fault.Unavailable, "CannotListen", "cannot listen on %s: %s", d.cfg.Listen, system(err)).WithRemedy("Choose another address with --listen.")
 	}
 	return []net.Listener{l}, nil
 }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -91,7 +93,7 @@ func TestTLSFiles_RefuseAtTheStart(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := openTLSFiles(filesConfig(t, now)); err == nil || !strings.Contains(err.Error(), "cannot read") {
+	if _, err := openTLSFiles(filesConfig(t, now)); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("no files: %v", err)
 	}
 }
@@ -233,6 +235,8 @@ func TestInherited_TakesWhatIsOursAlone(t *testing.T) {
 	for _, n := range []string{"", "0", "-1", "x", "17"} {
 		if _, err := inherited(env("7", n), 7, 100); err == nil {
 			t.Errorf("LISTEN_FDS=%s was accepted", n)
+		} else if n != "" {
+			handbooktest.Said(t, fault.As(err).Public(), "start.InheritedSocket.number")
 		}
 	}
 	null, err := os.Open(os.DevNull)
@@ -247,8 +251,10 @@ func TestInherited_TakesWhatIsOursAlone(t *testing.T) {
 		}
 		return fd
 	}
-	if _, err := inherited(env("7", "1"), 7, copied(null)); err == nil || !strings.Contains(err.Error(), "no listening TCP socket") {
-		t.Error(err)
+	if _, err := inherited(env("7", "1"), 7, copied(null)); err == nil {
+		t.Error("a file is no socket")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "start.InheritedSocket")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

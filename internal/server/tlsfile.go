@@ -96,19 +96,19 @@ func (f *tlsFiles) check(leaf *x509.Certificate) error {
 func (f *tlsFiles) read(path string, loose os.FileMode) (text []byte, s stamp, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "cannot read %s", path)
+		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "the TLS file %s cannot be read: %s", path, system(err))
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "%s is no regular file", path)
+		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "the TLS file %s is no regular file", path)
 	}
 	if info.Mode().Perm()&loose != 0 {
-		return nil, s, fault.New(fault.Forbidden, "TLSCertificate", "%s can be read or changed by others", path).WithRemedy("Run: chmod %o %s", 0o777&^loose&0o640, path)
+		return nil, s, fault.New(fault.Forbidden, "TLSCertificate", "the TLS file %s can be read or changed by others", path).WithRemedy("Run: chmod %o %s", 0o777&^loose&0o640, path)
 	}
 	text, err = io.ReadAll(io.LimitReader(file, maxPEM))
 	if err != nil {
-		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "cannot read %s", path)
+		return nil, s, fault.Wrap(err, fault.Invalid, "TLSCertificate", "the TLS file %s cannot be read: %s", path, system(err))
 	}
 	return text, stamp{size: info.Size(), mtime: info.ModTime(), inode: info}, nil
 }

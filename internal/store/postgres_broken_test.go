@@ -8,6 +8,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/store/postgrestest"
 )
 
@@ -53,11 +54,17 @@ func brokenConnection(t *testing.T, server *postgrestest.Server, url string) {
 	server.Stop(t)
 	err := a.Write(t.Context(), func(tx *Tx) error { return tx.SetFact("away", 1) })
 	if !fault.Is(err, fault.Unavailable) {
-		t.Errorf("without the database: %v", err)
+		t.Fatalf("without the database: %v", err)
 	}
-	if err := a.Read(t.Context(), func(*Tx) error { return nil }); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("a read without the database: %v", err)
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.Write")
+	if err = a.Read(t.Context(), func(*Tx) error { return nil }); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("a read without the database: %v", err)
 	}
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.Read")
+	if _, err = Open(t.Context(), Config{URL: url, Now: clock, Writer: "server-c"}); !Away(err) {
+		t.Fatalf("opened without the database: %v", err)
+	}
+	handbooktest.Said(t, fault.As(err).Public(), "start.StoreNotOpened")
 	server.Start(t)
 	if err := a.Write(t.Context(), func(tx *Tx) error { return tx.SetFact("back", 1) }); err != nil {
 		t.Error(err)
@@ -109,6 +116,21 @@ func lostAnswer(t *testing.T, server *postgrestest.Server, url string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	// The database goes with the answer: nobody can say.
+	honest := a.dialect.commit
+	err := a.Write(t.Context(), func(tx *Tx) error {
+		tx.conn.dialect.commit = func(ctx context.Context, c *conn) error {
+			c.dialect.commit = honest
+			server.Stop(t)
+			return c.do(ctx, "SELECT 1")
+		}
+		return tx.SetFact("who knows", 1)
+	})
+	server.Start(t)
+	if err == nil {
+		t.Fatal("a write without an answer was a success")
+	}
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.Unknown")
 }
 
 func conflictRepeated(t *testing.T, server *postgrestest.Server, url string) {

@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/oauth"
 	"sallyport/internal/store/postgrestest"
 )
@@ -239,6 +240,8 @@ func oneProcess(t *testing.T, _ *postgrestest.Server, url string) {
 	start := time.Now()
 	if _, err := Open(t.Context(), Config{URL: url, Now: clock, Writer: "server-a"}); !nameTaken(err) {
 		t.Fatalf("a second process of the name: %v", err)
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "start.ReplicaNameTaken")
 	}
 	if took := time.Since(start); took > leaseTime {
 		t.Errorf("the refusal took %s", took)
@@ -259,9 +262,10 @@ func takeOver(t *testing.T, server *postgrestest.Server, url string) {
 	// What a takeover is, as another process would write it.
 	server.SQL(t, url, `UPDATE replica SET epoch = epoch + 1 WHERE name = 'server-a'`)
 	err := a.Write(t.Context(), func(tx *Tx) error { return tx.SetFact("late", 1) })
-	if !fault.Is(err, fault.Unavailable) || fault.As(err).Code != "ReplicaNameTaken" {
-		t.Errorf("a server without its name wrote: %v", err)
+	if !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("a server without its name wrote: %v", err)
 	}
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.Replaced")
 	select {
 	case <-a.Lost():
 	default:
@@ -379,8 +383,10 @@ func copies(t *testing.T, server *postgrestest.Server, url string) {
 func badSettings(t *testing.T, server *postgrestest.Server, _ string) {
 	server.SQL(t, server.URL("postgres"), `CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0`)
 	cfg := Config{URL: server.URL("latin"), Now: clock, Writer: "w"}
-	if _, err := Create(t.Context(), cfg); err == nil || fault.As(err).Code != "DatabaseSetting" {
-		t.Errorf("a LATIN1 database: %v", err)
+	if _, err := Create(t.Context(), cfg); err == nil {
+		t.Error("a LATIN1 database was taken")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "start.DatabaseSetting")
 	}
 	if got := server.SQL(t, cfg.URL, `SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'`); got != "0" {
 		t.Errorf("%s tables were made", got)

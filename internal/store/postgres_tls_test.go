@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/store/postgrestest"
 )
 
@@ -47,6 +48,9 @@ func TestPostgres_ProvesItselfAndAsks(t *testing.T) {
 		if err == nil {
 			err = s.Close()
 		}
+		if page := map[string]string{"DatabaseRefuses": "start.DatabaseRefuses", "DatabaseUnproven": "start.DatabaseUnproven", "DatabaseNotFound": "start.DatabaseNotFound"}[c.code]; page != "" && err != nil {
+			handbooktest.Said(t, fault.As(err).Public(), page)
+		}
 		if c.code == "" && err != nil || c.code != "" && (err == nil || fault.As(err).Code != c.code) {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -74,7 +78,9 @@ func TestURL_RemoteMustProveItself(t *testing.T) {
 		}
 	}
 	t.Setenv("PGSSLMODE", "disable")
-	if err := CheckURL("postgres://u@db.example/x"); err == nil || fault.As(err).Code != "DatabaseUnproven" {
-		t.Errorf("by the environment: %v", err)
+	if err := CheckURL("postgres://u@db.example/x"); err == nil {
+		t.Error("by the environment: taken")
+	} else {
+		handbooktest.Said(t, fault.As(err).Public(), "start.DatabaseUnproven.mode")
 	}
 }

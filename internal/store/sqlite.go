@@ -13,7 +13,7 @@ import (
 
 	"sallyport/internal/fault"
 
-	_ "modernc.org/sqlite" // the pure-Go driver keeps the binary free of cgo
+	driver "modernc.org/sqlite" // pure Go: it keeps the binary free of cgo
 )
 
 // sqlite is one file of one process.
@@ -42,6 +42,20 @@ func sqlite() dialect {
 	}
 }
 
+// damagedFile says that SQLite finds no store in the file: its manual's result codes
+// SQLITE_CORRUPT and SQLITE_NOTADB.
+func damagedFile(err error, place string) error {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	if code := e.Code() & 0xff; code != 11 && code != 26 {
+		return nil
+	}
+	return fault.Wrap(err, fault.Conflict, "StoreDamaged", "%s is damaged, or is no store", place).
+		WithRemedy("Put the folder away as it is, and restore the newest backup into a new one: sally server restore")
+}
+
 func reserveFile(cfg Config) error {
 	f, err := os.OpenFile(cfg.Path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -67,7 +81,7 @@ func ownFile(cfg Config, writer bool) (io.Closer, error) {
 			WithRemedy("Make one with: sally server init")
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+	if !ok || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || writer && info.Mode().Perm()&0o600 != 0o600 || int(st.Uid) != os.Geteuid() {
 		return nil, fault.New(fault.Forbidden, "StoreNotPrivate", "%s must be a regular file of uid %d with mode 0600", cfg.Path, os.Geteuid())
 	}
 	if !writer {

@@ -135,7 +135,10 @@ func unreachable(err error, d dialect, cfg Config) error {
 	if why := refused(err, d.place(cfg)); why != nil {
 		return why
 	}
-	return fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment in %s", d.place(cfg))
+	if why := damagedFile(err, d.place(cfg)); why != nil {
+		return why
+	}
+	return fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment in %s: %v", d.place(cfg), err)
 }
 
 // Remove takes a store away that was made a moment ago and holds nothing worth

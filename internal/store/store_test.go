@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 func clock() time.Time { return time.Unix(1_800_000_000, 0) }
@@ -195,7 +196,9 @@ func TestOpen_RefusesALooseFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = again.Close()
-	if err := again.Write(t.Context(), func(*Tx) error { return nil }); !fault.Is(err, fault.Unavailable) {
+	err = again.Write(t.Context(), func(*Tx) error { return nil })
+	if !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("a closed store answered %v", err)
 	}
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.Stopping")
 }

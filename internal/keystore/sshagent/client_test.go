@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/keystore/sshagent"
 )
 
@@ -162,6 +163,11 @@ func TestKey_RealAgent(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	stranger := ed25519Key(t)
+	_, err = sshagent.New(sshagent.Config{Endpoint: endpoint(t, socket, stranger)}).Fetch()
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.SignerKeyMissing")
+	_, err = sshagent.New(sshagent.Config{Endpoint: endpoint(t, socket+"2", stranger)}).Fetch()
+	handbooktest.Said(t, fault.As(err).Public(), "trouble.SignerAway")
 }
 
 // TestKey_AgentRestartsUnderLoad: while the agent is gone every request is
