@@ -94,7 +94,7 @@ func (b *body) field(t *Type, folded, name string, value json.RawMessage) error 
 		if err := Strict(value, &b.tags, "tags"); err != nil {
 			return err
 		}
-		return checkTags(b.tags)
+		return CheckTags(b.tags)
 	case "identity":
 		return b.readIdentity(t, value)
 	case "properties":
@@ -160,8 +160,8 @@ func location(s string) (string, error) {
 	return l, nil
 }
 
-// checkTags holds Azure's limits: 50 tags, names of 512, values of 256.
-func checkTags(tags map[string]string) error {
+// CheckTags holds Azure's limits: 50 tags, names of 512, values of 256.
+func CheckTags(tags map[string]string) error {
 	if len(tags) > 50 {
 		return fault.New(fault.Invalid, "InvalidTagCount", "%d tags are more than the 50 that a resource may have", len(tags)).WithTarget("tags")
 	}

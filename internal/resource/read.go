@@ -144,12 +144,17 @@ func (e *Engine) show(ctx context.Context, r Resource, children []Resource, expa
 
 // Query asks for a list.
 type Query struct {
-	Under  scope.ID // a subscription, group or parent resource; zero for everywhere
-	Type   string   // "" for every type that lives in resource groups
-	Name   string   // only resources of this name, any case
-	Expand bool
-	Top    int    // at most so many; 0 for a page
-	After  string // what Page.Next said
+	Under scope.ID // a subscription, group or parent resource; zero for everywhere
+	Type  string   // "" for every type that lives in resource groups
+	Name  string   // only resources of this name, any case
+	// Location, and a tag by its name or by name and value, any case but the value's;
+	// TagName "" selects nothing by tags.
+	Location, TagName string
+	TagValue          *string
+	Expand            bool
+	Times             bool   // show when each was made and last changed
+	Top               int    // at most so many; 0 for a page
+	After             string // what Page.Next said
 }
 
 // Page is one page of a list.
@@ -172,6 +177,9 @@ func (e *Engine) List(ctx context.Context, by audit.By, q Query) (Page, error) {
 			return Page{}, err
 		}
 		referred(shown)
+		if q.Times {
+			shown["createdTime"], shown["changedTime"] = x.resource.CreatedAt, x.resource.ChangedAt
+		}
 		page.Value = append(page.Value, shown)
 	}
 	return page, nil
@@ -284,6 +292,9 @@ func (e *Engine) childrenOf(tx Tx, r Resource) ([]Resource, error) {
 // visible applies the filter and the caller's rights to one item.
 func (e *Engine) visible(by audit.By, r Resource, q Query) bool {
 	if q.Name != "" && !strings.EqualFold(q.Name, r.ID.Name()) {
+		return false
+	}
+	if q.Location != "" && !strings.EqualFold(q.Location, r.Location) || q.TagName != "" && !holds(r.Tags, q.TagName, q.TagValue) {
 		return false
 	}
 	t := e.types[strings.ToLower(r.ID.Type())]

@@ -42,10 +42,12 @@ func (e *Engine) Patch(ctx context.Context, by audit.By, req Request) (Result, e
 	return e.write(ctx, by, req, writeAs{patch: true})
 }
 
-// writeAs is how a write differs from a PUT: it merges, or something is done first
-// in the same transaction, which makes the body.
+// writeAs is how a write differs from a PUT: it merges, it needs another action
+// than the type's, or something is done first in the same transaction, which makes
+// the body.
 type writeAs struct {
 	patch  bool
+	action string
 	before func(Tx) ([]byte, error)
 }
 
@@ -54,7 +56,11 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 	if err != nil {
 		return Result{}, err
 	}
-	if err := e.Authorize(ctx, by, t.Name+"/write", req.ID); err != nil {
+	action := as.action
+	if action == "" {
+		action = t.Name + "/write"
+	}
+	if err := e.Authorize(ctx, by, action, req.ID); err != nil {
 		return Result{}, err
 	}
 	if t.ReadOnly {

@@ -22,6 +22,7 @@ func armRows() []Row {
 		armRow("locations.list", "GET", armSubscription+"/locations", "Microsoft.Resources/subscriptions/read", ""),
 		armRow("operations.status", "GET", armSubscription+"/providers/Microsoft.Resources/operationStatuses/{operation}", "", whyTicket),
 		armRow("operations.result", "GET", armSubscription+"/providers/Microsoft.Resources/operationResults/{operation}", "", whyTicket),
+		armRow("providers.list", "GET", armSubscription+"/providers", "", whyCatalog),
 		armRow("providers.get", "GET", armSubscription+"/providers/{namespace}", "", whyCatalog),
 		armRow("providers.register", "POST", armSubscription+"/providers/{namespace}/register", "", "every namespace is registered; nothing changes"),
 		armRow("resources.list", "GET", armSubscription+"/resources", "", whyListed),
@@ -30,16 +31,13 @@ func armRows() []Row {
 		armRow("resources.validateMove", "POST", armGroup+"/validateMoveResources", "Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action", ""),
 		armRow("resourceGroups.list", "GET", armSubscription+"/resourceGroups", "", whyListed),
 		armRow("resourceGroups.head", "HEAD", armGroup, "Microsoft.Resources/resourceGroups/read", ""),
-		armRow("managementGroups.list", "GET", "/providers/Microsoft.Management/managementGroups", "", whyListed),
-		armRow("managementGroups.put", "PUT", armManagementGroup, "Microsoft.Management/managementGroups/write", ""),
-		armRow("managementGroups.delete", "DELETE", armManagementGroup, "Microsoft.Management/managementGroups/delete", ""),
-		armRow("managementGroups.addSubscription", "PUT", armManagementGroup+"/subscriptions/{subscription}", "Microsoft.Management/managementGroups/subscriptions/write", ""),
-		armRow("managementGroups.get", "GET", armManagementGroup, "Microsoft.Management/managementGroups/read", ""),
 	}
 	rows = append(rows, armItem("resourceGroups", "Microsoft.Resources/resourceGroups", armGroup)...)
 	for _, kind := range []string{"virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces"} {
 		rows = append(rows, armTracked(kind, "Microsoft.Network/"+kind)...)
 	}
+	rows = append(rows, armManagementGroups()...)
+	rows = append(rows, armTags()...)
 	rows = append(rows, armTracked("virtualMachines", "Microsoft.Compute/virtualMachines")...)
 	rows = append(rows, armCompute()...)
 	rows = append(rows, armScaleSets()...)
@@ -50,6 +48,44 @@ func armRows() []Row {
 	rows = append(rows, armLive()...)
 	rows = append(rows, armUpgrades()...)
 	return append(rows, armAccess()...)
+}
+
+// armManagementGroups: the tree above the subscriptions.
+func armManagementGroups() []Row {
+	const kind = "Microsoft.Management/managementGroups"
+	const one, inside = armManagementGroup, armManagementGroup + "/subscriptions"
+	return []Row{
+		armRow("managementGroups.list", "GET", "/providers/"+kind, "", whyListed),
+		armRow("managementGroups.get", "GET", one, kind+"/read", ""),
+		armRow("managementGroups.put", "PUT", one, kind+"/write", ""),
+		armRow("managementGroups.patch", "PATCH", one, kind+"/write", ""),
+		armRow("managementGroups.delete", "DELETE", one, kind+"/delete", ""),
+		armRow("managementGroups.checkName", "POST", "/providers/Microsoft.Management/checkNameAvailability", "", "whether a name is taken is all that it tells, and whoever wants to make one must know it"),
+		armRow("managementGroups.entities", "POST", "/providers/Microsoft.Management/getEntities", "", whyListed),
+		armRow("managementGroupSubscriptions.list", "GET", inside, kind+"/read", ""),
+		armRow("managementGroupSubscriptions.get", "GET", inside+"/{subscription}", kind+"/read", ""),
+		armRow("managementGroupSubscriptions.put", "PUT", inside+"/{subscription}", kind+"/subscriptions/write", ""),
+		armRow("managementGroupSubscriptions.delete", "DELETE", inside+"/{subscription}", kind+"/subscriptions/delete", ""),
+	}
+}
+
+// armTags: the tags of what has some, at an address of their own, and the names
+// that a subscription offers for them.
+func armTags() []Row {
+	const kind, names = "Microsoft.Resources/tags", armSubscription + "/tagNames"
+	const one = "/{scope...}/providers/" + kind + "/default"
+	rows := []Row{
+		armRow("tags.get", "GET", one, "", "the engine asks for the right to read what has the tags"),
+		armRow("tags.put", "PUT", one, kind+"/write", ""),
+		armRow("tags.patch", "PATCH", one, kind+"/write", ""),
+		armRow("tags.delete", "DELETE", one, kind+"/write", ""),
+		armRow("tagNames.list", "GET", names, "Microsoft.Resources/subscriptions/read", ""),
+	}
+	for _, x := range [][2]string{{"tagNames", names + "/{name}"}, {"tagValues", names + "/{name}/tagValues/{child}"}} {
+		rows = append(rows, armRow(x[0]+".put", "PUT", x[1], "Microsoft.Resources/subscriptions/tagNames/write", ""),
+			armRow(x[0]+".delete", "DELETE", x[1], "Microsoft.Resources/subscriptions/tagNames/delete", ""))
+	}
+	return rows
 }
 
 func armRow(id, method, pattern, action, why string) Row {

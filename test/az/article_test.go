@@ -80,6 +80,9 @@ func machineCommands(t *testing.T, a *somebody, rg string) {
 	}
 	a.must(t, of("vm", "start")...)
 	a.must(t, of("vm", "restart")...)
+	if tags := a.must(t, append(of("vm", "update"), "--set", "tags.stage=test", "--query", "tags.stage", "-o", "tsv")...); tags != "test" {
+		t.Errorf("vm update: %q", tags)
+	}
 }
 
 // roleCommands: definitions and assignments.

@@ -25,46 +25,6 @@ func (h *Handler) mountAccounts(m *httpd.Mux) {
 		return h.values(c)(a.Locations(c.R.Context(), c.By, id))
 	})
 	m.Handle("arm.managementGroups.list", func(c *httpd.Call) error { return h.values(c)(a.ManagementGroups(c.R.Context(), c.By)) })
-	m.Handle("arm.managementGroups.get", func(c *httpd.Call) error {
-		return h.one(c, scope.ManagementGroup(c.Var("name")), a.ManagementGroup)
-	})
-}
-
-// mountManagementGroups: their writes.
-func (h *Handler) mountManagementGroups(m *httpd.Mux) {
-	a := h.cfg.Accounts
-	handle := func(row string, f func(c *httpd.Call, id scope.ID) error) {
-		m.Handle("arm.managementGroups."+row, func(c *httpd.Call) error {
-			id, err := scope.Parse(scope.ManagementGroup(c.Var("name")).String())
-			if err != nil {
-				return err
-			}
-			return f(c, id)
-		})
-	}
-	handle("put", func(c *httpd.Call, id scope.ID) error {
-		body, err := c.Body()
-		if err != nil {
-			return err
-		}
-		return answer(c, http.StatusOK)(a.PutManagementGroup(c.R.Context(), c.By, id, body))
-	})
-	handle("delete", func(c *httpd.Call, id scope.ID) error {
-		if err := a.DeleteManagementGroup(c.R.Context(), c.By, id); err != nil {
-			return err
-		}
-		return c.NoContent(http.StatusNoContent)
-	})
-	handle("addSubscription", func(c *httpd.Call, id scope.ID) error {
-		sub, err := scope.Parse("/subscriptions/" + c.Var("subscription"))
-		if err != nil {
-			return err
-		}
-		if err := a.MoveSubscription(c.R.Context(), c.By, id, sub); err != nil {
-			return err
-		}
-		return c.NoContent(http.StatusNoContent)
-	})
 }
 
 func (h *Handler) values(c *httpd.Call) func([]map[string]any, error) error {

@@ -14,6 +14,7 @@ import (
 func (h *Handler) mountCatalog(m *httpd.Mux) {
 	m.Handle("arm.metadata.endpoints", h.metadata)
 	m.Handle("arm.aliases", aliases)
+	m.Handle("arm.providers.list", providers)
 	m.Handle("arm.providers.get", provider)
 	m.Handle("arm.providers.register", provider)
 	m.Handle("arm.publishers.list", publishers)
@@ -55,15 +56,6 @@ func aliases(c *httpd.Call) error {
 		linux[im.Alias] = map[string]any{"publisher": im.Publisher, "offer": im.Offer, "sku": im.SKU, "version": "latest", "architecture": "x64"}
 	}
 	return c.JSON(http.StatusOK, map[string]any{"outputs": map[string]any{"aliases": map[string]any{"type": "object", "value": map[string]any{"Linux": linux, "Windows": map[string]any{}}}}})
-}
-
-func provider(c *httpd.Call) error {
-	for _, ns := range []string{"Microsoft.Authorization", "Microsoft.Compute", "Microsoft.HybridCompute", "Microsoft.HybridConnectivity", "Microsoft.Network", "Microsoft.Resources", "Sallyport.Access"} {
-		if strings.EqualFold(ns, c.Var("namespace")) {
-			return c.JSON(http.StatusOK, map[string]any{"id": "/subscriptions/" + c.Var("subscription") + "/providers/" + ns, "namespace": ns, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": []any{}})
-		}
-	}
-	return fault.New(fault.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", c.Var("namespace"))
 }
 
 // listing is how Azure's catalogues show a name.

@@ -63,6 +63,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	h.mountAccounts(m)
 	h.mountManagementGroups(m)
 	h.mountCatalog(m)
+	h.mountTags(m)
 	h.mountAuthorization(m)
 	h.mountAccess(m)
 	h.mountJoin(m)
@@ -275,7 +276,7 @@ func (h *Handler) list(kind string) httpd.HandlerFunc {
 			return err
 		}
 		q := resource.Query{Under: at, Type: kind, Expand: expand(c)}
-		if err := readQuery(c, &q, kind == ""); err != nil {
+		if err := readQuery(c, &q, kind == "" || kind == resource.TypeGroup); err != nil {
 			return err
 		}
 		page, err := h.cfg.Engine.List(c.R.Context(), c.By, q)
@@ -308,21 +309,14 @@ func readQuery(c *httpd.Call, q *resource.Query, filters bool) error {
 		return err
 	}
 	q.Top, q.After = top, values.Get("$skipToken")
+	for _, word := range strings.Split(strings.ToLower(values.Get("$expand")), ",") {
+		q.Times = q.Times || word == "createdtime" || word == "changedtime"
+	}
 	terms, err := types.ParseFilter(values.Get("$filter"))
 	if err != nil {
 		return err
 	}
-	for _, t := range terms {
-		switch {
-		case filters && t.Name == "name" && !t.Call && q.Name == "":
-			q.Name = t.Value
-		case filters && t.Name == "resourcetype" && !t.Call && q.Type == "":
-			q.Type = t.Value
-		default:
-			return fault.New(fault.Invalid, "InvalidFilter", "this list cannot be filtered by %q", t.Name).WithRemedy("The generic list filters by name eq '...' and resourceType eq '...'.").WithTarget("$filter")
-		}
-	}
-	return nil
+	return filter(q, terms, filters)
 }
 
 func readTop(values url.Values) (int, error) {

@@ -65,6 +65,9 @@ func (s scopeOf) place(n node, args []any) (v any, ok bool, err error) {
 		return map[string]any{"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": s.env.Tenant}, true, nil
 	case "tenant":
 		return map[string]any{"tenantId": s.env.Tenant}, true, nil
+	case "providers":
+		v, err := s.env.provider(args)
+		return v, true, err
 	case "deployment":
 		return map[string]any{"name": s.env.Name}, true, nil
 	}
@@ -82,6 +85,23 @@ func fold[T any](m map[string]T, name string) (v T, ok bool) {
 		}
 	}
 	return v, false
+}
+
+// provider is providers(namespace, type): what az names versions by.
+func (e *Env) provider(args []any) (any, error) {
+	texts, ok := allTexts(args)
+	if !ok || len(texts) != 2 {
+		return nil, invalid("The template function 'providers' takes a namespace and a resource type.")
+	}
+	kind := texts[0] + "/" + texts[1]
+	var versions []string
+	if e.Versions != nil {
+		versions = e.Versions(kind)
+	}
+	if versions == nil {
+		return nil, invalid("The template function 'providers' was asked for the resource type '%s', which does not exist here.", clip(kind))
+	}
+	return map[string]any{"resourceType": texts[1], "locations": []any{}, "apiVersions": anys(versions)}, nil
 }
 
 // copyIndex takes a loop's name, an offset, or both.

@@ -15,6 +15,9 @@ type Env struct {
 	Location string   // of the group
 	Tenant   string
 	Name     string // of the deployment
+	// Versions lists the API versions of a resource type, nil for one that does not
+	// exist.
+	Versions func(kind string) []string
 }
 
 // Template is a template's own text.

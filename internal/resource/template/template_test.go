@@ -20,7 +20,12 @@ func env(t testing.TB) Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Env{Group: id, Location: "southcentralus", Tenant: "t-1", Name: "d1"}
+	return Env{Group: id, Location: "southcentralus", Tenant: "t-1", Name: "d1", Versions: func(kind string) []string {
+		if kind == "Microsoft.Compute/virtualMachines" {
+			return []string{"2026-04-01", "2020-06-01"}
+		}
+		return nil
+	}}
 }
 
 func parse(t testing.TB, text string) Template {
@@ -50,6 +55,7 @@ func TestExpression_Functions(t *testing.T) {
 		"[split('a,b', ',')]": `["a","b"]`, "[join(createArray('a', 'b'), '-')]": `"a-b"`, "[json('{\"a\":1}').a]": `1`, "[string(parameters('list'))]": `"[\"a\",\"b\"]"`,
 		"[coalesce(null(), 'x')]": `"x"`, "[first('abc')]": `"a"`, "[base64('one, two')]": `"b25lLCB0d28="`, "[union(createObject('a', 1), createObject('b', 2))]": `{"a":1,"b":2}`,
 		"['it''s']": `"it's"`, "[range(3, 2)]": `[3,4]`, "[subscription().subscriptionId]": `"22222222-2222-4222-8222-222222222222"`, "[deployment().name]": `"d1"`,
+		"[providers('Microsoft.Compute', 'virtualMachines').apiVersions[0]]": `"2026-04-01"`,
 	} {
 		v, err := s.value(text)
 		got, _ := json.Marshal(v)
@@ -58,7 +64,7 @@ func TestExpression_Functions(t *testing.T) {
 		}
 	}
 	for text, words := range map[string]string{
-		"[nosuch('a')]": "nosuch", "[concat('a']": "parse", "[parameters('x')]": "'x' is not found", "[variables('x')]": "'x' is not found", "[concat('a').b]": "can't be read",
+		"[nosuch('a')]": "nosuch", "[providers('Microsoft.Compute', 'disks')]": "disks", "[providers('Microsoft.Compute')]": "providers", "[concat('a']": "parse", "[parameters('x')]": "'x' is not found", "[variables('x')]": "'x' is not found", "[concat('a').b]": "can't be read",
 		"[substring('abc', 2, 9)]": "substring", "[add('a', 1)]": "add", "[resourceGroup().nosuch]": "nosuch", "[copyIndex('other')]": "copyIndex", "[1 2]": "parse", "[]": "parse",
 		"[div(1, 0)]": "div", "[range(0, 100000)]": "range", "[" + strings.Repeat("concat(", 100) + "'x'" + strings.Repeat(")", 100) + "]": "parse",
 		"[replace('" + strings.Repeat("a", 2000) + "', 'a', '" + strings.Repeat("b", 2000) + "')]": "replace",

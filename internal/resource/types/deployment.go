@@ -172,7 +172,7 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 	if err != nil {
 		return nil, err
 	}
-	plan, err := template.New(*in.Properties.Template, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name()})
+	plan, err := template.New(*in.Properties.Template, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name(), Versions: d.versions})
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +185,15 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 		run.parts = append(run.parts, part)
 	}
 	return run, nil
+}
+
+// versions are those of a type that exists here.
+func (d Deployments) versions(kind string) []string {
+	t, err := d.Engine.Type(kind)
+	if err != nil {
+		return nil
+	}
+	return Versions(t.Name)
 }
 
 func (run *running) properties() deploymentProperties {

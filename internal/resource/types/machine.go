@@ -123,6 +123,13 @@ func checkVirtualMachine(d *resource.Draft) error {
 			return fault.New(fault.Invalid, "InvalidParameter", "a virtual machine has exactly one network interface here").
 				WithRemedy("Create one and name its id in networkProfile.networkInterfaces.").WithTarget("networkProfile.networkInterfaces")
 		}
+		if d.Old != nil {
+			var was vmProperties
+			if err := d.Old.ReadProperties(&was); err != nil {
+				return err
+			}
+			p.StorageProfile = keepImage(p.StorageProfile, was.StorageProfile)
+		}
 		if err := p.image(d.Location); err != nil {
 			return err
 		}
@@ -183,6 +190,19 @@ func (p *vmProperties) image(location string) error {
 	}
 	r.ExactVersion = im.Version
 	return nil
+}
+
+// keepImage takes the image that something was made from where a body names none:
+// az vm update and az vmss update send back what they read without it.
+func keepImage(now, was *storageProfile) *storageProfile {
+	switch {
+	case was == nil || (now != nil && now.ImageReference != nil):
+	case now == nil:
+		return was
+	default:
+		now.ImageReference = was.ImageReference
+	}
+	return now
 }
 
 // keepProfile holds a new body to the administrator account that the machine

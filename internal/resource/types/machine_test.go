@@ -212,6 +212,15 @@ func TestVirtualMachine_AdministratorIsMadeOnce(t *testing.T) {
 	if _, err := w.put(as(admin), vmID, string(b)); err != nil {
 		t.Fatalf("what was shown is not taken back: %v", err)
 	}
+	// az vm update leaves the image out of what it sends back.
+	bare := w.get(vmID, false)
+	delete(dig(bare, "properties", "storageProfile").(map[string]any), "imageReference")
+	bare["tags"] = map[string]any{"k": "v"}
+	b, err = json.Marshal(bare)
+	w.must(err)
+	if _, err := w.put(as(admin), vmID, string(b)); err != nil || dig(w.get(vmID, false), "properties", "storageProfile", "imageReference", "offer") != "UbuntuServer" || dig(w.get(vmID, false), "tags", "k") != "v" {
+		t.Fatalf("a machine without its image: %v %v", err, w.get(vmID, false))
+	}
 }
 
 func TestVirtualMachine_InterfaceOfAnother(t *testing.T) {

@@ -15,7 +15,7 @@ var heard = handbooktest.Expect(
 	"arm.RoleDefinitionWithSameNameExists", "arm.RoleDefinitionLimitExceeded", "arm.RoleDefinitionHasAssignments", "arm.RoleDefinitionHasAssignments.scope", "arm.RoleDefinitionIsBuiltIn",
 	"arm.RoleAssignmentScopeNotAssignable", "arm.InvalidAssignableScope", "arm.InvalidAssignableScope.root", "arm.InvalidActionOrNotAction", "arm.ResourceGroupNotFound", "arm.ResourceNotFound",
 	"arm.ResourceGroupBeingDeleted", "arm.BeingDeleted", "arm.BeingDeleted.action", "arm.InvalidResourceLocation", "arm.InvalidResourceReference",
-	"arm.InvalidResourceReference.type", "arm.ManagementGroupNotEmpty", "arm.InvalidManagementGroup.tree", "arm.InvalidManagementGroup.root",
+	"arm.InvalidResourceReference.type", "arm.ManagementGroupNotEmpty", "arm.NotMember", "arm.TagNameNotFound", "arm.InvalidManagementGroup.tree", "arm.InvalidManagementGroup.root",
 	"arm.InvalidManagementGroup.move", "arm.InvalidManagementGroup.name", "arm.OperationNotAllowed.made", "arm.OperationNotAllowed.deleted", "arm.MoveNotSucceeded", "arm.ResourceAlreadyExists",
 	"arm.ResourceGroupBeingDeleted.move", "arm.ResourceNotTopLevel", "arm.PlatformImageNotFound", "arm.VMSize", "arm.AdminPassword", "arm.PasswordSignIn",
 	"arm.AdminUsername", "arm.InvalidIdentityType.user", "arm.InvalidIdentityType", "arm.NicInUse", "arm.InUse", "arm.OperationNotAllowed.restart", "arm.PropertyChangeNotAllowed.account",

@@ -103,14 +103,14 @@ func (a Accounts) readManagementGroup(id scope.ID, body []byte) (name string, pa
 	if err := resource.Strict(body, &in, "management group"); err != nil {
 		return "", parent, err
 	}
-	if len(id.Name()) > 90 || strings.EqualFold(id.Name(), a.Tenant().ID) && in.Properties.Details.Parent != nil {
+	if len(id.Name()) > 90 || strings.EqualFold(id.Name(), a.Tenant().ID) && in.Properties.Details.Parent != nil && in.Properties.Details.Parent.ID != "" {
 		return "", parent, fault.New(fault.Invalid, "InvalidManagementGroup", "the root management group does not move, and a name has at most 90 characters")
 	}
 	name = in.Properties.DisplayName
 	if len(name) > 256 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", parent, fault.New(fault.Invalid, "InvalidManagementGroup", "a display name has at most 256 printable characters").WithTarget("displayName")
 	}
-	if p := in.Properties.Details.Parent; p != nil {
+	if p := in.Properties.Details.Parent; p != nil && p.ID != "" {
 		parent, err = p.parse(resource.TypeManagementGroup, "details.parent.id")
 	}
 	return name, parent, err
@@ -137,12 +137,7 @@ func (a Accounts) MoveSubscription(ctx context.Context, by audit.By, group, subs
 		if err != nil {
 			return err
 		}
-		r.Above = group.String()
-		r.Touch(tx.Now())
-		if err := tx.PutResource(r); err != nil {
-			return err
-		}
-		return tx.Audit(by, audit.Event{Type: "subscription.move", Outcome: audit.Success, Target: subscription.String(), Detail: map[string]string{"parent": group.String()}})
+		return placeSubscription(tx, by, r, group)
 	})
 }
 

@@ -271,6 +271,9 @@ func (p *scaleSetProperties) policy() error {
 // check validates the model, and keeps it to what exists once, inside instances.
 func (p *setProfile) check(d *resource.Draft, old *setProfile) error {
 	p.TimeCreated = nil
+	if old != nil {
+		p.StorageProfile = keepImage(p.StorageProfile, old.StorageProfile)
+	}
 	v := vmProperties{StorageProfile: p.StorageProfile, SecurityProfile: p.SecurityProfile, UserData: p.UserData}
 	if err := v.refuse(); err != nil {
 		return err

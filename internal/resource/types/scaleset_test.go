@@ -235,6 +235,20 @@ func (w *world) mustBeNobody(at string) {
 	}))
 }
 
+// az vmss update and az vmss extension set leave the image out of what they send back.
+func TestScaleSet_KeepsItsImage(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	w.mustPut(setID, setBody(1, "Manual", key(t), login, ""))
+	w.settle(time.Minute)
+	bare := w.get(setID, false)
+	delete(dig(bare, "properties", "virtualMachineProfile", "storageProfile").(map[string]any), "imageReference")
+	b, err := json.Marshal(bare)
+	w.must(err)
+	if _, err := w.put(as(admin), setID, string(b)); err != nil || dig(w.get(setID, false), "properties", "virtualMachineProfile", "storageProfile", "imageReference", "offer") == nil {
+		t.Fatalf("%v %v", err, w.get(setID, false))
+	}
+}
+
 func TestScaleSet_FewerInstances(t *testing.T) {
 	w := withSet(t, "Manual", login)
 	gone, err := w.do(setID, "delete", `{"instanceIds":["0"]}`)

@@ -41,7 +41,12 @@ func TestSentences_Groups(t *testing.T) {
 	group("arm.InvalidManagementGroup.move", tenantID, `{"properties":{"details":{"parent":{"id":"`+root+`x"}}}}`)
 	group("arm.InvalidManagementGroup.name", "x", `{"properties":{"displayName":"`+strings.Repeat("x", 257)+`"}}`)
 	group("arm.InvalidResourceReference.type", "x", `{"properties":{"details":{"parent":{"id":"`+sub+`"}}}}`)
-	_, err := w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(sub)})
+	_, err := w.accounts.SubscriptionUnder(t.Context(), as(admin), id(root+tenantID), id("/subscriptions/"+tenantID))
+	w.refused(err, "arm.NotMember")
+	value := "v"
+	_, err = w.accounts.OfferTag(t.Context(), as(admin), id(sub), "env", &value)
+	w.refused(err, "arm.TagNameNotFound")
+	_, err = w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(sub)})
 	w.refused(err, "arm.OperationNotAllowed.deleted")
 	_, err = w.deploy(as(admin), `{"properties":{"mode":"Complete","template":{"resources":[]}}}`)
 	w.refused(err, "arm.InvalidDeploymentMode.complete")

@@ -1,0 +1,195 @@
+package types
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/fault"
+	"sallyport/internal/resource"
+	"sallyport/internal/scope"
+)
+
+// The action on the tag names of a subscription, and how many names it offers, with
+// how many values each.
+const (
+	tagNamesAction = "Microsoft.Resources/subscriptions/tagNames"
+	maxTagNames    = 500
+)
+
+// subscriptionPrivate is what the server knows of a subscription beside its name.
+type subscriptionPrivate struct {
+	TagNames map[string][]string `json:"tagNames,omitempty"`
+}
+
+// TagNames lists the tag names of a subscription: those that it offers, and those
+// that anything has which the caller may read, with how often.
+func (a Accounts) TagNames(ctx context.Context, by audit.By, subscription scope.ID) ([]map[string]any, error) {
+	r, err := a.Engine.Find(ctx, by, subscription)
+	if err != nil {
+		return nil, err
+	}
+	var p subscriptionPrivate
+	if err := r.ReadPrivate(&p); err != nil {
+		return nil, err
+	}
+	used := map[string]map[string]int{}
+	for name, values := range p.TagNames {
+		used[name] = map[string]int{}
+		for _, v := range values {
+			used[name][v] = 0
+		}
+	}
+	count := func(tags map[string]string) {
+		for name, value := range tags {
+			key := spelling(used, name)
+			if used[key] == nil {
+				used[key] = map[string]int{}
+			}
+			used[key][value]++
+		}
+	}
+	count(r.Tags)
+	for _, kind := range []string{resource.TypeGroup, ""} {
+		list, err := a.Engine.Each(ctx, by, resource.Query{Under: subscription, Type: kind})
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range list {
+			count(x.Tags)
+		}
+	}
+	out := []map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		out = append(out, showTagName(subscription, name, used[name]))
+	}
+	return out, nil
+}
+
+// spelling is how a name is spelled already: case makes no other name.
+func spelling[V any](names map[string]V, name string) string {
+	for have := range names {
+		if strings.EqualFold(have, name) {
+			return have
+		}
+	}
+	return name
+}
+
+func showTagName(subscription scope.ID, name string, values map[string]int) map[string]any {
+	at := subscription.String() + "/tagNames/" + name
+	list, total := []map[string]any{}, 0
+	for _, v := range slices.Sorted(maps.Keys(values)) {
+		list = append(list, showTagValue(at, v, values[v]))
+		total += values[v]
+	}
+	return map[string]any{"id": at, "tagName": name, "count": map[string]any{"type": "Total", "value": total}, "values": list}
+}
+
+func showTagValue(at, value string, n int) map[string]any {
+	return map[string]any{"id": at + "/tagValues/" + value, "tagValue": value, "count": map[string]any{"type": "Total", "value": n}}
+}
+
+// OfferTag adds a tag name, and with a value one of its values, to what a
+// subscription offers. It changes no tag of anything.
+func (a Accounts) OfferTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) (map[string]any, error) {
+	probe := map[string]string{name: ""}
+	if value != nil {
+		probe[name] = *value
+	}
+	if err := resource.CheckTags(probe); err != nil {
+		return nil, err
+	}
+	var shown map[string]any
+	err := a.changeTagNames(ctx, by, subscription, "write", func(names map[string][]string) error {
+		key := spelling(names, name)
+		values, ok := names[key]
+		switch {
+		case !ok && value != nil:
+			return fault.New(fault.NotFound, "TagNameNotFound", "The tag name '%s' is none that the subscription offers.", clip(name)).WithRemedy("See: az tag list")
+		case !ok && len(names) >= maxTagNames:
+			return tooManyTags()
+		}
+		if value != nil && !slices.Contains(values, *value) {
+			if len(values) >= maxTagNames {
+				return tooManyTags()
+			}
+			values = append(slices.Clone(values), *value)
+		}
+		names[key] = values
+		shown = showOffered(subscription, key, values, value)
+		return nil
+	})
+	return shown, err
+}
+
+func showOffered(subscription scope.ID, name string, values []string, value *string) map[string]any {
+	if value != nil {
+		return showTagValue(subscription.String()+"/tagNames/"+name, *value, 0)
+	}
+	none := map[string]int{}
+	for _, v := range values {
+		none[v] = 0
+	}
+	return showTagName(subscription, name, none)
+}
+
+func tooManyTags() error {
+	return fault.New(fault.Invalid, "InvalidTagCount", "a subscription offers at most %d tag names with as many values each", maxTagNames)
+}
+
+// WithdrawTag takes a name, or one of its values, out of what a subscription
+// offers. What has such a tag keeps it. gone: it was not there.
+func (a Accounts) WithdrawTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) (gone bool, err error) {
+	err = a.changeTagNames(ctx, by, subscription, "delete", func(names map[string][]string) error {
+		key := spelling(names, name)
+		values, ok := names[key]
+		gone = false
+		switch at := -1; {
+		case !ok:
+			gone = true
+		case value == nil:
+			delete(names, key)
+		default:
+			if at = slices.Index(values, *value); at < 0 {
+				gone = true
+				break
+			}
+			names[key] = slices.Delete(slices.Clone(values), at, at+1)
+		}
+		return nil
+	})
+	return gone, err
+}
+
+func (a Accounts) changeTagNames(ctx context.Context, by audit.By, subscription scope.ID, verb string, change func(map[string][]string) error) error {
+	if err := a.Engine.Authorize(ctx, by, tagNamesAction+"/"+verb, subscription); err != nil {
+		return err
+	}
+	return a.Write(ctx, func(tx AccountsTx) error {
+		r, ok, err := tx.ResourceByID(subscription.Key())
+		if err != nil || !ok {
+			return absent(err, subscription)
+		}
+		var p subscriptionPrivate
+		if err := r.ReadPrivate(&p); err != nil {
+			return err
+		}
+		if p.TagNames == nil {
+			p.TagNames = map[string][]string{}
+		}
+		if err := change(p.TagNames); err != nil {
+			return err
+		}
+		if err := r.WritePrivate(p); err != nil {
+			return err
+		}
+		r.Touch(tx.Now())
+		if err := tx.PutResource(r); err != nil {
+			return err
+		}
+		return tx.Audit(by, audit.Event{Type: "resource.write", Outcome: audit.Success, Target: subscription.String(), Detail: map[string]string{"type": resource.TypeSubscription, "created": "false"}})
+	})
+}
