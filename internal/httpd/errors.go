@@ -126,6 +126,9 @@ func (s *Server) renderOAuth(c *Call, err error, f *fault.Error) {
 	var o *OAuthError
 	if !errors.As(err, &o) {
 		o = fromFault(f)
+		if c.Row.Door == route.Caller && f.Kind == fault.Unauthenticated {
+			o.Code = "invalid_token"
+		}
 	}
 	body := map[string]any{
 		"error": o.Code, "error_description": fmt.Sprintf("%s Trace ID: %s Correlation ID: %s Timestamp: %s", o.Description, c.By.CorrelationID, c.By.CorrelationID, c.By.At.UTC().Format(time.DateTime+"Z")),
@@ -147,6 +150,9 @@ func (s *Server) renderOAuth(c *Call, err error, f *fault.Error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		b = []byte(`{"error":"server_error"}`)
+	}
+	if c.Row.Door == route.Caller && (status == http.StatusUnauthorized || status == http.StatusForbidden) { // RFC 6750, section 3
+		c.W.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer error=%q", o.Code))
 	}
 	c.W.Header().Set("Content-Type", "application/json; charset=utf-8")
 	c.W.WriteHeader(status)

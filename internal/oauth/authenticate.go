@@ -17,7 +17,11 @@ import (
 // withdrawn is refused. It makes no address and no correlation id: those are the
 // door's.
 func (s *Service) Authenticate(bearer string, r Resource, at time.Time) (audit.By, error) {
-	c, err := s.cfg.Tokens.Verify(bearer, token.Expect{Issuers: s.Issuers(), Audiences: s.Audiences(r), Tenant: s.cfg.Directory.Tenant().ID, At: at})
+	audiences := s.Audiences(r)
+	if r == Own { // who the bearer is: a program's own token says so, and Graph's
+		audiences = s.Audiences(Graph)
+	}
+	c, err := s.cfg.Tokens.Verify(bearer, token.Expect{Issuers: s.Issuers(), Audiences: audiences, Own: r == Own, Tenant: s.cfg.Directory.Tenant().ID, At: at})
 	if errors.Is(err, token.ErrExpired) {
 		return audit.By{}, fault.Wrap(err, fault.Unauthenticated, "ExpiredAuthenticationToken", "The access token has expired.").WithRemedy("Sign in again: sally login")
 	}

@@ -54,6 +54,7 @@ type Discovery struct {
 	DeviceAuthorization    string   `json:"device_authorization_endpoint"`
 	Keys                   string   `json:"jwks_uri"`
 	EndSession             string   `json:"end_session_endpoint"`
+	UserInfo               string   `json:"userinfo_endpoint"`
 	ResponseTypes          []string `json:"response_types_supported"`
 	ResponseModes          []string `json:"response_modes_supported"`
 	Grants                 []string `json:"grant_types_supported"`
@@ -75,7 +76,7 @@ func (s *Service) Discovery(a Authority) Discovery {
 	}
 	base := s.base(a)
 	return Discovery{
-		Issuer: s.issuer(a), Authorization: base + "authorize", Token: base + "token", DeviceAuthorization: base + "devicecode", Keys: keys, EndSession: base + "logout",
+		Issuer: s.issuer(a), Authorization: base + "authorize", Token: base + "token", DeviceAuthorization: base + "devicecode", Keys: keys, EndSession: base + "logout", UserInfo: s.cfg.URL + "/oidc/userinfo",
 		ResponseTypes: []string{"code"}, ResponseModes: []string{"query", "form_post"},
 		Grants:       s.settings().grants(),
 		SubjectTypes: []string{"public"}, Signing: []string{"RS256"},

@@ -223,8 +223,10 @@ func (d *deployment) Bearer(_ context.Context, bearer string, surface route.Surf
 	switch surface {
 	case route.ARM:
 		return d.oauth.Authenticate(bearer, oauth.ARM, at)
-	case route.Graph, route.OAuth:
+	case route.Graph:
 		return d.oauth.Authenticate(bearer, oauth.Graph, at)
+	case route.OAuth:
+		return d.oauth.Authenticate(bearer, oauth.Own, at)
 	default:
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "no access token is accepted here")
 	}

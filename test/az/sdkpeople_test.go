@@ -5,6 +5,7 @@ package az
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -161,4 +162,40 @@ func TestSDK_People(t *testing.T) {
 		}
 	}
 	side(t, all)
+}
+
+// TestSDK_OpenID: openid-client, which knows nothing of Azure. A person signs in
+// to a site in a browser, the signing key is replaced meanwhile, and the site signs
+// him out.
+func TestSDK_OpenID(t *testing.T) {
+	t.Parallel()
+	s := user(t, "sdk-openid")
+	who := person{s, chromium(t)}
+	a := admin()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := fmt.Sprintf("http://127.0.0.1:%d/cb", l.Addr().(*net.TCPAddr).Port)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	id := a.must(t, "ad", "app", "create", "--display-name", "site", "--web-redirect-uris", back, "--query", "appId", "-o", "tsv")
+	a.must(t, "ad", "sp", "create", "--id", id)
+	secret := a.must(t, "ad", "app", "credential", "reset", "--id", id, "--query", "password", "-o", "tsv")
+	if r := a.run(theWorld.sally, "login", "--server", theWorld.address, "-u", a.name, "-p", a.password); r.code != 0 {
+		t.Fatal(r)
+	}
+	p := nodeSDK(t)
+	p.task = map[string]any{"mode": "openid", "url": theWorld.url, "tenant": theWorld.tenant, "application": id, "secret": secret, "redirect": back, "username": s.name, "name": "sdk-openid",
+		"person": s.must(t, "ad", "signed-in-user", "show", "--query", "id", "-o", "tsv")}
+	p.run(t, func(words []string) {
+		if words[0] != "rotate" {
+			who.does(t, words)
+			return
+		}
+		if r := a.run(theWorld.sally, "ca", "rotate", "--purpose", "token", "--force"); r.code != 0 {
+			t.Fatal(r)
+		}
+	})
 }

@@ -51,6 +51,8 @@ func (h *Handler) Mount(m *httpd.Mux) {
 	m.Handle("oauth.tokenADFS", h.token)
 	m.Handle("oauth.device", h.device)
 	m.Handle("oauth.deviceADFS", h.device)
+	m.Handle("oauth.userinfo", h.userinfo)
+	m.Handle("oauth.userinfo.post", h.userinfo)
 	m.Handle("oauth.password", h.password)
 	m.Handle("oauth.manifest", h.manifest)
 }
@@ -131,6 +133,17 @@ func (h *Handler) password(c *httpd.Call) error {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// userinfo says who the caller is, as his id token does (OpenID Connect Core 1.0,
+// section 5.3; Entra has it at graph.microsoft.com/oidc/userinfo). An application
+// is nobody.
+func (h *Handler) userinfo(c *httpd.Call) error {
+	info, err := h.cfg.OAuth.UserInfo(c.By)
+	if err != nil {
+		return wire(err)
+	}
+	return c.JSON(http.StatusOK, info)
 }
 
 func (h *Handler) manifest(c *httpd.Call) error {

@@ -97,8 +97,11 @@ func (everybody) Covers(audit.By, []string) error          { return nil }
 func (everybody) MayChangeGroups(audit.By, []string) error { return nil }
 func (w *world) Bearer(_ context.Context, text string, s route.Surface, at time.Time) (audit.By, error) {
 	r := oauth.ARM
-	if s == route.Graph {
+	switch s {
+	case route.Graph:
 		r = oauth.Graph
+	case route.OAuth:
+		r = oauth.Own
 	}
 	return w.oauth.Authenticate(text, r, at)
 }

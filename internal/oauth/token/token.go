@@ -159,10 +159,12 @@ func (k *Keys) Mint(c Claims) (string, error) {
 	return text + "." + encode(sig), nil
 }
 
-// Expect says what a token must be. Every field is required.
+// Expect says what a token must be. Every field is required but Own, which also
+// takes a token that is for the client that it was issued to.
 type Expect struct {
 	Issuers   []string
 	Audiences []string
+	Own       bool
 	Tenant    string
 	At        time.Time
 }
@@ -173,6 +175,31 @@ var ErrExpired = errors.New("the token has expired")
 // Verify checks signature, algorithm, key id, type, issuer, audience, tenant and
 // times, and returns the claims.
 func (k *Keys) Verify(text string, want Expect) (Claims, error) {
+	c, err := k.read(text)
+	if err != nil {
+		return Claims{}, err
+	}
+	return c, c.check(want)
+}
+
+// VerifyHint checks what an id token still says when it has expired: that it was
+// made here, for whom and from which sign-in (OpenID Connect RP-Initiated Logout
+// 1.0, section 2). An access token is none.
+func (k *Keys) VerifyHint(text string, want Expect) (Claims, error) {
+	c, err := k.read(text)
+	switch {
+	case err != nil:
+		return Claims{}, err
+	case !contains(want.Issuers, c.Issuer), c.TenantID == "" || c.TenantID != want.Tenant:
+		return Claims{}, errors.New("the token comes from another issuer")
+	case c.IDType != "" || c.AppID != "" || c.Audience == "" || c.ObjectID == "":
+		return Claims{}, errors.New("the token is no id token")
+	}
+	return c, nil
+}
+
+// read returns the claims of a token that one of our keys has signed.
+func (k *Keys) read(text string) (Claims, error) {
 	if len(text) > maxToken {
 		return Claims{}, errors.New("the token is too long")
 	}
@@ -196,14 +223,14 @@ func (k *Keys) Verify(text string, want Expect) (Claims, error) {
 	if err := json.Unmarshal(payload, &c); err != nil {
 		return Claims{}, errors.New("the token's claims cannot be read")
 	}
-	return c, c.check(want)
+	return c, nil
 }
 
 func (c Claims) check(want Expect) error {
 	switch {
 	case !contains(want.Issuers, c.Issuer):
 		return errors.New("the token comes from another issuer")
-	case !contains(want.Audiences, c.Audience):
+	case !contains(want.Audiences, c.Audience) && !(want.Own && c.AppID != "" && c.Audience == c.AppID):
 		return errors.New("the token is for another resource")
 	case c.TenantID == "" || c.TenantID != want.Tenant:
 		return errors.New("the token is of another tenant")

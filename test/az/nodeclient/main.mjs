@@ -13,7 +13,7 @@ task.ask = async (...words) => {
   return (await lines.next()).value;
 };
 
-const modes = { msal: "./msal.mjs", interactive: "./msal.mjs", resources: "./identity.mjs", device: "./identity.mjs", identity: "./identity.mjs" };
+const modes = { msal: "./msal.mjs", interactive: "./msal.mjs", resources: "./identity.mjs", device: "./identity.mjs", identity: "./identity.mjs", openid: "./openid.mjs" };
 try {
   await (await import(modes[task.mode])).default[task.mode](task);
   process.exit(0);
