@@ -96,7 +96,7 @@ func (s *Service) verify(ctx context.Context, by audit.By, u directory.User, nam
 		return s.locked(ctx, by, u.ID, until)
 	}
 	// A try that is turned away for want of a slot must not count either.
-	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address))
+	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address), signInPatience)
 	if err != nil {
 		return Result{}, Password{}, err
 	}
@@ -206,12 +206,19 @@ func (s *Service) conclude(ctx context.Context, by audit.By, t try, r Result) er
 	})
 }
 
+// A person who has waited longer to sign in has gone or tries again. Who sets a
+// password has been let in, and scripts make many users at once.
+const (
+	signInPatience = 600 * time.Millisecond
+	setPatience    = 10 * time.Second
+)
+
 // hash checks the policy and hashes, outside any transaction: it is slow.
 func (s *Service) hash(ctx context.Context, by audit.By, password string, names ...string) (string, error) {
 	if err := CheckPolicy(password, names...); err != nil {
 		return "", err
 	}
-	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address))
+	release, err := s.cfg.Slots.Acquire(ctx, address.Network(by.Address), setPatience)
 	if err != nil {
 		return "", err
 	}

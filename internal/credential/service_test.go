@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,19 @@ type world struct {
 	admin directory.User
 	first credential.OneTime
 	roles int
+
+	patience atomic.Int64 // of who last asked for a slot
+}
+
+// noted keeps how long somebody would have waited.
+type noted struct {
+	credential.Slots
+	patience *atomic.Int64
+}
+
+func (n noted) Acquire(ctx context.Context, source string, patience time.Duration) (func(), error) {
+	n.patience.Store(int64(patience))
+	return n.Slots.Acquire(ctx, source, patience)
 }
 
 const secret = "four unrelated words"
@@ -54,7 +68,7 @@ func newWorldWith(t *testing.T, repeats credential.Repeats) *world {
 	w.cred, err = credential.NewService(credential.Config{
 		Write:     storetest.Write[credential.Tx](w.store),
 		Read:      storetest.Read[credential.Tx](w.store),
-		Directory: w.svc, Slots: credential.NewFairSlots(4), Rand: rand.Reader, Key: make([]byte, 32), Cost: credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1},
+		Directory: w.svc, Slots: noted{credential.NewFairSlots(4), &w.patience}, Rand: rand.Reader, Key: make([]byte, 32), Cost: credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1},
 		Repeats: repeats,
 	})
 	w.must(err)
@@ -70,6 +84,18 @@ func newWorldWith(t *testing.T, repeats credential.Repeats) *world {
 	}))
 	w.role(rbac.GlobalAdministrator, w.admin.ID)
 	return w
+}
+
+// A script that makes many users at once is not turned away as those are who
+// guess passwords.
+func TestService_WhoSetsAPasswordWaits(t *testing.T) {
+	w := newWorld(t)
+	w.user("alice", false)
+	setting := time.Duration(w.patience.Load())
+	w.check("alice@corp.example", secret)
+	if signing := time.Duration(w.patience.Load()); setting < 10*signing || signing > time.Second {
+		t.Errorf("to set a password one waits %s, to sign in %s", setting, signing)
+	}
 }
 
 func (w *world) role(role, principal string) {

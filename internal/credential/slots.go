@@ -11,17 +11,15 @@ import (
 // Slots bounds how many password hashes are computed at a time: each takes
 // memory and a core.
 type Slots interface {
-	// Acquire waits for a slot; release gives it back and is called once. The
-	// source (an address, say) is what fairness is between.
-	Acquire(ctx context.Context, source string) (release func(), err error)
+	// Acquire waits for a slot, at most patience; release gives it back and is
+	// called once. The source (an address, say) is what fairness is between.
+	Acquire(ctx context.Context, source string, patience time.Duration) (release func(), err error)
 }
 
-// waitLimit is how many requests of one source may wait, waitTotal of all, and
-// waitTime how long: a person who has waited longer has gone or tries again.
+// waitLimit is how many requests of one source may wait, waitTotal of all.
 const (
 	waitLimit = 32
 	waitTotal = 64 // half of what token requests have room for: certificates go on
-	waitTime  = 600 * time.Millisecond
 )
 
 // FairSlots shares slots by turns between sources, so that one who asks a
@@ -31,7 +29,6 @@ type FairSlots struct {
 	mu      sync.Mutex
 	free    int
 	queued  int
-	wait    time.Duration
 	waiting map[string][]*waiter
 	turns   []string // sources that wait, next first
 }
@@ -45,7 +42,7 @@ type waiter struct {
 
 // NewFairSlots returns n slots.
 func NewFairSlots(n int) *FairSlots {
-	return &FairSlots{free: max(1, n), wait: waitTime, waiting: map[string][]*waiter{}}
+	return &FairSlots{free: max(1, n), waiting: map[string][]*waiter{}}
 }
 
 func errBusy(text string) error {
@@ -56,7 +53,7 @@ func errBusy(text string) error {
 // beyond all that may wait, and one that has waited too long are refused with
 // fault.Exhausted. When all places to wait are taken, the source with most gives
 // its last one up to a source with fewer.
-func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) {
+func (f *FairSlots) Acquire(ctx context.Context, source string, patience time.Duration) (func(), error) {
 	f.mu.Lock()
 	if f.free > 0 {
 		f.free--
@@ -78,7 +75,7 @@ func (f *FairSlots) Acquire(ctx context.Context, source string) (func(), error) 
 	}
 	f.waiting[source] = append(f.waiting[source], w)
 	f.mu.Unlock()
-	waiting, cancel := context.WithTimeout(ctx, f.wait)
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
 	case <-w.turn:

@@ -25,7 +25,7 @@ func (f *FairSlots) waiters() int {
 
 func TestFairSlots_TurnsBetweenSources(t *testing.T) {
 	f := NewFairSlots(1)
-	held, err := f.Acquire(t.Context(), "x")
+	held, err := f.Acquire(t.Context(), "x", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestFairSlots_TurnsBetweenSources(t *testing.T) {
 	start := func(source string) {
 		before := f.waiters()
 		wg.Go(func() {
-			release, err := f.Acquire(context.Background(), source)
+			release, err := f.Acquire(context.Background(), source, time.Hour)
 			if err != nil {
 				t.Error(err)
 				return
@@ -65,20 +65,18 @@ func TestFairSlots_TurnsBetweenSources(t *testing.T) {
 // Nobody waits longer than a person would, and there is an end to who waits.
 func TestFairSlots_TimeAndTotal(t *testing.T) {
 	f := NewFairSlots(1)
-	f.wait = time.Millisecond
-	held, _ := f.Acquire(t.Context(), "x")
-	if _, err := f.Acquire(t.Context(), "late"); !fault.Is(err, fault.Exhausted) {
+	held, _ := f.Acquire(t.Context(), "x", time.Hour)
+	if _, err := f.Acquire(t.Context(), "late", time.Millisecond); !fault.Is(err, fault.Exhausted) {
 		t.Fatal(err)
 	}
-	f.wait = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range waitTotal {
-		wg.Go(func() { _, _ = f.Acquire(ctx, strconv.Itoa(i)) })
+		wg.Go(func() { _, _ = f.Acquire(ctx, strconv.Itoa(i), time.Hour) })
 	}
 	for f.waiters() < waitTotal { //nolint:revive // waits for the goroutines to stand in their queues
 	}
-	if _, err := f.Acquire(t.Context(), "one more"); !fault.Is(err, fault.Exhausted) {
+	if _, err := f.Acquire(t.Context(), "one more", time.Hour); !fault.Is(err, fault.Exhausted) {
 		t.Fatal(err)
 	}
 	cancel()
@@ -91,19 +89,19 @@ func TestFairSlots_TimeAndTotal(t *testing.T) {
 
 func TestFairSlots_LimitAndCancel(t *testing.T) {
 	f := NewFairSlots(1)
-	held, _ := f.Acquire(t.Context(), "x")
+	held, _ := f.Acquire(t.Context(), "x", time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for range waitLimit {
 		wg.Go(func() {
-			if _, err := f.Acquire(ctx, "flood"); !errors.Is(err, context.Canceled) {
+			if _, err := f.Acquire(ctx, "flood", time.Hour); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
 		})
 	}
 	for f.waiters() < waitLimit { //nolint:revive // as above
 	}
-	if _, err := f.Acquire(t.Context(), "flood"); !fault.Is(err, fault.Exhausted) {
+	if _, err := f.Acquire(t.Context(), "flood", time.Hour); !fault.Is(err, fault.Exhausted) {
 		t.Fatal(err)
 	}
 	cancel()
@@ -117,8 +115,7 @@ func TestFairSlots_LimitAndCancel(t *testing.T) {
 // Two who flood fill all the places to wait; a person still gets one.
 func TestFairSlots_FloodMakesRoom(t *testing.T) {
 	f := NewFairSlots(1)
-	f.wait = time.Hour
-	held, err := f.Acquire(t.Context(), "x")
+	held, err := f.Acquire(t.Context(), "x", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +123,7 @@ func TestFairSlots_FloodMakesRoom(t *testing.T) {
 	var refused, served atomic.Int64
 	start := func(source string) {
 		wg.Go(func() {
-			release, err := f.Acquire(context.Background(), source)
+			release, err := f.Acquire(context.Background(), source, time.Hour)
 			if err != nil {
 				refused.Add(1)
 				return

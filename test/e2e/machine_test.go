@@ -101,12 +101,21 @@ func (a *person) bareMachineOn(t *testing.T, name string, on platform) *vm {
 // the usual one.
 const quickKex = "KexAlgorithms=curve25519-sha256"
 
-// ssh runs plain OpenSSH against the machine with extra options.
+// ssh runs plain OpenSSH against the machine with extra options. It comes again
+// where sshd hung up before a word: who is in its queue when it is told to read
+// its configuration anew is lost. Nothing has run then.
 func (m *vm) ssh(login string, options []string, command ...string) result {
 	args := append([]string{"-F", "none", "-p", m.port, "-l", login, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"}, options...)
 	args = append(append(args, m.host), command...)
-	return capture(exec.Command("ssh", args...))
+	var r result
+	_ = until(limitEnd, func() error {
+		if r = capture(exec.Command("ssh", args...)); r.code == 255 && strings.Contains(r.err, "kex_exchange_identification: ") {
+			return r.failure()
+		}
+		return nil
+	})
+	return r
 }
 
 // root runs a script as root on the machine, through the local administrator.

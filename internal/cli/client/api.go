@@ -54,8 +54,9 @@ type Answer struct {
 	URL    string // of the request
 }
 
-// Send does one call. A 401 renews the token once; 408, 429 and 5xx answers of
-// a GET are tried again a few times.
+// Send does one call. A 401 renews the token once. What the server has not begun
+// and says when to ask for again is tried again a few times; of a GET, also 408
+// and 5xx answers.
 func (s *Session) Send(ctx context.Context, c Call) (Answer, error) {
 	body, err := marshal(c.Body)
 	if err != nil {
@@ -81,7 +82,7 @@ func (s *Session) Send(ctx context.Context, c Call) (Answer, error) {
 		case res.StatusCode == http.StatusUnauthorized && c.Surface != Anonymous && !refused:
 			stale, refused = token, true
 			continue
-		case c.Method == http.MethodGet && attempt < tries && transient(res.StatusCode):
+		case attempt < tries && (putOff(res) || c.Method == http.MethodGet && transient(res.StatusCode)):
 			if err := s.server.cfg.Wait(ctx, delayOf(res.Header, time.Duration(attempt)*pollDelay)); err != nil {
 				return Answer{}, err
 			}
@@ -93,6 +94,13 @@ func (s *Session) Send(ctx context.Context, c Call) (Answer, error) {
 
 func transient(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+}
+
+// putOff reports whether the server turned a request away before it did anything,
+// for as long as somebody waits.
+func putOff(res *http.Response) bool {
+	named := res.Header.Get("Retry-After") != "" && delayOf(res.Header, 0) < pollLongest
+	return named && (res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable)
 }
 
 func marshal(v any) ([]byte, error) {

@@ -142,6 +142,19 @@ func TestDelayOf(t *testing.T) {
 	}
 }
 
+// What was turned away before it began may be sent again, whatever it does.
+func TestPutOff(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		after  string
+		want   bool
+	}{{429, "5", true}, {503, "1", true}, {429, "", false}, {500, "5", false}, {429, "600", false}, {400, "5", false}} {
+		if got := putOff(&http.Response{StatusCode: c.status, Header: http.Header{"Retry-After": {c.after}}}); got != c.want {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
 func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func TestFolder_ConcurrentWritersLoseNothing(t *testing.T) {

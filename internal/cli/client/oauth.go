@@ -142,16 +142,26 @@ func (s *Server) token(ctx context.Context, tenant string, form url.Values) (Gra
 	return g, nil
 }
 
+// post asks again, a few times and ever later, where the server had no time.
 func (s *Server) post(ctx context.Context, endpoint string, form url.Values, v any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	res, body, err := s.send(req, []byte(form.Encode()))
-	if err != nil {
-		return err
+	var res *http.Response
+	var body []byte
+	for attempt := 1; ; attempt++ {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, nil)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Accept", "application/json")
+		if res, body, err = s.send(req, []byte(form.Encode())); err != nil {
+			return err
+		}
+		if res.StatusCode != http.StatusTooManyRequests || attempt == tries {
+			break
+		}
+		if err := s.cfg.Wait(ctx, time.Duration(attempt)*pollDelay); err != nil {
+			return err
+		}
 	}
 	if res.StatusCode != http.StatusOK {
 		return oauthError(res.StatusCode, res.Header, body)
