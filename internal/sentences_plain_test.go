@@ -18,7 +18,7 @@ func plain() map[string]int {
 		{"agent AnswerUnreadable", "agent NoServerTime", "cli BadAnswer 3", "cli BadCertificate", "cli OtherTenant", "cli/client BadAnswer 2", "cli/client BadCallback", "cli/client BadDeviceCode", "cli/client BadDiscovery 2",
 			"cli/client BadIDToken", "cli/client BadOperation", "cli/client BadToken 3", "cli/client NoDeviceFlow", "cli/client NoMetadataService", "cli/client NotSallyport"},
 		// How a machine was set up, or a build made: for who does that.
-		{"agent AgentRuns", "agent AgentSilent", "agent AlreadyJoined", "agent DoctorFound", "agent Late", "agent NoManifest", "agent NoSnapshot", "agent NoSuchPackage", "agent NotTheNetworkUser", "agent RootRequired", "agent SandboxFailed",
+		{"agent AgentRuns", "agent AlreadyJoined", "agent DoctorFound", "agent Late", "agent NoManifest", "agent NoSnapshot", "agent NoSuchPackage", "agent NotTheNetworkUser", "agent RootRequired", "agent SandboxFailed",
 			"agent ServerNotTrusted", "agent ServerUnreachable", "agent SnapshotOld", "agent SocketMissing", "agent SystemUserMissing", "agent SystemctlFailed", "agent/linklocal MetadataAddressFailed 3",
 			"agent/linklocal MetadataListenFailed", "agent/pin NotJoined", "cli NoAgent", "cli NotAMachine", "machine MachineKeyMissing"},
 		// A path or condition that only a program's author has wrong, a door that is not

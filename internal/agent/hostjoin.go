@@ -69,12 +69,9 @@ func (h Host) Join(ctx context.Context, j HostJoin) error {
 	if err := joinable("/", j.Rejoin); err != nil {
 		return err
 	}
-	network, err := userID("/", networkUser)
+	network, err := installed("/")
 	if err != nil {
-		return packageMissing(err)
-	}
-	if _, err := userID("/", helperUser); err != nil {
-		return packageMissing(err)
+		return err
 	}
 	wired, _ := wiring(proc.Table{Dir: "/proc"}, nil)
 	if err := wired.Present(); err != nil {
@@ -91,11 +88,19 @@ func (h Host) Join(ctx context.Context, j HostJoin) error {
 		return err
 	}
 	fmt.Fprintf(h.Out, "This machine is %s\n(machine id %s) of %s.\n", m.ResourceID, m.MachineID, m.URL)
-	return h.begin(ctx, j)
+	return h.begin(ctx, j, beginning{root: "/", socket: control.SocketPath, systemctl: systemctl, snapshot: snapshotWait, wiring: wiringWait})
 }
 
-func packageMissing(err error) error {
-	return fault.Wrap(err, fault.Precondition, "AgentNotInstalled", "the machine agent is not installed on this host: %s", fault.As(err).Text).WithRemedy("Install the package sallyport-agent, then join.")
+// installed returns the uid of the network part, where the package has made it.
+func installed(rootFolder string) (network uint32, err error) {
+	network, err = userID(rootFolder, networkUser)
+	if err == nil {
+		_, err = userID(rootFolder, helperUser)
+	}
+	if err == nil {
+		return network, nil
+	}
+	return 0, fault.Wrap(err, fault.Precondition, "AgentNotInstalled", "the machine agent is not installed on this host: %s", fault.As(err).Text).WithRemedy("Install the package sallyport-agent, then join.")
 }
 
 // joinable refuses a host that is a machine already, or has not ceased to be one.
@@ -145,28 +150,35 @@ func thisHost() preflight.Host {
 		}}
 }
 
+// beginning is where the agent is started and watched, and for how long.
+type beginning struct {
+	root, socket     string
+	systemctl        func(ctx context.Context, argv ...string) error
+	snapshot, wiring time.Duration
+}
+
 // begin starts the two parts of the agent and says what became of it.
-func (h Host) begin(ctx context.Context, j HostJoin) error {
-	if !hasSystemd("/") {
+func (h Host) begin(ctx context.Context, j HostJoin, b beginning) error {
+	if !hasSystemd(b.root) {
 		fmt.Fprintf(h.Out, "There is no systemd here. Start both parts as root, and have them started with the host:\n  sally agent root\n  sally agent run\n")
 		return nil
 	}
-	if err := enableUnits(ctx, "/", systemctl); err != nil {
+	if err := enableUnits(ctx, b.root, b.systemctl); err != nil {
 		return err
 	}
 	verb := "start"
 	if j.Rejoin {
 		verb = "restart"
 	}
-	if err := systemctl(ctx, verb, rootUnit, networkUnit); err != nil {
+	if err := b.systemctl(ctx, verb, rootUnit, networkUnit); err != nil {
 		return err
 	}
-	st, err := look(ctx, snapshotWait, func(st *control.Status) bool { return st.Version > 0 })
+	st, err := b.look(ctx, b.snapshot, func(st *control.Status) bool { return st.Version > 0 })
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "AgentSilent", "the host has joined, and its agent has not heard from the server yet: %v", err).WithRemedy("Run: sally agent doctor")
 	}
 	if j.EnableLogin {
-		st, err = look(ctx, wiringWait, func(st *control.Status) bool { return st.Extension || st.Provisioned == "Failed" })
+		st, err = b.look(ctx, b.wiring, func(st *control.Status) bool { return st.Extension || st.Provisioned == "Failed" })
 	}
 	return h.became(st, err)
 }
@@ -187,11 +199,11 @@ func (h Host) became(st *control.Status, err error) error {
 }
 
 // look asks the root part until what is waited for is there.
-func look(ctx context.Context, limit time.Duration, there func(*control.Status) bool) (*control.Status, error) {
+func (b beginning) look(ctx context.Context, limit time.Duration, there func(*control.Status) bool) (*control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		answer, err := control.Client{Path: control.SocketPath}.Ask(ctx, control.Request{Op: control.OpStatus})
+		answer, err := control.Client{Path: b.socket}.Ask(ctx, control.Request{Op: control.OpStatus})
 		if err == nil && there(answer.Status) {
 			return answer.Status, nil
 		}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
@@ -191,15 +193,68 @@ func TestJoinable(t *testing.T) {
 	}
 }
 
-// A host that has joined, and where nobody can log in yet.
+// statusPart answers with a status, as the agent's root part does.
+type statusPart struct{ status control.Status }
+
+func (p statusPart) Control(context.Context, bool, control.Request) (control.Answer, error) {
+	return control.Answer{Status: &p.status}, nil
+}
+
+// A host that has joined, and where nobody can log in yet: its agent hears nothing,
+// does not say what becomes of sign-in, says that it cannot be, or is not there.
 func TestBegin_SaysWhatBecameOfIt(t *testing.T) {
-	h := Host{Out: io.Discard}
-	handbooktest.Said(t, fault.As(h.became(&control.Status{Provisioned: "Failed", ExitCode: 23, Message: "the machine has a local user or group named x."}, nil)).Public(), "SignInFailed", "NUMBER", "23")
-	handbooktest.Said(t, fault.As(h.became(nil, errors.New("not within 1m0s"))).Public(), "AgentSilent")
-	handbooktest.Said(t, fault.As(packageMissing(errors.New("no user"))).Public(), "AgentNotInstalled")
-	if err := h.became(&control.Status{Extension: true}, nil); err != nil {
-		t.Error(err)
+	for name, c := range map[string]struct {
+		status   *control.Status // nil: nobody answers
+		sentence string
+	}{
+		"no root part":            {nil, "AgentSilent.server"},
+		"no snapshot":             {&control.Status{}, "AgentSilent.server"},
+		"sign-in hangs":           {&control.Status{Version: 1}, "AgentSilent"},
+		"sign-in is not possible": {&control.Status{Version: 1, Provisioned: "Failed", ExitCode: 23, Message: "the machine has a local user or group named x."}, "SignInFailed"},
+		"sign-in is on":           {&control.Status{Version: 1, Extension: true}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Geteuid() != 0 {
+				return // the client believes root alone
+			}
+			b := beginning{root: t.TempDir(), socket: filepath.Join(t.TempDir(), "s"), systemctl: func(context.Context, ...string) error { return nil }, snapshot: 300 * time.Millisecond, wiring: 300 * time.Millisecond}
+			if c.status != nil && c.status.Version > 0 {
+				b.snapshot = 30 * time.Second // it is there: nothing waits so long
+			}
+			if c.sentence != "AgentSilent" {
+				b.wiring = 30 * time.Second
+			}
+			for _, dir := range []string{"/run/systemd/system", filepath.Dir(unitsPath)} {
+				if err := os.MkdirAll(filepath.Join(b.root, dir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.status != nil {
+				l, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.socket})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				served := make(chan error, 1)
+				go func() { served <- control.Serve(ctx, l, control.ServerConfig{Handler: statusPart{*c.status}}) }()
+				defer func() { cancel(); <-served }()
+			}
+			err := Host{Out: io.Discard}.begin(t.Context(), HostJoin{EnableLogin: true}, b)
+			if c.sentence == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			handbooktest.Said(t, fault.As(err).Public(), c.sentence)
+		})
 	}
+	host := t.TempDir() // without the package
+	if err := errors.Join(os.Mkdir(filepath.Join(host, "etc"), 0o755), os.WriteFile(filepath.Join(host, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := installed(host)
+	handbooktest.Said(t, fault.As(err).Public(), "AgentNotInstalled")
 }
 
 // Only what joining enabled is disabled again.

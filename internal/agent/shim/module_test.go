@@ -164,7 +164,6 @@ const awayText = "says Sallyport: the login service on this machine is not avail
 func TestPAMModule_Table(t *testing.T) {
 	b := build{dir: privateDir(t), sanitize: true}
 	probe := pamProbe(t, b, "domains=lab.example,example.com")
-	handbooktest.Said(t, awayText, "pam-away")
 	refused := startPAM(t, filepath.Join(b.dir, "pam.sock"), self(), func(_ context.Context, p Peer, r PAMRequest) PAMAnswer {
 		if r.Service != "probe" || r.RHost != "10.77.0.1" || r.TTY != "ssh" || p.PID == os.Getpid() {
 			t.Errorf("%+v %+v", p, r)
@@ -203,9 +202,11 @@ func TestPAMModule_AgentAwayOrHung(t *testing.T) {
 	probe := pamProbe(t, b, "domains=example.com")
 	away := func(t *testing.T) {
 		t.Helper()
-		if got := probe("alice@example.com", "account", "open"); got != awayText+"\naccount PAM_PERM_DENIED\n"+awayText+"\nopen PAM_SESSION_ERR" {
+		got := probe("alice@example.com", "account", "open")
+		if got != awayText+"\naccount PAM_PERM_DENIED\n"+awayText+"\nopen PAM_SESSION_ERR" {
 			t.Errorf("got %q", got)
 		}
+		handbooktest.Said(t, got, "pam-away")
 		// By itself: libpam answers close from what open returned.
 		if got := probe("alice@example.com", "close"); got != "close PAM_SUCCESS" {
 			t.Errorf("got %q", got)
@@ -227,7 +228,7 @@ func TestPAMModule_AgentAwayOrHung(t *testing.T) {
 func TestPAMModule_CVE_2026_41070_TrustsNoAnswerButTwo(t *testing.T) {
 	b := build{dir: privateDir(t), sanitize: true}
 	probe := pamProbe(t, b, "domains=example.com")
-	plain := "says Sallyport: access denied.\naccount PAM_PERM_DENIED"
+	plain := "says " + handbooktest.Text(t, "pam-denied") + "\naccount PAM_PERM_DENIED"
 	deny := func(text string) []byte {
 		b, err := frame{typePAMDeny, []string{text}}.encode(limitPAM)
 		if err != nil {
