@@ -2,8 +2,10 @@ package cli
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,6 +190,19 @@ func TestStepUp(t *testing.T) {
 	form := f.forms[len(f.forms)-1]
 	if form.Get("token_type") != "ssh-cert" || form.Get("machine") != machineID || !strings.HasSuffix(form.Get("grant_type"), "device_code") {
 		t.Errorf("form %v", form)
+	}
+	p.browser = func(u string) error {
+		go func() {
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's browser
+			if res, err := client.Get(u); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		return nil
+	}
+	p.must("ssh", "vm", "-n", "myVM", "-g", "RG")
+	if form := f.forms[len(f.forms)-1]; form.Get("token_type") != "ssh-cert" || form.Get("grant_type") != "authorization_code" || f.code.Get("claims") != "{}" || f.code.Get("login_hint") != alice || f.code.Has("prompt") {
+		t.Errorf("form %v, page %v", form, f.code)
 	}
 }
 

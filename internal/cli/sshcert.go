@@ -67,9 +67,11 @@ func (a *app) stepUp(ctx context.Context, s *client.Session, request client.Cert
 			WithRemedy("In a terminal, run: sally login --scope %s", client.SSHScope())
 	}
 	a.say("%s", why.Error())
-	g, err := s.StepUp(ctx, request, a.page(), true)
+	page := a.page()
+	page.Claims = why.Claims
+	g, err := s.StepUp(ctx, request, page, true)
 	if errors.Is(err, client.ErrNoBrowser) {
-		g, err = s.StepUp(ctx, request, a.page(), false)
+		g, err = s.StepUp(ctx, request, page, false)
 	}
 	return g, err
 }

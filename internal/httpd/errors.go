@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"sallyport/internal/fault"
@@ -82,7 +83,8 @@ func (s *Server) render(c *Call, err error) {
 			body["target"] = f.Target
 		}
 		if f.Kind == fault.Unauthenticated {
-			c.W.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s", error="invalid_token", error_description=%q`, s.cfg.Authority, f.Text))
+			word, claims := claimsChallenge(err)
+			c.W.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s", error="%s", error_description=%q%s`, s.cfg.Authority, word, f.Text, claims))
 		}
 		s.renderJSON(c, f, map[string]any{"error": body})
 	case route.Agent:
@@ -90,6 +92,21 @@ func (s *Server) render(c *Call, err error) {
 	default:
 		s.renderPage(c, f)
 	}
+}
+
+// claimsChallenge is the error's word and the parameter with which Resource Manager
+// has a client ask for another token (Entra's "claims challenge"). Older clients look
+// for claims alone, newer ones for this word, too. They split the header at its
+// commas and decode either alphabet of base64, with padding or without: the text is
+// as long as needs none, and JSON's own characters are the same in both.
+func claimsChallenge(err error) (word, parameter string) {
+	var c interface{ ClaimsChallenge() string }
+	if !errors.As(err, &c) {
+		return "invalid_token", ""
+	}
+	text := c.ClaimsChallenge()
+	text += strings.Repeat(" ", (3-len(text)%3)%3)
+	return "insufficient_claims", `, claims="` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`
 }
 
 // graphInner says of a throttled request also what Microsoft Graph says

@@ -43,7 +43,7 @@ func (s *Service) Authenticate(bearer string, r Resource, at time.Time) (audit.B
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The account of this access token is disabled or deleted.").WithRemedy("Ask a User Administrator.")
 	}
 	if c.Issued().Before(notBefore) {
-		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The access token was withdrawn: the password was changed or the sessions were revoked.").WithRemedy("Sign in again: sally login")
+		return audit.By{}, challenged(c, notBefore, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The access token was withdrawn: the password was changed or the sessions were revoked.").WithRemedy("Sign in again: sally login"))
 	}
 	if client, ok := s.cfg.Directory.ServicePrincipalByAppID(c.AppID); ok && !client.Enabled {
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "The application that this access token was issued to is disabled.").WithRemedy("Ask an Application Administrator to enable it.")

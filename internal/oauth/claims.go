@@ -5,8 +5,40 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"sallyport/internal/oauth/token"
 )
+
+// challenge is a refusal of an access token that a client can mend by itself: it
+// asks for a new one with these claims.
+type challenge struct {
+	error
+	claims string
+}
+
+// Unwrap returns the refusal.
+func (c challenge) Unwrap() error { return c.error }
+
+// ClaimsChallenge returns the claims, a JSON object.
+func (c challenge) ClaimsChallenge() string { return c.claims }
+
+// challenged adds to a refusal that the client's next token has to be of a later
+// time, for clients that have said they understand it (xms_cc CP1, Entra's
+// "Continuous access evaluation"). Others would go on with the token in their
+// cache, and those that understand would, too, without it.
+func challenged(c token.Claims, notBefore time.Time, refusal error) error {
+	if !slices.Contains(c.Capabilities, "CP1") {
+		return refusal
+	}
+	claims, err := json.Marshal(map[string]any{"access_token": map[string]any{"nbf": map[string]any{"essential": true, "value": strconv.FormatInt(notBefore.Unix(), 10)}}})
+	if err != nil {
+		return refusal
+	}
+	return challenge{refusal, string(claims)}
+}
 
 // claimsRequest is the part of a claims parameter (OpenID Connect Core 5.5) that
 // changes a token of ours: the client's capabilities.

@@ -24,6 +24,7 @@ type Interactive struct {
 	Scope  string
 	Hint   string     // login name to suggest
 	Prompt string     // "select_account", or empty
+	Claims string     // of the refusal that brought the person here, or empty
 	Extra  url.Values // further fields of the token request
 	// Open shows a URL to the person; an error means that there is no browser.
 	Open func(url string) error
@@ -106,6 +107,9 @@ func authorizeURL(endpoint string, r Interactive, redirect string, q url.Values)
 	q.Set("client_info", "1")
 	if r.Hint != "" {
 		q.Set("login_hint", r.Hint)
+	}
+	if r.Claims != "" {
+		q.Set("claims", r.Claims)
 	}
 	if r.Prompt != "" {
 		q.Set("prompt", r.Prompt)

@@ -187,6 +187,23 @@ func TestConditionalAccess_Device(t *testing.T) {
 	if a := w.post("/adfs/oauth2/token", poll); a.status != 200 || a.str("token_type") != "ssh-cert" {
 		t.Errorf("%s", a.text)
 	}
+	// The preview's login asks for the password, too, and not only refuses.
+	w.allowPreview(t, true)
+	w.pass(2 * time.Hour)
+	login, _ := w.knock(t, nil)
+	page = w.get(browser, "/device")
+	if a := w.form(browser, "/device", values("csrf", hidden(t, page.text, "csrf"), "code", login.UserCode)); !strings.HasPrefix(a.header.Get("Location"), "/signin?flow=") {
+		t.Errorf("an old sign-in lets into a machine: %d %s", a.status, a.text)
+	}
+	if _, reason := w.pollMachine(t, aMachine, login.Secret); reason != "" {
+		t.Errorf("the login ended before the person could answer: %s", reason)
+	}
+	if _, said := w.decide(t, "alice@contoso.test", login.UserCode, "approve"); said.status != 200 {
+		t.Fatalf("%s", said.text)
+	}
+	if cert, reason := w.pollMachine(t, aMachine, login.Secret); cert == "" {
+		t.Errorf("no certificate after the step-up: %s", reason)
+	}
 }
 
 // TestConditionalAccess_WhoIsLeftOut: excluded people (break-glass accounts), other

@@ -23,9 +23,11 @@ type exchange struct {
 	Body    string            `json:"body"`
 }
 
-func recorded(t *testing.T) []exchange {
+func recorded(t *testing.T) []exchange { return recordedIn(t, "testdata/az-2.45.0.jsonl") }
+
+func recordedIn(t *testing.T, path string) []exchange {
 	t.Helper()
-	f, err := os.Open("testdata/az-2.45.0.jsonl")
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
