@@ -106,6 +106,7 @@ func frame(in Inputs) protocol.SnapshotDocument {
 		UserStale: int64(in.UserStale / time.Second), AdminStale: int64(in.AdminStale / time.Second), Administrator: in.Desired.Administrator,
 		Revoked: slices.Sorted(slices.Values(in.Revoked)), Capability: in.Capability, Ended: in.Ended, SessionMax: int64(in.SessionMax / time.Second), Upgrade: in.Upgrade,
 	}
+	doc.Assigned = in.Desired.Assigned && in.Capability >= protocol.IdentityCapability
 	switch {
 	case !in.Desired.Preview:
 	case in.Capability >= previewCapability:

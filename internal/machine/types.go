@@ -61,6 +61,7 @@ type Token struct {
 type Desired struct {
 	ResourceID    scope.ID
 	Identity      bool // the system-assigned identity is on
+	Assigned      bool // user-assigned identities are assigned to it
 	LoginEnabled  bool // a login extension is wanted
 	Preview       bool // it is the preview version, with device codes
 	Revision      int64

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -51,7 +50,7 @@ type body struct {
 	location   *string
 	tags       map[string]string
 	hasTags    bool
-	identity   *string // the identity type asked for
+	identity   *wanted
 	properties json.RawMessage
 	top        map[string]json.RawMessage
 }
@@ -112,36 +111,6 @@ func (b *body) field(t *Type, folded, name string, value json.RawMessage) error 
 	}
 	return fault.New(fault.Invalid, invalidContent, "property %q is not known in the body of a %s; nothing was changed", clip(name), t.Title).
 		WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clip(name))
-}
-
-func (b *body) readIdentity(t *Type, value json.RawMessage) error {
-	if !t.Identity {
-		return fault.New(fault.Invalid, invalidContent, "a %s has no identity", t.Title).WithTarget("identity")
-	}
-	var in struct {
-		Type                   string          `json:"type"`
-		PrincipalID            string          `json:"principalId"` // read-only echoes
-		TenantID               string          `json:"tenantId"`
-		UserAssignedIdentities json.RawMessage `json:"userAssignedIdentities"`
-	}
-	if err := Strict(value, &in, "identity"); err != nil {
-		return err
-	}
-	asked := len(in.UserAssignedIdentities) > 0 && !slices.Contains([]string{"null", "{}"}, string(in.UserAssignedIdentities))
-	switch {
-	case asked || strings.Contains(strings.ToLower(in.Type), "userassigned"):
-		return fault.New(fault.Invalid, "InvalidIdentityType", "a machine has one identity of its own; user-assigned identities do not exist here").
-			WithRemedy(`Ask for {"type":"SystemAssigned"}.`).WithTarget("identity")
-	case strings.EqualFold(in.Type, SystemAssigned):
-		kind := SystemAssigned
-		b.identity = &kind
-	case strings.EqualFold(in.Type, "None"):
-		kind := ""
-		b.identity = &kind
-	default:
-		return fault.New(fault.Invalid, "InvalidIdentityType", "identity type %q does not exist", clip(in.Type)).WithRemedy("It is SystemAssigned or None.").WithTarget("identity.type")
-	}
-	return nil
 }
 
 // location normalizes as Azure does: "South Central US" is southcentralus.

@@ -61,7 +61,7 @@ func (e *Engine) Delete(ctx context.Context, by audit.By, req Request) (Result, 
 // remove deletes at once what needs no reconciling, and marks the rest. The
 // identity dies now: nobody acts as a machine that is on its way out.
 func (e *Engine) remove(tx Tx, by audit.By, t *Type, r *Resource) error {
-	if err := e.dropIdentity(tx, r); err != nil {
+	if err := e.dropIdentities(tx, r); err != nil {
 		return err
 	}
 	if t.Store != nil {
@@ -101,7 +101,7 @@ func (e *Engine) removeInside(tx Tx, by audit.By, group scope.ID) error {
 			continue // goes with its parent, or is going
 		}
 		if t.Reconcile == nil {
-			if err := e.dropIdentity(tx, x); err != nil {
+			if err := e.dropIdentities(tx, x); err != nil {
 				return err
 			}
 			if err := e.erase(tx, x.ID); err != nil {
@@ -131,7 +131,7 @@ func (e *Engine) erase(tx Tx, id scope.ID) error {
 		return err
 	}
 	for i := range inside {
-		if err := e.dropIdentity(tx, &inside[i]); err != nil {
+		if err := e.dropIdentities(tx, &inside[i]); err != nil {
 			return err
 		}
 		if err := tx.DeleteResource(inside[i].ID); err != nil {

@@ -29,6 +29,9 @@ type Config struct {
 	Rights Authorizer
 	Tenant func() directory.Tenant
 	Rand   io.Reader // for GUIDs
+	// Covers returns nil when the caller holds every right that a principal holds.
+	// Nobody assigns an identity that is more than he is; nil: nobody assigns any.
+	Covers func(by audit.By, principals []string) error
 	// Repeats, where set, decides which refusals get a record of their own.
 	Repeats interface {
 		First(by audit.By, e audit.Event) bool
@@ -83,6 +86,11 @@ func (e *Engine) Authorize(ctx context.Context, by audit.By, action string, at s
 	if strings.HasSuffix(strings.ToLower(action), "/read") {
 		return denied
 	}
+	return e.refuse(ctx, by, action, at, denied)
+}
+
+// refuse audits a refusal and returns it.
+func (e *Engine) refuse(ctx context.Context, by audit.By, action string, at scope.ID, denied error) error {
 	refusal := audit.Event{Type: "resource.authorize", Outcome: audit.Denied, Target: at.String(), Detail: map[string]string{"action": action}}
 	if e.cfg.Repeats != nil && !e.cfg.Repeats.First(by, refusal) {
 		return denied

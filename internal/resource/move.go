@@ -277,7 +277,7 @@ func (m *moving) plan(tx Tx, r Resource) error {
 		return err
 	}
 	if need := (Link{to, t.Name + "/write"}); !m.e.Allowed(m.by, need.Action, need.ID) {
-		return &linkDenied{need}
+		return &linkDenied{link: need}
 	}
 	if _, taken, err := tx.ResourceByID(to.Key()); err != nil {
 		return err
@@ -311,7 +311,7 @@ func (m *moving) one(tx Tx, r *Resource) error {
 	if err := tx.MoveResource(from, *r); err != nil {
 		return err
 	}
-	if r.Identity != nil {
+	if r.Identity != nil && r.Identity.PrincipalID != "" {
 		p, ok, err := tx.ServicePrincipalByID(r.Identity.PrincipalID)
 		if err != nil {
 			return err

@@ -112,8 +112,8 @@ func (e *Engine) show(ctx context.Context, r Resource, children []Resource, expa
 		}
 		out["tags"] = tags
 	}
-	if r.Identity != nil {
-		out["identity"] = r.Identity
+	if r.Identity != nil && !t.Principal {
+		out["identity"] = r.Identity.Shown()
 	}
 	properties := map[string]any{}
 	if t.Show != nil {

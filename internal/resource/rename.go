@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"sallyport/internal/scope"
@@ -23,6 +24,17 @@ func (n renames) resource(r *Resource) (changed bool, err error) {
 			*part, changed = next, true
 		}
 	}
+	if r.Identity == nil || len(r.Identity.Assigned) == 0 {
+		return changed, nil
+	}
+	next := *r.Identity
+	next.Assigned = slices.Clone(next.Assigned)
+	for i := range next.Assigned {
+		text, did := n.text(next.Assigned[i].ID)
+		next.Assigned[i].ID = text
+		changed = changed || did
+	}
+	r.Identity = &next
 	return changed, nil
 }
 

@@ -24,15 +24,32 @@ const (
 	TypeManagementGroup = "Microsoft.Management/managementGroups"
 )
 
-// Identity is a managed identity. SystemAssigned is the only kind.
+// Identity is what a resource acts as: its own managed identity, and those that
+// were assigned to it.
 type Identity struct {
 	Type        string `json:"type"`
-	PrincipalID string `json:"principalId"`
+	PrincipalID string `json:"principalId"` // of its own, "" for none
 	TenantID    string `json:"tenantId"`
+	// ClientID is the application id, of a resource that is an identity itself.
+	ClientID string     `json:"clientId,omitempty"`
+	Assigned []Assigned `json:"assigned,omitempty"`
 }
 
-// SystemAssigned is the identity that lives and dies with its resource.
-const SystemAssigned = "SystemAssigned"
+// Assigned is a user-assigned identity. Its principal is the one that was assigned:
+// another identity that takes its name later is another principal.
+type Assigned struct {
+	ID          string `json:"id"`
+	PrincipalID string `json:"principalId"`
+	ClientID    string `json:"clientId"`
+}
+
+// The kinds of identities. SystemAssigned lives and dies with its resource,
+// UserAssigned is a resource of its own.
+const (
+	SystemAssigned = "SystemAssigned"
+	UserAssigned   = "UserAssigned"
+	bothAssigned   = SystemAssigned + ", " + UserAssigned
+)
 
 // Failure is why a resource or operation failed, for people.
 type Failure struct {

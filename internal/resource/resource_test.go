@@ -101,8 +101,8 @@ func FuzzReadBody(f *testing.F) {
 			}
 			return
 		}
-		if b.identity != nil && *b.identity != "" && *b.identity != SystemAssigned {
-			t.Fatalf("%q: identity %q", s, *b.identity)
+		if b.identity != nil && b.identity.user {
+			t.Fatalf("%q: identity %v", s, *b.identity)
 		}
 		for name := range b.top {
 			if name != "zones" {

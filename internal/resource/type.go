@@ -21,6 +21,9 @@ type Type struct {
 	Title string
 	// Located: a body needs a location. Identity: a body may ask for one.
 	Located, Identity bool
+	// Assignable: user-assigned identities can be assigned to it, too. Principal: it
+	// is such an identity.
+	Assignable, Principal bool
 	// Entered: people log in on it, so where it is decides who may.
 	Entered bool
 	// ReadAs, where set, is a second action that lets read: that of the type which

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
-	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/scope"
 )
@@ -112,7 +111,7 @@ func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
 	r, err := e.putIn(tx, by, req)
 	var l *linkDenied
 	if errors.As(err, &l) {
-		err = Denied(by, l.link.Action, l.link.ID)
+		err = l.refusal(by)
 	}
 	return r, err
 }
@@ -147,14 +146,28 @@ func (e *Engine) deniedInside(ctx context.Context, by audit.By, err error) error
 	if !errors.As(err, &l) {
 		return err
 	}
+	if l.why != nil {
+		return e.refuse(ctx, by, l.link.Action, l.link.ID, l.why)
+	}
 	if err := e.Authorize(ctx, by, l.link.Action, l.link.ID); err != nil {
 		return err
 	}
-	return Denied(by, l.link.Action, l.link.ID) // granted since: the write did not happen all the same
+	return l.refusal(by) // granted since: the write did not happen all the same
 }
 
-// linkDenied carries the link that the caller may not use out of a transaction.
-type linkDenied struct{ link Link }
+func (l *linkDenied) refusal(by audit.By) error {
+	if l.why != nil {
+		return l.why
+	}
+	return Denied(by, l.link.Action, l.link.ID)
+}
+
+// linkDenied carries the link that the caller may not use out of a transaction,
+// and why, where that is not a missing right to the action.
+type linkDenied struct {
+	link Link
+	why  error
+}
 
 func (l *linkDenied) Error() string {
 	return "no right to " + l.link.Action + " at " + l.link.ID.String()
@@ -338,7 +351,7 @@ func (w *writing) check() error {
 	}
 	for _, l := range links {
 		if !w.e.Allowed(w.by, l.Action, l.ID) {
-			return &linkDenied{l}
+			return &linkDenied{link: l}
 		}
 		if r, ok, err := w.tx.ResourceByID(l.ID.Key()); err != nil {
 			return err
@@ -347,49 +360,6 @@ func (w *writing) check() error {
 		}
 	}
 	return nil
-}
-
-// identity gives or takes the managed identity. A new one is a new principal:
-// grants of the one before do not come back.
-func (w *writing) identity(now time.Time) error {
-	switch want := w.in.identity; {
-	case want == nil:
-		return nil
-	case *want == "" && w.next.Identity != nil:
-		return w.e.dropIdentity(w.tx, &w.next)
-	case *want == SystemAssigned && w.next.Identity == nil:
-		id, err := w.e.guid()
-		if err != nil {
-			return err
-		}
-		app, err := w.e.guid()
-		if err != nil {
-			return err
-		}
-		uid, err := w.tx.NextPOSIXID()
-		if err != nil {
-			return err
-		}
-		if err := directory.CheckMachinePOSIXID(uid); err != nil {
-			return err
-		}
-		w.next.Identity = &Identity{Type: SystemAssigned, PrincipalID: id, TenantID: w.e.cfg.Tenant().ID}
-		return w.tx.PutServicePrincipal(directory.ServicePrincipal{ID: id, AppID: app, DisplayName: w.next.ID.Name(), Type: directory.TypeManagedIdentity,
-			Names: []string{app, w.next.ID.String()}, ResourceID: w.next.ID.String(), Enabled: true, UID: uid, CreatedAt: now})
-	}
-	return nil
-}
-
-func (e *Engine) dropIdentity(tx Tx, r *Resource) error {
-	id := r.Identity
-	if id == nil {
-		return nil
-	}
-	r.Identity = nil
-	if err := tx.DeleteRoleAssignmentsOf(id.PrincipalID); err != nil {
-		return err
-	}
-	return tx.DeleteServicePrincipal(id.PrincipalID)
 }
 
 // Act does a POST verb without a body: start, powerOff and so on.

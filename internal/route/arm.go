@@ -36,6 +36,7 @@ func armRows() []Row {
 	for _, kind := range []string{"virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces"} {
 		rows = append(rows, armTracked(kind, "Microsoft.Network/"+kind)...)
 	}
+	rows = append(rows, armTracked("userAssignedIdentities", "Microsoft.ManagedIdentity/userAssignedIdentities")...)
 	rows = append(rows, armManagementGroups()...)
 	rows = append(rows, armTags()...)
 	rows = append(rows, armTracked("virtualMachines", "Microsoft.Compute/virtualMachines")...)

@@ -101,7 +101,7 @@ func (d desired) Desired(machineID string) (machine.Desired, bool) {
 	if !ok {
 		return machine.Desired{}, false
 	}
-	out := machine.Desired{ResourceID: w.ResourceID, Identity: w.Identity, LoginEnabled: w.LoginEnabled, Preview: w.Preview, Revision: w.Revision}
+	out := machine.Desired{ResourceID: w.ResourceID, Identity: w.Identity, Assigned: len(w.Assigned) > 0, LoginEnabled: w.LoginEnabled, Preview: w.Preview, Revision: w.Revision}
 	if w.AdminName != "" {
 		out.Administrator = &protocol.LocalAdministrator{Name: w.AdminName, Keys: w.AdminKeys}
 	}

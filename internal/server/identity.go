@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"sallyport/internal/audit"
@@ -11,6 +13,7 @@ import (
 	"sallyport/internal/guid"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
+	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/scope"
 )
@@ -22,7 +25,7 @@ type identities struct{ *deployment }
 
 // IdentityToken mints an access token of the machine's managed identity.
 func (d identities) IdentityToken(ctx context.Context, by audit.By, r protocol.IdentityTokenRequest) (protocol.IdentityToken, error) {
-	return d.managed(ctx, by, oauth.Managed{Resource: r.Resource, Caller: r.Caller})
+	return d.managed(ctx, by, oauth.Managed{Resource: r.Resource, Caller: r.Caller}, selection{client: r.ClientID, object: r.ObjectID, resource: r.ResourceID})
 }
 
 // IdentityCertificate issues a certificate of the machine's managed identity.
@@ -33,10 +36,39 @@ func (d identities) IdentityCertificate(ctx context.Context, by audit.By, r prot
 	if id, ok := guid.Parse(r.Machine); r.Machine != "" && (!ok || id != r.Machine) {
 		return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "'machine' must be a machine's id")
 	}
-	return d.managed(ctx, by, oauth.Managed{Confirmation: r.Confirmation, KeyID: r.KeyID, Machine: r.Machine, Caller: r.Caller})
+	return d.managed(ctx, by, oauth.Managed{Confirmation: r.Confirmation, KeyID: r.KeyID, Machine: r.Machine, Caller: r.Caller}, selection{})
 }
 
-func (d identities) managed(ctx context.Context, by audit.By, m oauth.Managed) (protocol.IdentityToken, error) {
+// selection is what a request says of the identity that it means.
+type selection struct{ client, object, resource string }
+
+// pick chooses among the identities that the machine's resource has: the one that
+// is named by everything that was given, or with nothing given its own, or its only
+// one. "" is none.
+func (d identities) pick(w types.Want, s selection) (principal string, err error) {
+	refuse := func(text string) error { return fault.New(fault.Invalid, "invalid_request", "%s", text) }
+	if s == (selection{}) {
+		switch {
+		case w.PrincipalID != "" || len(w.Assigned) == 0:
+			return w.PrincipalID, nil
+		case len(w.Assigned) == 1:
+			return w.Assigned[0].PrincipalID, nil
+		}
+		return "", refuse("Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
+	}
+	all := slices.Clone(w.Assigned)
+	if own, ok := d.directory.ServicePrincipal(w.PrincipalID); ok {
+		all = append(all, resource.Assigned{ID: w.ResourceID.String(), PrincipalID: own.ID, ClientID: own.AppID})
+	}
+	for _, a := range all {
+		if (s.client == "" || strings.EqualFold(s.client, a.ClientID)) && (s.object == "" || strings.EqualFold(s.object, a.PrincipalID)) && (s.resource == "" || strings.EqualFold(s.resource, a.ID)) {
+			return a.PrincipalID, nil
+		}
+	}
+	return "", refuse("Identity not found")
+}
+
+func (d identities) managed(ctx context.Context, by audit.By, m oauth.Managed, s selection) (protocol.IdentityToken, error) {
 	if err := d.machineGate(); err != nil {
 		return protocol.IdentityToken{}, err
 	}
@@ -47,7 +79,9 @@ func (d identities) managed(ctx context.Context, by audit.By, m oauth.Managed) (
 	if err != nil {
 		return protocol.IdentityToken{}, err
 	}
-	m.ObjectID = w.PrincipalID
+	if m.ObjectID, err = d.pick(w, s); err != nil {
+		return protocol.IdentityToken{}, err
+	}
 	answer, sp, err := d.oauth.Managed(ctx, by, m)
 	var refused *oauth.Error
 	if errors.As(err, &refused) {

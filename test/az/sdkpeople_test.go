@@ -43,6 +43,12 @@ func identityMachine(t *testing.T) machine {
 	a.must(t, "group", "create", "-n", m.group, "-l", place)
 	scope := a.must(t, "group", "show", "-n", m.group, "--query", "id", "-o", "tsv")
 	a.must(t, "vm", "create", "-g", m.group, "-n", m.name, "--image", "UbuntuLTS", "--assign-identity", "--role", "Reader", "--scope", scope, "--admin-username", "azureuser", "--generate-ssh-keys")
+	return running(t, m)
+}
+
+// running finds a process of a machine.
+func running(t *testing.T, m machine) machine {
+	t.Helper()
 	hosts, err := filepath.Glob("/proc/[0-9]*/root/etc/hostname")
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ const (
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	return &Service{cfg: cfg, tokens: cache{held: map[string]entry{}}, rate: limiter{now: cfg.Now, by: map[uint32]bucket{}}, in: make(chan net.Conn, allowedSlots+refusedSlots),
+	return &Service{cfg: cfg, tokens: cache{held: map[kept]entry{}}, rate: limiter{now: cfg.Now, by: map[uint32]bucket{}}, in: make(chan net.Conn, allowedSlots+refusedSlots),
 		allowed: make(chan struct{}, allowedSlots), refused: make(chan struct{}, refusedSlots)}
 }
 

@@ -52,6 +52,9 @@ func (r *rig) IdentityToken(_ context.Context, q protocol.IdentityTokenRequest) 
 	if r.fail != nil {
 		return protocol.IdentityToken{}, r.fail
 	}
+	if q.ClientID != "" && q.ClientID != "client" && q.ClientID != "second" || q.ObjectID != "" && q.ObjectID != "object" || q.ResourceID != "" && !strings.EqualFold(q.ResourceID, vmID) {
+		return protocol.IdentityToken{}, fault.New(fault.Invalid, "invalid_request", "Identity not found")
+	}
 	r.minted++
 	return protocol.IdentityToken{TokenType: "Bearer", AccessToken: fmt.Sprint("token", r.minted), ExpiresIn: 3599, NotBefore: r.at.Unix(), ClientID: "client", ObjectID: "object"}, nil
 }
@@ -165,6 +168,8 @@ func TestToken_Refusals(t *testing.T) {
 		"two resources":           {get(armToken+"&resource=y", metadata), 400, "invalid_request", "'resource'"},
 		"a resource with a line":  {get(tokenPath+"?api-version=2018-02-01&resource=a%0Ab", metadata), 400, "invalid_resource", ""},
 		"an identity not of ours": {get(armToken+"&client_id=other", metadata), 400, "invalid_request", "Identity not found"},
+		"two names of one":        {get(armToken+"&object_id=object&principal_id=other", metadata), 400, "invalid_request", "Identity not found"},
+		"an empty name":           {get(armToken+"&client_id=", metadata), 400, "invalid_request", "Identity not found"},
 		"two identities":          {get(armToken+"&client_id=client&client_id=client", metadata), 400, "invalid_request", "Identity not found"},
 		"another method":          {strings.Replace(get(armToken, metadata), "GET", "POST", 1), 405, "method_not_allowed", ""},
 		"another path":            {get("/metadata/identity/oauth2/tokens?api-version=2018-02-01", metadata), 404, "not_found", ""},
@@ -201,6 +206,24 @@ func TestCaller_WhoIsRefusedReadsWhy(t *testing.T) {
 	// What was kept is forgotten with the identity.
 	if _, body := r.send(root(), get(armToken, metadata)); body["access_token"] != "token2" {
 		t.Fatalf("%v", body)
+	}
+}
+
+// Tokens of one identity are not given out for another, and a wrong name costs
+// nobody his.
+func TestCache_KeepsIdentitiesApart(t *testing.T) {
+	r := newRig(t)
+	got := map[string]string{}
+	for _, more := range []string{"", "&client_id=second", "&client_id=other", "", "&client_id=SECOND", "&object_id=object"} {
+		_, body := r.send(root(), get(armToken+more, metadata))
+		token, _ := body["access_token"].(string)
+		if had, ok := got[strings.ToLower(more)]; ok && had != token {
+			t.Errorf("%q: %s, then %s", more, had, token)
+		}
+		got[strings.ToLower(more)] = token
+	}
+	if got[""] == got["&client_id=second"] || got["&object_id=object"] == got["&client_id=second"] || got["&client_id=other"] != "" || r.minted != 3 {
+		t.Errorf("%v, %d minted", got, r.minted)
 	}
 }
 

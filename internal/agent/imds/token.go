@@ -2,6 +2,7 @@ package imds
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -44,13 +45,15 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request, v caller.Verdict
 		refuse("invalid_resource", "The resource cannot be read.")
 		return
 	}
-	t, err := s.get(r, resource, v)
-	if err != nil {
-		identityForm.write(w, problemOf(err))
+	named, ok := selected(q)
+	if !ok {
+		refuse("invalid_request", "Identity not found")
 		return
 	}
-	if !s.selected(r, t) {
-		refuse("invalid_request", "Identity not found")
+	named.Resource, named.Caller = resource, v.Name
+	t, err := s.get(r, named, v)
+	if err != nil {
+		identityForm.write(w, problemOf(err))
 		return
 	}
 	left := t.NotBefore + t.ExpiresIn - s.cfg.Now().Unix()
@@ -58,50 +61,45 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request, v caller.Verdict
 		"expires_on": strconv.FormatInt(t.NotBefore+t.ExpiresIn, 10), "not_before": strconv.FormatInt(t.NotBefore, 10), "resource": resource, "token_type": t.TokenType})
 }
 
-// selected reports whether the identity is the one that the request names; one
-// that names none means the machine's own.
-func (s *Service) selected(r *http.Request, t protocol.IdentityToken) bool {
-	q := r.URL.Query()
-	for name, have := range map[string]func() string{
-		"client_id": func() string { return t.ClientID }, "object_id": func() string { return t.ObjectID }, "principal_id": func() string { return t.ObjectID },
-		"mi_res_id": s.resource(r), "msi_res_id": s.resource(r),
-	} {
-		if values := q[name]; len(values) > 1 || len(values) == 1 && !strings.EqualFold(values[0], have()) {
-			return false
+// selected reads which identity a request names; ok is false for one that names two.
+func selected(q url.Values) (out protocol.IdentityTokenRequest, ok bool) {
+	for name, at := range map[string]*string{"client_id": &out.ClientID, "object_id": &out.ObjectID, "principal_id": &out.ObjectID, "mi_res_id": &out.ResourceID, "msi_res_id": &out.ResourceID} {
+		values := q[name]
+		if len(values) == 0 {
+			continue
 		}
-	}
-	return true
-}
-
-// resource is the machine's resource id, asked for when it is needed.
-func (s *Service) resource(r *http.Request) func() string {
-	return func() string {
-		i, err := s.facts.get(r.Context(), s.cfg)
-		if err != nil {
-			return ""
+		if len(values) > 1 || values[0] == "" || len(values[0]) > maxResource || !printable(values[0]) || (*at != "" && !strings.EqualFold(*at, values[0])) {
+			return out, false
 		}
-		return i.ResourceID
+		*at = strings.ToLower(values[0])
 	}
+	return out, true
 }
 
 // get returns a kept token or a new one. The server is asked again when the
 // resource of the machine has changed: the identity may be another.
-func (s *Service) get(r *http.Request, resource string, v caller.Verdict) (protocol.IdentityToken, error) {
-	held, ok := s.tokens.get(resource, v.Revision, s.cfg.Now())
+func (s *Service) get(r *http.Request, q protocol.IdentityTokenRequest, v caller.Verdict) (protocol.IdentityToken, error) {
+	key := kept{q.Resource, q.ClientID, q.ObjectID, q.ResourceID}
+	held, ok := s.tokens.get(key, v.Revision, s.cfg.Now())
 	if ok && held.left(s.cfg.Now()) > renewBefore {
 		return held.token, nil
 	}
-	t, err := s.cfg.Server.IdentityToken(r.Context(), protocol.IdentityTokenRequest{Resource: resource, Caller: v.Name})
+	t, err := s.cfg.Server.IdentityToken(r.Context(), q)
 	switch {
 	case err == nil:
-		s.tokens.put(resource, entry{token: t, revision: v.Revision})
+		s.tokens.put(key, entry{token: t, revision: v.Revision})
 		return t, nil
 	case ok && problemOf(err).Status == http.StatusServiceUnavailable:
 		return held.token, nil
 	}
-	s.tokens.drop()
+	if q.ClientID+q.ObjectID+q.ResourceID == "" {
+		s.tokens.drop() // what somebody names wrongly says nothing of the others
+	}
 	return protocol.IdentityToken{}, err
 }
+
+// kept is what a token is kept by: whom it is for, and how its identity was named.
+type kept struct{ resource, client, object, id string }
 
 // entry is a kept token, of one revision of the machine's resource.
 type entry struct {
@@ -115,28 +113,28 @@ func (e entry) left(now time.Time) time.Duration {
 
 type cache struct {
 	mu   sync.Mutex
-	held map[string]entry
+	held map[kept]entry
 }
 
 // get returns a kept token that is still good for a while.
-func (c *cache) get(resource string, revision int64, now time.Time) (entry, bool) {
+func (c *cache) get(key kept, revision int64, now time.Time) (entry, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.held[resource]
+	e, ok := c.held[key]
 	if ok && (e.revision != revision || e.left(now) < lastUse) {
-		delete(c.held, resource)
+		delete(c.held, key)
 		return entry{}, false
 	}
 	return e, ok
 }
 
-func (c *cache) put(resource string, e entry) {
+func (c *cache) put(key kept, e entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.held) >= maxTokens {
 		clear(c.held)
 	}
-	c.held[resource] = e
+	c.held[key] = e
 }
 
 // drop forgets everything: the identity is gone, or may be.

@@ -73,7 +73,7 @@ func (s *Service) serveIdentity(ctx context.Context) {
 	defer retry.Stop()
 	for {
 		v := s.now()
-		want := v.doc != nil && v.doc.Identity
+		want := v.doc != nil && acts(v.doc)
 		switch {
 		case want && open == nil:
 			l, err := s.cfg.Identity.Open(ctx)
@@ -106,6 +106,9 @@ func (s *Service) serveIdentity(ctx context.Context) {
 		}
 	}
 }
+
+// acts reports whether the machine has a managed identity, its own or an assigned one.
+func acts(d *protocol.SnapshotDocument) bool { return d.Identity || d.Assigned }
 
 // callers accepts until the listener closes.
 func (s *Service) callers(ctx context.Context, l *net.TCPListener) {
@@ -170,7 +173,7 @@ func (s *Service) verdict(v view, uid uint32) (caller.Verdict, error) {
 	if out.Name = "uid " + strconv.FormatUint(uint64(uid), 10); len(names) > 0 {
 		out.Name = printable(names[0])
 	}
-	if v.doc == nil || !v.doc.Identity {
+	if v.doc == nil || !acts(v.doc) {
 		out.Code, out.Text = caller.CodeNoIdentity, "Identity not found. This machine has no managed identity. Assign one: sally vm identity assign."
 		return out, nil
 	}

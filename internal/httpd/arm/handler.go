@@ -81,6 +81,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 		"resourceGroups": resource.TypeGroup, "virtualNetworks": types.VirtualNetwork, "networkSecurityGroups": types.SecurityGroup,
 		"publicIPAddresses": types.PublicIP, "networkInterfaces": types.NetworkInterface, "virtualMachines": types.VirtualMachine, "extensions": types.Extension,
 		"hybridMachines": types.HybridMachine, "hybridExtensions": types.HybridExtension, "scaleSets": types.ScaleSet,
+		"userAssignedIdentities": types.UserIdentity,
 	} {
 		m.Handle("arm."+row+".get", h.get(kind))
 		m.Handle("arm."+row+".put", h.write(kind, (*resource.Engine).Put))

@@ -1,16 +1,24 @@
 package protocol
 
-// The requests below are about the machine's own managed identity. Which
-// identity that is the server knows from the machine's resource; a machine
-// cannot name one. They came after the first version; a server that lacks them
-// answers 404.
+// The requests below are about the machine's managed identities. Which those are
+// the server knows from the machine's resource; what a machine names chooses among
+// them. They came after the first version; a server that lacks them answers 404.
 
 // IdentityTokenRequest is POST /machine/v1/token: an access token of the
 // machine's managed identity.
 type IdentityTokenRequest struct {
 	Resource string `json:"resource"` // whom it is for: https://HOST/arm, https://graph.microsoft.com, ...
 	Caller   string `json:"caller"`   // the local account that asked, for the record
+	// From capability 6 on: which identity is meant, by what whoever asked gave of it.
+	// With none of them it is the machine's own, or the only one that it has.
+	ClientID   string `json:"clientId,omitempty"`
+	ObjectID   string `json:"objectId,omitempty"`
+	ResourceID string `json:"resourceId,omitempty"`
 }
+
+// IdentityCapability is the first version of the protocol that knows identities
+// which are no machine's own.
+const IdentityCapability = 6
 
 // IdentityToken is the answer to both requests. Times are seconds since 1970.
 type IdentityToken struct {

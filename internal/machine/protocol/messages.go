@@ -11,8 +11,10 @@ import "time"
 // lists the sessions that are open, and a snapshot says which of them are ended
 // and how old one may become (sessions.go), and events are numbered and signed by
 // the host key; 4 = the preview extension, whose logins are approved on a web page
-// (device.go); 5 = a snapshot may wish for another build of the agent (upgrade.go).
-const Capability = 5
+// (device.go); 5 = a snapshot may wish for another build of the agent (upgrade.go);
+// 6 = a snapshot says that user-assigned identities are there, and a request for a
+// token may name one (identity.go).
+const Capability = 6
 
 // Unchanged is what a message says whose form has been the same since the first
 // version, so that a server of that version takes it.

@@ -83,10 +83,12 @@ type SnapshotDocument struct {
 	// (device.go). A machine that does not speak it is not told of the extension.
 	Preview bool `json:"preview,omitempty"`
 	// From capability 5 on: the build that the machine is to run.
-	Upgrade    *UpgradeWish `json:"upgrade,omitempty"`
-	AuditHead  *audit.Head  `json:"auditHead,omitempty"`
-	AuditKeyID string       `json:"auditKeyId,omitempty"`
-	AuditSig   []byte       `json:"auditSig,omitempty"`
+	Upgrade *UpgradeWish `json:"upgrade,omitempty"`
+	// From capability 6 on: user-assigned identities are assigned to the machine.
+	Assigned   bool        `json:"assigned,omitempty"`
+	AuditHead  *audit.Head `json:"auditHead,omitempty"`
+	AuditKeyID string      `json:"auditKeyId,omitempty"`
+	AuditSig   []byte      `json:"auditSig,omitempty"`
 }
 
 // OpenSnapshot verifies an envelope with one of the manifest's snapshot keys

@@ -23,6 +23,7 @@ const (
 	Extension        = "Microsoft.Compute/virtualMachines/extensions"
 	HybridMachine    = "Microsoft.HybridCompute/machines"
 	HybridExtension  = "Microsoft.HybridCompute/machines/extensions"
+	UserIdentity     = "Microsoft.ManagedIdentity/userAssignedIdentities"
 )
 
 // Backend is where machines run. Every method is idempotent.
@@ -138,7 +139,7 @@ func All(cfg Config) []resource.Type {
 	return []resource.Type{
 		subscriptionType(), managementGroupType(), groupType(),
 		virtualNetworkType(), securityGroupType(), publicIPType(), networkInterfaceType(),
-		m.deploymentType(),
+		m.deploymentType(), userIdentityType(),
 		m.virtualMachine(), m.extension(), m.hybridMachine(), m.extensionOf(HybridExtension, "machine extension"),
 		m.scaleSet(), m.instance(), m.instanceExtension(),
 	}

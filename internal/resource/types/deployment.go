@@ -258,7 +258,7 @@ func (run *running) reading(tx resource.Tx) func(scope.ID, bool) (any, error) {
 		}
 		out := map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": r.ID.Type(), "location": r.Location, "properties": properties}
 		if r.Identity != nil {
-			out["identity"] = map[string]any{"type": r.Identity.Type, "principalId": r.Identity.PrincipalID, "tenantId": r.Identity.TenantID}
+			out["identity"] = r.Identity.Shown()
 		}
 		return out, nil
 	}

@@ -353,7 +353,7 @@ func (a Authorization) Operation(action string) bool {
 		RoleAssignment + "/read", RoleAssignment + "/write", RoleAssignment + "/delete", RoleDefinition + "/read", RoleDefinition + "/write", RoleDefinition + "/delete",
 		"Microsoft.Resources/subscriptions/resourceGroups/moveResources/action", "Microsoft.Resources/subscriptions/resourceGroups/validateMoveResources/action",
 		"Microsoft.Management/managementGroups/subscriptions/write", "Microsoft.Management/managementGroups/subscriptions/delete",
-		resource.TagsWrite, tagNamesAction + "/write", tagNamesAction + "/delete", "Sallyport.Access/auditRecords/read", "Sallyport.Access/machineSessions/read", "Sallyport.Access/machineSessions/end/action",
+		resource.AssignIdentity, resource.TagsWrite, tagNamesAction + "/write", tagNamesAction + "/delete", "Sallyport.Access/auditRecords/read", "Sallyport.Access/machineSessions/read", "Sallyport.Access/machineSessions/end/action",
 		"Sallyport.Access/certificates/read", "Sallyport.Access/certificates/revoke/action", "Sallyport.Access/revocations/read", "Sallyport.Access/agentUpgrades/read", "Sallyport.Access/agentUpgrades/write", "Sallyport.Access/agentUpgrades/delete", "Microsoft.Authorization/auditRetention/write",
 		"Sallyport.Access/tenantSettings/write", "Sallyport.Access/keys/read", "Sallyport.Access/keys/rotate/action", "Sallyport.Access/restores/read", "Sallyport.Access/restores/confirm/action",
 		ActionRejoin, "Sallyport.Access/inventory/read",

@@ -37,7 +37,7 @@ const deallocated = "deallocated"
 type machines struct{ cfg Config }
 
 func (m machines) virtualMachine() resource.Type {
-	return resource.Type{Name: VirtualMachine, Title: "virtual machine", Located: true, Identity: true, Entered: true,
+	return resource.Type{Name: VirtualMachine, Title: "virtual machine", Located: true, Identity: true, Assignable: true, Entered: true,
 		Top: []string{"zones"}, Embed: Extension,
 		Check: checkVirtualMachine, Links: virtualMachineLinks, Store: m.storeVM, Reconcile: m.reconcileVM, Show: m.showVM,
 		Actions: map[string]resource.Action{

@@ -15,8 +15,9 @@ type Want struct {
 	Name         string // host name
 	Identity     bool   // the system-assigned identity is on
 	PrincipalID  string // of the identity
-	LoginEnabled bool   // a login extension is wanted
-	Preview      bool   // it is the preview version
+	Assigned     []resource.Assigned
+	LoginEnabled bool // a login extension is wanted
+	Preview      bool // it is the preview version
 	Revision     int64
 	AdminName    string
 	AdminKeys    []string // authorized_keys lines
@@ -37,6 +38,9 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 		w.Size = v.HardwareProfile.VMSize
 	}
 	w.Identity = w.PrincipalID != ""
+	if vm.Identity != nil {
+		w.Assigned = vm.Identity.Assigned
+	}
 	for _, c := range children {
 		var e extensionPrivate
 		if isExtension(c.ID) && c.ReadPrivate(&e) == nil && e.Enabled {
