@@ -12,7 +12,7 @@ import (
 // comes back to where it was.
 func TestManagementGroups(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	mg := func(words ...string) []string { return append([]string{"account", "management-group"}, words...) }
 	const quick = "--no-register" // az waits ten seconds otherwise
 	a.must(t, mg("create", "-n", "platform", "--display-name", "Platform", quick)...)
@@ -52,7 +52,7 @@ func TestManagementGroups(t *testing.T) {
 // TestResources: az resource and az tag, which know no type and ask the catalogue.
 func TestResources(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	const own = "Generic"
 	rg := a.must(t, "group", "create", "-n", own, "-l", place, "--tags", "team=red", "--query", "id", "-o", "tsv")
 	address := []string{"-g", own, "-n", "web", "--resource-type", "Microsoft.Network/publicIPAddresses"}

@@ -16,7 +16,7 @@ import (
 // to, and az login --identity on that machine.
 func TestIdentity(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	const own, name = "Identities", "idVM"
 	rg := a.must(t, "group", "create", "-n", own, "-l", place, "--query", "id", "-o", "tsv")
 	made := a.answer(t, "identity", "create", "-g", own, "-n", "worker")

@@ -11,7 +11,7 @@ import (
 // az makes a set of the kind Flexible with a load balancer unless it is told not to.
 func TestScaleSet(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	const own, set = "Sets", "myVMSS"
 	a.must(t, "group", "create", "-n", own, "-l", place)
 	a.must(t, "vmss", "create", "-g", own, "-n", set, "--image", "UbuntuLTS", "--admin-username", "azureuser", "--generate-ssh-keys", "--instance-count", "1", "--orchestration-mode", "Uniform", "--load-balancer", "")

@@ -222,6 +222,7 @@ type somebody struct {
 	config         string
 	env            []string
 	prefix         []string // a program that runs az, with its arguments
+	one            *session // an az that stays, see inOne
 }
 
 func (w *world) somebody(folder, name, password string) *somebody {
@@ -300,6 +301,9 @@ func (w *world) capture(cmd *exec.Cmd) result {
 }
 
 func (s *somebody) az(words ...string) result {
+	if s.one != nil {
+		return s.one.run(s.w, words)
+	}
 	return s.run(append([]string{"az"}, words...)...)
 }
 
