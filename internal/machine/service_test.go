@@ -167,7 +167,7 @@ func newRig(t *testing.T) *rig {
 	_, r.snapshotKey, _ = ed25519.GenerateKey(rand.Reader)
 	r.manifest = protocol.Manifest{Tenant: tenantID, Domains: []string{"corp.example"}, URL: "https://server.example:8443", Epoch: 1, Version: 1}
 	var err error
-	if r.store, err = store.Create(t.Context(), storePlace(t, r.clock)); err != nil {
+	if r.store, err = store.Open(t.Context(), storePlace(t, r.clock)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })

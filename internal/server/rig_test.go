@@ -30,12 +30,14 @@ func rig(t testing.TB, now func() time.Time) *deployment {
 	fine(os.Chmod(dir, 0o700))
 	place := storetest.Place(t)
 	if place.URL == "" {
+		made := place.Path
 		place.Path = filepath.Join(dir, storeFile)
+		fine(os.Rename(made, place.Path))
 	} else {
 		fine(Database{URL: place.URL}.keep(dir))
 	}
 	place.Now, place.Writer, place.Declared = now, writerName, audit.Declared
-	st, err := store.Create(ctx, place)
+	st, err := store.Open(ctx, place)
 	fine(err)
 	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
 	fine(err)
@@ -51,9 +53,10 @@ func rig(t testing.TB, now func() time.Time) *deployment {
 	d := &deployment{cfg: cfg, store: st, meter: meter, started: now()}
 	t.Cleanup(func() { _ = st.Close() })
 	fine(d.connect(ctx))
-	// Nobody else writes to its store: a computer with much to do makes it no
-	// staler. TestReplicas and TestReplica_Fresh hold servers to maxLag.
-	d.replica.within = time.Minute
+	// Nobody else has its store: a computer with much to do makes it no staler, and
+	// no other server makes machines. TestReplicas and TestReplica_Fresh hold servers
+	// to maxLag.
+	d.replica.within, d.replica.makers, d.replica.made = time.Minute, false, false
 	return d
 }
 

@@ -118,7 +118,7 @@ func newServer(t *testing.T) *server {
 			t.Fatal(err)
 		}
 	}
-	s, err := store.Create(t.Context(), storePlace(t, self.now))
+	s, err := store.Open(t.Context(), storePlace(t, self.now))
 	must(err)
 	t.Cleanup(func() { _ = s.Close() })
 	tree, machines := resource.NewTree(), types.NewMachines()

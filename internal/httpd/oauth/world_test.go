@@ -166,7 +166,7 @@ func newWorld(t testing.TB) *world {
 		}
 	}
 	var err error
-	w.store, err = store.Create(t.Context(), storePlace(t, w.now))
+	w.store, err = store.Open(t.Context(), storePlace(t, w.now))
 	must(err)
 	t.Cleanup(func() { _ = w.store.Close() })
 	w.keys, err = keystore.Create(keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader})
