@@ -29,15 +29,16 @@ func refuse(target, format string, args ...any) *fault.Error {
 }
 
 // check refuses a policy that this server would not enforce as it is written,
-// and puts its lists into one form.
-func (p *Policy) check(people People, roles func(id string) bool) error {
+// and puts its lists into one form. Whom the policy named before, it may go on
+// naming: who has been deleted since must not keep anybody from changing it.
+func (p *Policy) check(people People, roles func(id string) bool, before Users) error {
 	switch p.DisplayName = strings.TrimSpace(p.DisplayName); {
 	case p.DisplayName == "" || len(p.DisplayName) > longestName:
 		return refuse("displayName", "a policy has a displayName of 1 to %d characters.", longestName)
 	case p.State != Enabled && p.State != Disabled && p.State != ReportOnly:
 		return refuse("state", "the state of a policy is %s, %s or %s.", Enabled, Disabled, ReportOnly)
 	}
-	if err := p.Conditions.Users.check(people, roles); err != nil {
+	if err := p.Conditions.Users.check(people, roles, before.all()); err != nil {
 		return err
 	}
 	if err := p.Conditions.Applications.check(); err != nil {
@@ -88,14 +89,18 @@ func (f *Frequency) check() error {
 	return refuse("sessionControls.signInFrequency", "a sign-in frequency is 1 to %d hours or 1 to %d days.", mostHours, longestDays)
 }
 
-func (u *Users) check(people People, roles func(id string) bool) error {
+func (u Users) all() []string {
+	return slices.Concat(u.IncludeUsers, u.ExcludeUsers, u.IncludeGroups, u.ExcludeGroups, u.IncludeRoles, u.ExcludeRoles)
+}
+
+func (u *Users) check(people People, roles func(id string) bool, before []string) error {
 	if slices.Contains(u.IncludeUsers, All) && len(u.IncludeUsers) > 1 {
 		return refuse("conditions.users.includeUsers", "All stands alone: whoever it is beside is among all.")
 	}
 	if len(u.IncludeUsers)+len(u.IncludeGroups)+len(u.IncludeRoles) == 0 {
 		return refuse("conditions.users", "the policy is about nobody.").WithRemedy("Give includeUsers (All, or object ids), includeGroups or includeRoles.")
 	}
-	if n := len(u.IncludeUsers) + len(u.ExcludeUsers) + len(u.IncludeGroups) + len(u.ExcludeGroups) + len(u.IncludeRoles) + len(u.ExcludeRoles); n > mostNames {
+	if len(u.all()) > mostNames {
 		return refuse("conditions.users", "the policy names more than %d users, groups and roles.", mostNames).WithRemedy("Name groups in the place of users.")
 	}
 	isUser := func(id string) bool { _, ok := people.User(id); return ok }
@@ -116,7 +121,7 @@ func (u *Users) check(people People, roles func(id string) bool) error {
 				continue
 			}
 			id, ok := guid.Parse(name)
-			if !ok || !l.is(id) {
+			if !ok || !l.is(id) && !slices.Contains(before, id) {
 				return refuse("conditions.users."+l.name, "%s: '%s' is no %s of this directory.", l.name, directory.Shown(name), l.what).WithRemedy("Give object ids; for roles, template ids.")
 			}
 			l.ids[i] = id

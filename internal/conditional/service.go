@@ -86,7 +86,7 @@ func (s *Service) Create(ctx context.Context, by audit.By, p Policy) (Policy, er
 	if err := s.permit(ctx, by, actionCreate, "conditionalAccessPolicy.create", ""); err != nil {
 		return p, err
 	}
-	if err := p.check(s.cfg.People, s.cfg.Role); err != nil {
+	if err := p.check(s.cfg.People, s.cfg.Role, Users{}); err != nil {
 		return p, err
 	}
 	id, err := guid.New(s.cfg.Rand)
@@ -124,11 +124,11 @@ func (s *Service) Update(ctx context.Context, by audit.By, id string, change fun
 		if !ok {
 			return notFound(id)
 		}
-		made := p.CreatedAt
+		made, named := p.CreatedAt, p.Conditions.Users
 		if err := change(&p); err != nil {
 			return err
 		}
-		if err := p.check(s.cfg.People, s.cfg.Role); err != nil {
+		if err := p.check(s.cfg.People, s.cfg.Role, named); err != nil {
 			return err
 		}
 		p.ID, p.CreatedAt, p.ModifiedAt = canonical(id), made, tx.Now()

@@ -209,4 +209,8 @@ func TestConditionalAccess_WhatIsNotEnforcedIsRefused(t *testing.T) {
 	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"conditions":{"applications":{"includeApplications":["All"]}}}`, 400)
 	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"grantControls":null,"sessionControls":null}`, 400)
 	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"sessionControls":null}`, 204)
+	// Whoever is deleted keeps nobody from changing the policy that names him.
+	w.do(w.admin, "DELETE", "/v1.0/users/"+alice, "", 204)
+	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"state":"disabled","conditions":{"users":{"includeUsers":["`+alice+`"]}}}`, 204)
+	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"conditions":{"users":{"includeUsers":["`+alice+`","11111111-1111-4111-8111-111111111111"]}}}`, 400)
 }
