@@ -28,10 +28,14 @@ func flagSubscription() flag {
 
 // shown is an account with the members that az shows.
 func shown(x client.Account) map[string]any {
-	return map[string]any{
+	doc := map[string]any{
 		"environmentName": x.EnvironmentName, "homeTenantId": x.HomeTenantID, "id": x.ID, "isDefault": x.IsDefault, "managedByTenants": []string{},
 		"name": x.Name, "state": x.State, "tenantId": x.TenantID, "tenantDefaultDomain": x.TenantDefaultDomain, "tenantDisplayName": x.TenantDisplayName, "user": map[string]any{"name": x.User.Name, "type": x.User.Type},
 	}
+	if x.ID == x.TenantID { // of an account without a subscription az knows no more
+		without(doc, "homeTenantId", "managedByTenants", "tenantDefaultDomain", "tenantDisplayName")
+	}
+	return doc
 }
 
 // shownInList is the same in a list, where az has another name for the cloud.

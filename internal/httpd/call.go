@@ -58,8 +58,18 @@ func (c *Call) NoContent(status int) error {
 	return nil
 }
 
-// Body reads the request's body, at most 4 MiB.
-func (c *Call) Body() ([]byte, error) { return c.read(maxBody) }
+// Body reads the request's body, at most 4 MiB of JSON in which no member of an
+// object stands twice. What is no JSON is left to whoever decodes it.
+func (c *Call) Body() ([]byte, error) {
+	if err := c.mediaType(); err != nil {
+		return nil, err
+	}
+	b, err := c.read(maxBody)
+	if err != nil {
+		return nil, err
+	}
+	return b, c.once(b)
+}
 
 // waitForBody gives the request's body that long to arrive; 0 means for ever. A
 // caller that sends a byte a minute must not hold a connection, whether or not

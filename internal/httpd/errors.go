@@ -43,8 +43,13 @@ func (e *OAuthError) Unwrap() error { return e.Cause }
 func Status(f *fault.Error) int {
 	switch f.Kind {
 	case fault.Invalid:
-		if f.Code == "MethodNotAllowed" {
+		switch f.Code {
+		case "MethodNotAllowed":
 			return http.StatusMethodNotAllowed
+		case "UnsupportedMediaType":
+			return http.StatusUnsupportedMediaType
+		case "RequestTooLarge":
+			return http.StatusRequestEntityTooLarge
 		}
 		return http.StatusBadRequest
 	case fault.NotFound:

@@ -86,7 +86,7 @@ func TestNew_RefusesHoles(t *testing.T) {
 func TestMatch_FoldsARMAndGraphAndNeverTheNames(t *testing.T) {
 	arm := serve(t, route.Row{Method: "GET", Pattern: "/subscriptions/{sub}/resourceGroups/{rg}", Door: route.Public, Surface: route.ARM},
 		func(c *Call) error { return c.JSON(200, c.Var("sub")+"|"+c.Var("rg")) })
-	if w := do(arm, "GET", "//SUBSCRIPTIONS/Aa/resourcegroups/My-RG?api-version=1"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `"Aa|My-RG"` {
+	if w := do(arm, "GET", "//SUBSCRIPTIONS/Aa/resourcegroups/My-RG?api-version=2022-09-01"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `"Aa|My-RG"` {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	graph := serve(t, route.Row{Method: "GET", Pattern: "/v1.0/users/{id}", Door: route.Public, Surface: route.Graph}, func(c *Call) error { return c.JSON(200, c.Var("id")) })

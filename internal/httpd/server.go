@@ -165,6 +165,9 @@ func (s *Server) serve(c *Call) error {
 	if err := s.admit(c); err != nil {
 		return err
 	}
+	if err := c.apiVersion(); err != nil {
+		return err
+	}
 	return handle(c)
 }
 

@@ -181,7 +181,7 @@ func TestGate_SlowBodiesLeaveRoom(t *testing.T) {
 	if code := post("192.0.2.0:1", strings.NewReader("a=1")); code != 429 {
 		t.Errorf("a fifth body on its way from one address: %d", code)
 	}
-	if code := post("198.51.100.1:1", strings.NewReader("a="+strings.Repeat("x", 64<<10))); code != 400 {
+	if code := post("198.51.100.1:1", strings.NewReader("a="+strings.Repeat("x", 64<<10))); code != 413 {
 		t.Errorf("a body without end: %d", code)
 	}
 	for _, w := range slow {

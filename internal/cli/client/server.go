@@ -369,7 +369,7 @@ func (s *Server) once(req *http.Request, body []byte) (*http.Response, []byte, e
 		return nil, nil, err
 	}
 	data, err := readAll(res)
-	s.cfg.Log("%s %s: %d, %d bytes, %s", req.Method, req.URL.Path, res.StatusCode, len(data), s.cfg.Now().Sub(from).Round(time.Millisecond))
+	s.cfg.Log("%s %s: %d, %d bytes, %s", req.Method, req.URL.Path, res.StatusCode, len(data), s.cfg.Now().Sub(from).Round(10*time.Microsecond))
 	return res, data, err
 }
 
