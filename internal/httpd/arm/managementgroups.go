@@ -72,7 +72,7 @@ func (h *Handler) mountManagementGroups(m *httpd.Mux) {
 		if err := a.RemoveSubscription(c.R.Context(), c.By, id, sub); err != nil {
 			return err
 		}
-		return c.NoContent(http.StatusOK)
+		return c.NoContent(http.StatusNoContent)
 	})
 	h.mountManagementGroupTree(m)
 }

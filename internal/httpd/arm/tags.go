@@ -118,14 +118,10 @@ func (h *Handler) mountTagNames(m *httpd.Mux) {
 			if err != nil {
 				return err
 			}
-			gone, err := a.WithdrawTag(c.R.Context(), c.By, at, c.Var("name"), value(c))
-			if err != nil {
+			if err := a.WithdrawTag(c.R.Context(), c.By, at, c.Var("name"), value(c)); err != nil {
 				return err
 			}
-			if gone {
-				return c.NoContent(http.StatusNoContent)
-			}
-			return c.NoContent(http.StatusOK)
+			return c.NoContent(http.StatusNoContent)
 		})
 	}
 }

@@ -65,7 +65,7 @@ func TestTagNames(t *testing.T) {
 		method, path string
 		want         int
 	}{{"PUT", "/color/tagValues/red", 404}, {"PUT", "/env", 200}, {"PUT", "/env/tagValues/prod", 200}, {"PUT", "/env/tagValues/test", 200}, {"PUT", "/a<b", 400},
-		{"DELETE", "/env/tagValues/test", 200}, {"DELETE", "/env/tagValues/test", 204}, {"DELETE", "/other", 204}} {
+		{"DELETE", "/env/tagValues/test", 204}, {"DELETE", "/env/tagValues/test", 204}, {"DELETE", "/other", 204}} {
 		if answer, v := s.call(admin, step.method, names+escape(step.path), ""); answer.StatusCode != step.want {
 			t.Errorf("%s %s: %d %v", step.method, step.path, answer.StatusCode, v)
 		}
@@ -193,7 +193,7 @@ func TestManagementGroups(t *testing.T) {
 			t.Errorf("%s: %v", name, v)
 		}
 	}
-	if answer, _ := s.call(admin, "DELETE", all+"low"+subscription, ""); answer.StatusCode != http.StatusOK {
+	if answer, _ := s.call(admin, "DELETE", all+"low"+subscription, ""); answer.StatusCode != http.StatusNoContent {
 		t.Errorf("taken out: %d", answer.StatusCode)
 	}
 	if _, v := s.call(admin, "GET", all+tenantID+"/subscriptions", ""); dig(v, "value", 0, "name") != subID {
@@ -216,7 +216,7 @@ func TestRemoveSubscription_NeedsTheRightToAssignRoles(t *testing.T) {
 		t.Errorf("%d %v", answer.StatusCode, v)
 	}
 	s.give(nobody, rbac.Owner, low, "00000000-0000-4000-8000-0000000000c2")
-	if answer, v := s.call(nobody, "DELETE", low+"/subscriptions/"+subID, ""); answer.StatusCode != http.StatusOK {
+	if answer, v := s.call(nobody, "DELETE", low+"/subscriptions/"+subID, ""); answer.StatusCode != http.StatusNoContent {
 		t.Errorf("an Owner: %d %v", answer.StatusCode, v)
 	}
 }

@@ -141,27 +141,20 @@ func tooManyTags() error {
 }
 
 // WithdrawTag takes a name, or one of its values, out of what a subscription
-// offers. What has such a tag keeps it. gone: it was not there.
-func (a Accounts) WithdrawTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) (gone bool, err error) {
-	err = a.changeTagNames(ctx, by, subscription, "delete", func(names map[string][]string) error {
+// offers. What has such a tag keeps it.
+func (a Accounts) WithdrawTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) error {
+	return a.changeTagNames(ctx, by, subscription, "delete", func(names map[string][]string) error {
 		key := spelling(names, name)
 		values, ok := names[key]
-		gone = false
-		switch at := -1; {
+		switch {
 		case !ok:
-			gone = true
 		case value == nil:
 			delete(names, key)
 		default:
-			if at = slices.Index(values, *value); at < 0 {
-				gone = true
-				break
-			}
-			names[key] = slices.Delete(slices.Clone(values), at, at+1)
+			names[key] = slices.DeleteFunc(slices.Clone(values), func(have string) bool { return have == *value })
 		}
 		return nil
 	})
-	return gone, err
 }
 
 func (a Accounts) changeTagNames(ctx context.Context, by audit.By, subscription scope.ID, verb string, change func(map[string][]string) error) error {
