@@ -75,6 +75,7 @@ func extension(doc map[string]any) any {
 func listed(doc map[string]any) any {
 	addGroup(doc)
 	nulls(doc, "changedTime", "createdTime", "extendedLocation", "identity", "kind", "managedBy", "plan", "properties", "provisioningState", "sku", "tags")
+	azTimes(doc, "changedTime", "createdTime")
 	nullsIn(doc, "identity", "userAssignedIdentities")
 	nullsIn(doc, "sku", "capacity", "family", "model", "name", "size", "tier")
 	return doc

@@ -77,7 +77,7 @@ func groupVerbs() []verb {
 		{
 			path: "resource list", short: "List resources.", method: http.MethodGet, url: "/subscriptions/{subscription}[/resourceGroups/{resource-group}]/resources",
 			flags: []flag{optional(flagGroup()), {name: "resource-type", usage: "Only resources of this type"}, optional(flagName("resource"))}, list: true,
-			query: []string{"$filter=resourceType eq '{resource-type}'", "$filter=name eq '{name}'", "$filter=resourceType eq '{resource-type}' and name eq '{name}'"},
+			query: []string{"$expand=createdTime,changedTime,provisioningState", "$filter=resourceType eq '{resource-type}'", "$filter=name eq '{name}'", "$filter=resourceType eq '{resource-type}' and name eq '{name}'"},
 			check: func(in values) error {
 				if kind := in.text("resource-type"); kind != "" && !strings.Contains(kind, "/") {
 					return clientError{"Malformed resource-type: --resource-type=<namespace>/<resource-type> expected."}

@@ -25,7 +25,7 @@ func TestVerbs_Calls(t *testing.T) {
 		{"group delete -n RG --yes", "202 ", "DELETE " + rg + q},
 		{"group list", `{"value":[]}`, "GET /subscriptions/" + subID + "/resourceGroups" + q},
 		{"resource move --destination-group To --ids " + vmPath, "204 ", "POST " + rg + "/moveResources" + q + ` {"resources":["` + vmPath + `"],"targetResourceGroup":"/subscriptions/` + subID + `/resourceGroups/To"}`},
-		{"resource list -g RG", `{"value":[]}`, "GET " + rg + "/resources" + q},
+		{"resource list -g RG", `{"value":[]}`, "GET " + rg + "/resources?%24expand=createdTime%2CchangedTime%2CprovisioningState&" + q[1:]},
 		{"vm list", `{"value":[]}`, "GET /subscriptions/" + subID + "/providers/Microsoft.Compute/virtualMachines" + q},
 		{"vm start -g RG -n myVM", "202 ", "POST " + vmPath + "/start" + q},
 		{"vm stop --ids " + vmPath, "202 ", "POST " + vmPath + "/powerOff" + q},

@@ -1,0 +1,449 @@
+//go:build e2e
+
+package az
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/cli"
+)
+
+// maxExceptions caps exceptions.txt. It only ever goes down.
+const maxExceptions = 21
+
+// tokens stand for ~ in the command lines of az and of sally: equally long, so that
+// tables are.
+var tokens = [2]string{"0az", "0sy"}
+
+// driver is driver.py: az's own code, warm, a child for each command line.
+type driver struct {
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	next int
+}
+
+// drive starts a driver as somebody, and returns which commands az has.
+func drive(t *testing.T, s *somebody, commands []string) (*driver, map[string][]string) {
+	t.Helper()
+	script, err := filepath.Abs("driver.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &driver{cmd: s.command(filepath.Join(s.w.venv, "bin", "python"), script)}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d.cmd.Stderr = os.Stderr
+	if d.in, err = d.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.out = bufio.NewReader(out)
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // the end of its input ends it
+		_ = d.in.Close()
+		_ = d.cmd.Wait()
+	})
+	var answer struct{ Known map[string][]string }
+	if err := d.ask(map[string]any{"known": commands}, &answer); err != nil {
+		t.Fatal(err)
+	}
+	return d, answer.Known
+}
+
+func (d *driver) ask(request map[string]any, answer any) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.next++
+	request["id"] = d.next
+	line, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	if _, err := d.in.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("driver: %w", err)
+	}
+	if line, err = d.out.ReadBytes('\n'); err != nil {
+		return fmt.Errorf("driver: %w", err)
+	}
+	return json.Unmarshal(line, answer)
+}
+
+// az runs a command line.
+func (d *driver) az(words []string) result {
+	var r struct {
+		Code     int
+		Out, Err string
+	}
+	theWorld.turns <- struct{}{}
+	defer func() { <-theWorld.turns }()
+	if err := d.ask(map[string]any{"args": words}, &r); err != nil {
+		return result{err: err.Error(), code: 127}
+	}
+	return result{out: r.Out, err: r.Err, code: r.Code}
+}
+
+// row is a line of equal.txt.
+type row struct {
+	code         int
+	who, formats string
+	line         string
+}
+
+// sections reads equal.txt.
+func sections(t *testing.T) map[string][]row {
+	t.Helper()
+	data, err := os.ReadFile("equal.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, name := map[string][]row{}, ""
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "["):
+			name = strings.Trim(line, "[]")
+		default:
+			var r row
+			parts := strings.SplitN(line, " ", 4)
+			if _, err := fmt.Sscan(parts[0], &r.code); err != nil || len(parts) != 4 {
+				t.Fatalf("equal.txt: %q", line)
+			}
+			r.who, r.formats, r.line = parts[1], parts[2], parts[3]
+			all[name] = append(all[name], r)
+		}
+	}
+	return all
+}
+
+// words splits a line as a shell does, quotes and nothing else.
+func words(line string) []string {
+	var out []string
+	var word strings.Builder
+	quote, begun := rune(0), false
+	for _, c := range line {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+			word.WriteRune(c)
+		case c == '\'' || c == '"':
+			quote, begun = c, true
+		case c == ' ' && begun:
+			out, begun = append(out, word.String()), false
+			word.Reset()
+		case c != ' ':
+			word.WriteRune(c)
+			begun = true
+		}
+	}
+	if begun {
+		out = append(out, word.String())
+	}
+	return out
+}
+
+// equality is one run of TestEqual.
+type equality struct {
+	people     map[string]*somebody
+	drivers    map[string]*driver
+	values     *strings.Replacer
+	exceptions *exceptions
+}
+
+// exceptions is exceptions.txt and what of it was needed.
+type exceptions struct {
+	mu     sync.Mutex
+	list   [][2]string // command line, field
+	needed map[[2]string]bool
+}
+
+func readExceptions(t *testing.T) *exceptions {
+	t.Helper()
+	data, err := os.ReadFile("exceptions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &exceptions{needed: map[[2]string]bool{}}
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		parts := strings.SplitN(line, " | ", 3)
+		if len(parts) != 3 || parts[2] == "" {
+			t.Fatalf("exceptions.txt wants a command line, a field and a reason: %q", line)
+		}
+		e.list = append(e.list, [2]string{parts[0], parts[1]})
+	}
+	if len(e.list) > maxExceptions {
+		t.Errorf("exceptions.txt has %d lines; the cap is %d", len(e.list), maxExceptions)
+	}
+	return e
+}
+
+// has reports whether a difference is excepted.
+func (e *exceptions) has(line, field string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	plain := strings.NewReplacer(`"`, "", " ~", "~").Replace(line) + " "
+	for _, x := range e.list {
+		if strings.HasPrefix(plain, x[0]+" ") && (x[1] == field || x[1] == "*") {
+			e.needed[x] = true
+			return true
+		}
+	}
+	return false
+}
+
+func (e *exceptions) stale() []string {
+	var out []string
+	for _, x := range e.list {
+		if !e.needed[x] {
+			out = append(out, x[0]+" | "+x[1])
+		}
+	}
+	return out
+}
+
+// commands are sally's, but for hidden ones.
+func commands(c *cobra.Command, path string) []string {
+	var all []string
+	for _, child := range c.Commands() {
+		name := strings.TrimSpace(path + " " + child.Name())
+		if child.HasSubCommands() {
+			all = append(all, commands(child, name)...)
+		} else if !child.Hidden {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// TestEqual: what az and sally print, say and end with, for every command that both
+// have.
+func TestEqual(t *testing.T) {
+	t.Parallel()
+	a := admin()
+	names := commands(cli.Command(cli.System("0")), "")
+	e := &equality{people: map[string]*somebody{"a": a}, drivers: map[string]*driver{}, exceptions: readExceptions(t)}
+	e.populate(t)
+	var known map[string][]string
+	e.drivers["a"], known = drive(t, a, names)
+	e.drivers["r"], _ = drive(t, e.people["r"], []string{"vm show", "group show", "role assignment list"})
+	all := sections(t)
+	for command := range known {
+		if !e.exceptions.has(command, "*") && !slices.ContainsFunc(slices.Collect(rows(all)), func(r row) bool { return strings.HasPrefix(r.line+" ", command+" ") }) {
+			t.Errorf("az has %q, too, and equal.txt no line of it", command)
+		}
+	}
+	if len(known) < 90 {
+		t.Errorf("az has only %d of sally's %d commands", len(known), len(names))
+	}
+	e.real(t)
+	t.Run("Rows", func(t *testing.T) {
+		for name, list := range all {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				for _, r := range list {
+					e.compare(t, r)
+				}
+			})
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	for _, line := range e.exceptions.stale() {
+		t.Errorf("exceptions.txt: nothing needs %q any more", line)
+	}
+}
+
+// rows are all rows of all sections.
+func rows(all map[string][]row) func(func(row) bool) {
+	return func(yield func(row) bool) {
+		for _, list := range all {
+			for _, r := range list {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// populate makes what the rows are about, with sally, and signs both clients in.
+func (e *equality) populate(t *testing.T) {
+	a := e.people["a"]
+	run := func(words ...string) string {
+		t.Helper()
+		r := a.run(append([]string{theWorld.sally}, words...)...)
+		if r.code != 0 {
+			t.Fatalf("sally %s: %s", strings.Join(words, " "), r)
+		}
+		return strings.TrimSpace(r.out)
+	}
+	run("login", "--server", theWorld.address, "-u", a.name, "-p", a.password)
+	sub := "/subscriptions/" + run("account", "show", "--query", "id", "-o", "tsv")
+	key := filepath.Join(a.config, "equal")
+	if err := shell("ssh-keygen -q -t ed25519 -N '' -C equal -f " + key); err != nil {
+		t.Fatal(err)
+	}
+	public, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range []string{"Equal", "Closed", "Left" + tokens[0], "Left" + tokens[1]} {
+		run("group", "create", "-n", g, "-l", place, "--tags", "team=ops", "color=blue")
+	}
+	vm := []string{"--image", "UbuntuLTS", "--admin-username", "azureuser", "--ssh-key-values", key + ".pub"}
+	run(append([]string{"vm", "create", "-g", "Equal", "-n", "box", "--assign-identity"}, vm...)...)
+	run(append([]string{"vm", "create", "-g", "Equal", "-n", "plain"}, vm...)...)
+	run("vm", "extension", "set", "-g", "Equal", "--vm-name", "box", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux")
+	for g, n := range map[string]string{"Equal": "set", "Left" + tokens[0]: "bunch", "Left" + tokens[1]: "bunch"} {
+		run(append([]string{"vmss", "create", "-g", g, "-n", n, "--instance-count", "1", "--assign-identity"}, vm...)...)
+	}
+	run("vmss", "extension", "set", "-g", "Equal", "--vmss-name", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux")
+	run("vmss", "update-instances", "-g", "Equal", "-n", "set", "--instance-ids", "*")
+	bob := run("ad", "user", "create", "--display-name", "Equal Ümlaut", "--user-principal-name", "bob@"+domain, "--password", userPass, "--query", "id", "-o", "tsv")
+	run("ad", "user", "create", "--display-name", "Equal Reader", "--user-principal-name", "reader@"+domain, "--password", userPass)
+	run("ad", "group", "create", "--display-name", "Crew", "--mail-nickname", "crew", "--description", "The crew")
+	run("ad", "group", "member", "add", "-g", "Crew", "--member-id", bob)
+	app := run("ad", "app", "create", "--display-name", "Equal Portal", "--web-redirect-uris", "https://portal.example/cb", "--query", "appId", "-o", "tsv")
+	run("ad", "sp", "create", "--id", app)
+	run("role", "assignment", "create", "--assignee", "bob@"+domain, "--role", "Virtual Machine User Login", "-g", "Equal")
+	run("role", "assignment", "create", "--assignee", "reader@"+domain, "--role", "Reader", "-g", "Equal")
+	version := run("vm", "extension", "image", "list-versions", "-l", place, "-p", "Microsoft.Azure.ActiveDirectory", "-n", "AADSSHLoginForLinux", "--query", "[-1].name", "-o", "tsv")
+	reader := setUp(t, "equal-reader", "reader@"+domain, userPass)
+	reader.must(t, "login", "-u", reader.name, "-p", reader.password)
+	if r := reader.run(theWorld.sally, "login", "--server", theWorld.address, "-u", reader.name, "-p", reader.password); r.code != 0 {
+		t.Fatal(r)
+	}
+	e.people["r"] = reader
+	e.values = strings.NewReplacer("$sub", sub, "$rg", sub+"/resourceGroups/Equal", "$bob", bob, "$app", app, "$version", version, "$key", "'"+strings.TrimSpace(string(public))+"'")
+}
+
+// real shows that the driver ends command lines as the real az does.
+func (e *equality) real(t *testing.T) {
+	for _, line := range []string{"group show -n Equal -o yaml", "vm show -g Equal -n nope", "group create", "role assignment list -g Equal -o table"} {
+		exe, driven := e.people["a"].az(words(line)...), e.drivers["a"].az(words(line))
+		if exe != driven {
+			t.Errorf("az %s: %s\nin the driver: %s", line, exe, driven)
+		}
+	}
+}
+
+var errorCode = regexp.MustCompile(`(?m)^ERROR: \((\w+)\)`)
+
+// compare runs a row in its formats, and once more where what both read may have
+// changed in between.
+func (e *equality) compare(t *testing.T, r row) {
+	t.Helper()
+	own := strings.Contains(r.line, "~")
+	for _, format := range r.formats {
+		var differ []string
+		for range 4 {
+			az, sally := e.pair(r, format)
+			if differ = e.differences(r, format, az, sally); len(differ) == 0 || own {
+				break
+			}
+		}
+		if len(differ) > 0 {
+			t.Errorf("%s (%s) -o %c:\n  %s", r.line, r.who, format, strings.Join(differ, "\n  "))
+		}
+	}
+}
+
+func (e *equality) pair(r row, format rune) (az, sally result) {
+	var lines [2][]string
+	for i := range lines {
+		lines[i] = words(strings.ReplaceAll(e.values.Replace(r.line), "~", tokens[i]))
+		if name, more := map[rune]string{'t': "table", 'v': "tsv", 'y': "yaml"}[format]; more {
+			lines[i] = append(lines[i], "-o", name)
+		}
+	}
+	who := e.people[r.who]
+	return e.drivers[r.who].az(lines[0]), who.run(append([]string{theWorld.sally}, lines[1]...)...)
+}
+
+// differences are those that nothing excepts.
+func (e *equality) differences(r row, format rune, az, sally result) []string {
+	var out []string
+	if az.code != r.code {
+		out = append(out, fmt.Sprintf("az ends with %d, equal.txt says %d: %s", az.code, r.code, az.err))
+	}
+	if az.code != sally.code && !e.exceptions.has(r.line, "exit") {
+		out = append(out, fmt.Sprintf("exit: az %d, sally %d: %s", az.code, sally.code, sally.err))
+	}
+	code := errorCode.FindStringSubmatch(az.err)
+	if code != nil && !slices.Equal(code, errorCode.FindStringSubmatch(sally.err)) && !e.exceptions.has(r.line, "code") {
+		out = append(out, fmt.Sprintf("code: az %s, sally says %s", code[1], sally.err))
+	}
+	if strings.TrimSpace(sally.err) == "" && sally.code != 0 {
+		out = append(out, "sally does not say why")
+	}
+	if strings.Contains(r.line, "~") {
+		az.out, sally.out = masked(az.out, sally.out, tokens[0]), masked(sally.out, az.out, tokens[1])
+	}
+	if az.out == sally.out || e.exceptions.has(r.line, "out") {
+		return out
+	}
+	if format != 'j' {
+		if !e.exceptions.has(r.line, "text") {
+			out = append(out, "az\n"+az.out+"sally\n"+sally.out)
+		}
+		return out
+	}
+	var x, y any
+	if json.Unmarshal([]byte(az.out), &x) != nil || json.Unmarshal([]byte(sally.out), &y) != nil {
+		return append(out, "az\n"+az.out+"sally\n"+sally.out)
+	}
+	paths := jsonDifferences(x, y, "")
+	if len(paths) == 0 {
+		out = append(out, "the same values in other words: az\n"+az.out+"sally\n"+sally.out)
+	}
+	for _, p := range paths {
+		if path, _, _ := strings.Cut(p, ":"); !e.exceptions.has(r.line, path) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// TestEqual_Session: signing in prints the accounts, and signing out forgets them.
+func TestEqual_Session(t *testing.T) {
+	t.Parallel()
+	s := user(t, "leaver")
+	for _, words := range [][]string{{"login", "-u", s.name, "-p", s.password, "--allow-no-subscriptions"}, {"logout"}, {"account", "show"}, {"account", "clear"}, {"login", "-u", s.name, "-p", s.password, "--allow-no-subscriptions"}, {"account", "show", "--query", "user"}, {"account", "clear"}, {"account", "list"}} {
+		line := words
+		if words[0] == "login" {
+			line = append([]string{"login", "--server", theWorld.address}, words[1:]...)
+		}
+		az, sally := s.az(words...), s.run(append([]string{theWorld.sally}, line...)...)
+		if az.code != sally.code {
+			t.Errorf("%s: az %s, sally %s", strings.Join(words, " "), az, sally)
+		}
+		if az.out != sally.out {
+			t.Errorf("%s prints\n%s\nsally\n%s", strings.Join(words, " "), az.out, sally.out)
+		}
+	}
+}
