@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"sallyport/internal/cloud"
 )
 
 // azProfile is the cloud profile in which Debian 12's azure-cli works with the
@@ -36,7 +38,7 @@ func (a *app) printAzSetup() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		script, err := azScript(s.URL(), root, in.on("debian"))
+		script, err := azScript(s.URL(), s.Cloud().Name, root, in.on("debian"))
 		if err != nil {
 			return err
 		}
@@ -50,7 +52,7 @@ func (a *app) printAzSetup() *cobra.Command {
 // azScript is a script for a shell that goes on with the exported variable. az
 // itself takes no CA for one server, so the system's roots go into the bundle,
 // too: az reads other servers through it.
-func azScript(url string, root []byte, debian bool) (string, error) {
+func azScript(url, name string, root []byte, debian bool) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Points the Azure CLI at %s. Run it as: eval \"$(sally cloud print-az-setup)\"\n", url)
 	if root != nil {
@@ -61,17 +63,27 @@ func azScript(url string, root []byte, debian bool) (string, error) {
 			"export REQUESTS_CA_BUNDLE=\"${AZURE_CONFIG_DIR:-$HOME/.azure}/sallyport-ca.pem\" # in every shell that runs az\n")
 	}
 	if debian {
-		cloud, err := json.Marshal(map[string]any{"profile": azProfile, "endpoints": map[string]string{
+		config, err := json.Marshal(map[string]any{"profile": azProfile, "endpoints": map[string]string{
 			"activeDirectory": url + "/adfs", "activeDirectoryResourceId": url + "/arm", "activeDirectoryGraphResourceId": url + "/",
 			"microsoftGraphResourceId": url + "/", "resourceManager": url, "management": url + "/", "vmImageAliasDoc": url + "/aliases.json",
 		}})
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "az cloud update --name AzureCloud --only-show-errors --cloud-config '%s'\n", cloud)
+		fmt.Fprintf(&b, "az cloud update --name %s --only-show-errors --cloud-config '%s'\n", name, config)
+		b.WriteString(active(name))
 		return b.String(), nil
 	}
 	b.WriteString("az config set --only-show-errors core.instance_discovery=false\n")
-	fmt.Fprintf(&b, "az cloud update --name AzureCloud --only-show-errors --endpoint-resource-manager '%s'\n", url)
+	fmt.Fprintf(&b, "az cloud update --name %s --only-show-errors --endpoint-resource-manager '%s'\n", name, url)
+	b.WriteString(active(name))
 	return b.String(), nil
+}
+
+// active chooses the cloud that az works with; the global one is its own choice.
+func active(name string) string {
+	if name == cloud.Global {
+		return ""
+	}
+	return "az cloud set --name " + name + " --only-show-errors\n"
 }

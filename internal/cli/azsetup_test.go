@@ -3,20 +3,25 @@ package cli
 import (
 	"strings"
 	"testing"
+
+	"sallyport/internal/cloud"
 )
 
 func TestPrintAzSetup_OneAddressSetsAz(t *testing.T) {
 	const url = "https://login.corp.example"
 	for name, c := range map[string]struct {
+		cloud    string
 		root     []byte
 		debian   bool
 		has, not []string
 	}{
 		"own root":     {root: []byte("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"), has: []string{"\nAA==\n", "export REQUESTS_CA_BUNDLE=", "ca-certificates.crt", "core.instance_discovery=false", "--endpoint-resource-manager '" + url + "'"}, not: []string{"/adfs"}},
 		"public chain": {has: []string{"core.instance_discovery=false", "'" + url + "'"}, not: []string{"REQUESTS_CA_BUNDLE", "/adfs"}},
-		"Debian":       {debian: true, has: []string{`"activeDirectory":"` + url + `/adfs"`, `"profile":"2020-09-01-hybrid"`}, not: []string{"instance_discovery"}},
+		"Debian":       {debian: true, has: []string{`"activeDirectory":"` + url + `/adfs"`, `"profile":"2020-09-01-hybrid"`}, not: []string{"instance_discovery", "az cloud set"}},
+		"Government":   {cloud: "AzureUSGovernment", has: []string{"az cloud update --name AzureUSGovernment --only-show-errors --endpoint-resource-manager '" + url + "'\naz cloud set --name AzureUSGovernment"}, not: []string{"--name AzureCloud"}},
+		"China":        {cloud: "AzureChinaCloud", debian: true, has: []string{"az cloud update --name AzureChinaCloud --only-show-errors --cloud-config", "az cloud set --name AzureChinaCloud"}, not: []string{"--name AzureCloud"}},
 	} {
-		text, err := azScript(url, c.root, c.debian)
+		text, err := azScript(url, cloud.Of(c.cloud).Name, c.root, c.debian)
 		if err != nil {
 			t.Fatal(err)
 		}

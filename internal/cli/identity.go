@@ -35,7 +35,7 @@ func (a *app) loginServer(ctx context.Context, in values) (*client.Server, error
 // may use it, and keeps the proof: nothing of it is stored here.
 func (a *app) loginIdentity(ctx context.Context, l signIn) (*client.Session, error) {
 	scope := l.scope
-	if scope == client.SSHScope() {
+	if scope == l.server.SSHScope() {
 		scope = l.server.ARMScope()
 	}
 	g, err := l.server.Managed(ctx, scope, nil)

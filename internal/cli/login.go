@@ -153,7 +153,7 @@ func (a *app) loginPerson(ctx context.Context, l signIn) (*client.Session, error
 	} else {
 		page := a.page()
 		page.Tenant, page.Scope = l.tenant, l.scope
-		if l.scope == client.SSHScope() {
+		if l.scope == l.server.SSHScope() {
 			// No token exists for this resource, only certificates: the sign-in asks
 			// for one of a key that is thrown away, and so meets the same policy.
 			request, _, kerr := a.throwaway()
@@ -217,7 +217,7 @@ func (a *app) loginPrincipal(ctx context.Context, l signIn) (*client.Session, er
 		secret = client.Secret{File: path}
 	}
 	scope := l.scope
-	if scope == client.SSHScope() {
+	if scope == l.server.SSHScope() {
 		scope = l.server.ARMScope()
 	}
 	tenant := l.server.Manifest().Tenant

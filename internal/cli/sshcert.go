@@ -64,7 +64,7 @@ func (a *app) stepUp(ctx context.Context, s *client.Session, request client.Cert
 	}
 	if !interactive || !a.cfg.IsTerminal(a.cfg.Stderr) {
 		return client.Grant{}, fault.Wrap(why, fault.Unauthenticated, "Interaction", "%s", why.Error()).
-			WithRemedy("In a terminal, run: sally login --scope %s", client.SSHScope())
+			WithRemedy("In a terminal, run: sally login --scope %s", s.Server().SSHScope())
 	}
 	a.say("%s", why.Error())
 	page := a.page()

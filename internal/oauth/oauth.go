@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/cloud"
 	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
@@ -69,7 +70,8 @@ type Repeats interface {
 // Config makes a Service. Roles, Policies, PreAuthorized, Settings, Repeats
 // and Gate may be nil; Rights is needed for sign-ins of others.
 type Config struct {
-	URL           string // "https://host[:port]", no slash at the end
+	URL           string      // "https://host[:port]", no slash at the end
+	Cloud         cloud.Cloud // what the deployment presents itself as; the zero value is the global one
 	Write         func(context.Context, func(Tx) error) error
 	Read          func(context.Context, func(Tx) error) error
 	Rand          io.Reader
@@ -98,12 +100,18 @@ type Config struct {
 }
 
 // Service is safe for concurrent use.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg       Config
+	audiences map[Resource][]string
+}
 
 // New returns a Service.
 func New(cfg Config) *Service {
 	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
-	return &Service{cfg}
+	if cfg.Cloud.Name == "" {
+		cfg.Cloud = cloud.Of(cloud.Global)
+	}
+	return &Service{cfg: cfg, audiences: audiencesOf(cfg.URL, cfg.Cloud)}
 }
 
 // random returns a high-entropy secret as base64url text.

@@ -123,14 +123,13 @@ func TestParseScope_Table(t *testing.T) {
 		r        Resource
 		audience string
 	}{
-		"https://h.test/arm/.default offline_access openid profile":    {ARM, "https://h.test/arm"},
-		"openid profile https://h.test/arm/.default":                   {ARM, "https://h.test/arm"},
-		"https://management.core.windows.net//.default":                {ARM, "https://management.core.windows.net/"},
-		"https://h.test//.default":                                     {Graph, "https://h.test/"},
-		"https://graph.microsoft.com/User.Read":                        {Graph, "https://graph.microsoft.com"},
-		"User.Read":                                                    {Graph, "https://graph.microsoft.com"},
-		"https://pas.windows.net/CheckMyAccess/Linux/.default":         {SSH, "https://pas.windows.net/CheckMyAccess/Linux"},
-		"https://pasff.usgovcloudapi.net/CheckMyAccess/Linux/.default": {SSH, "https://pasff.usgovcloudapi.net/CheckMyAccess/Linux"},
+		"https://h.test/arm/.default offline_access openid profile": {ARM, "https://h.test/arm"},
+		"openid profile https://h.test/arm/.default":                {ARM, "https://h.test/arm"},
+		"https://management.core.windows.net//.default":             {ARM, "https://management.core.windows.net/"},
+		"https://h.test//.default":                                  {Graph, "https://h.test/"},
+		"https://graph.microsoft.com/User.Read":                     {Graph, "https://graph.microsoft.com"},
+		"User.Read":                                                 {Graph, "https://graph.microsoft.com"},
+		"https://pas.windows.net/CheckMyAccess/Linux/.default":      {SSH, "https://pas.windows.net/CheckMyAccess/Linux"},
 		"openid": {Own, directory.AzureCLI},
 	} {
 		sc, err := s.parseScope(text, directory.AzureCLI)

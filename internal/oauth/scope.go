@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/directory"
 )
 
@@ -54,26 +55,27 @@ func (sc Scope) AppID() string {
 
 // again is the scope of a sign-in that satisfies policy for the same resource.
 func (sc Scope) again() string {
-	if sc.Resource == SSH {
-		return sshScope
-	}
 	return sc.Audience + "/" + defaultScope
 }
 
-// sshScope is the SSH resource's scope in Azure's global cloud, for sentences.
-const sshScope = "https://pas.windows.net/CheckMyAccess/Linux/" + defaultScope
+// Audiences lists the names of a resource: those at this server, those of the
+// deployment's cloud, and its application id. Another cloud's are nobody's.
+func (s *Service) Audiences(r Resource) []string { return s.audiences[r] }
 
-// Audiences lists the audiences of ARM or Graph access tokens.
-func (s *Service) Audiences(r Resource) []string {
-	switch r {
-	case ARM:
-		return []string{s.cfg.URL + "/arm", s.cfg.URL + "/arm/", "https://management.azure.com", "https://management.azure.com/", "https://management.core.windows.net", "https://management.core.windows.net/", armAppID}
-	case Graph:
-		return []string{s.cfg.URL, s.cfg.URL + "/", s.cfg.URL + "/graph", s.cfg.URL + "/graph/", "https://graph.microsoft.com", "https://graph.microsoft.com/", graphAppID}
-	case SSH:
-		return []string{"https://pas.windows.net/CheckMyAccess/Linux", "https://pas.chinacloudapi.cn/CheckMyAccess/Linux", "https://pasff.usgovcloudapi.net/CheckMyAccess/Linux"}
+// audiencesOf makes the lists of Audiences.
+func audiencesOf(url string, c cloud.Cloud) map[Resource][]string {
+	list := func(id string, names ...string) []string {
+		var out []string
+		for _, name := range names {
+			out = append(out, name, name+"/")
+		}
+		return append(out, id)
 	}
-	return nil
+	return map[Resource][]string{
+		ARM:   list(armAppID, append([]string{url + "/arm"}, c.Management...)...),
+		Graph: list(graphAppID, append([]string{url, url + "/graph"}, c.Graph...)...),
+		SSH:   {c.SSH},
+	}
 }
 
 // sshLike reports whether a text means the SSH resource in any spelling, so that
@@ -116,10 +118,10 @@ func (s *Service) parseScope(text, client string) (Scope, error) {
 		audience, permission := s.splitScope(w)
 		r := s.classify(audience, client)
 		if r == NoResource {
-			return Scope{}, unknownResource(audience)
+			return Scope{}, s.unknownResource(audience)
 		}
 		if r != SSH && sshLike(w) {
-			return Scope{}, unknownResource(w)
+			return Scope{}, s.unknownResource(w)
 		}
 		if sc.Resource != NoResource && (sc.Resource != r || sc.Audience != audience) {
 			return Scope{}, refuse("invalid_scope", 28000, "The scope names more than one resource. Ask for one resource at a time.")
@@ -138,9 +140,9 @@ func (s *Service) parseScope(text, client string) (Scope, error) {
 	return sc, nil
 }
 
-func unknownResource(audience string) *Error {
+func (s *Service) unknownResource(audience string) *Error {
 	if sshLike(audience) {
-		return refuse("invalid_scope", 70011, "The scope '%s' is not valid. The scope for SSH certificates is https://pas.windows.net/CheckMyAccess/Linux/.default.", show(audience))
+		return refuse("invalid_scope", 70011, "The scope '%s' is not valid. The scope for SSH certificates is %s in this cloud, which is %s.", show(audience), s.cfg.Cloud.Scope(), s.cfg.Cloud.Name)
 	}
 	return refuse("invalid_resource", 500011, "The resource principal named '%s' was not found in the tenant. Ask for %s.", show(audience), "Resource Manager (URL/arm/.default) or Microsoft Graph")
 }
@@ -171,7 +173,7 @@ func (s *Service) splitScope(word string) (audience, permission string) {
 		return a, directory.UserImpersonation
 	}
 	if !strings.Contains(word, "/") { // "User.Read"
-		return "https://graph.microsoft.com", word
+		return s.cfg.Cloud.Graph[0], word
 	}
 	for _, base := range s.Audiences(Graph) {
 		if rest, ok := strings.CutPrefix(word, strings.TrimSuffix(base, "/")+"/"); ok && !strings.Contains(rest, "/") && strings.Contains(rest, ".") {

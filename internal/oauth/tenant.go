@@ -3,6 +3,8 @@ package oauth
 import (
 	"slices"
 	"strings"
+
+	"sallyport/internal/cloud"
 )
 
 // Authority is the first path segment of a directory endpoint, understood.
@@ -85,6 +87,9 @@ func (s *Service) Discovery(a Authority) Discovery {
 		Claims: []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "preferred_username", "name", "tid", "oid", "ver"},
 	}
 }
+
+// Cloud is what the deployment presents itself as.
+func (s *Service) Cloud() cloud.Cloud { return s.cfg.Cloud }
 
 // TenantID returns the tenant's id.
 func (s *Service) TenantID() string { return s.cfg.Directory.Tenant().ID }

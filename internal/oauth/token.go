@@ -93,7 +93,7 @@ func (s *Service) readScope(x *exchange, remembered string) error {
 		return err
 	}
 	if x.cert && scope.Resource != SSH {
-		return refuse("invalid_scope", 70011, "Certificates are issued for the SSH resource only. Ask for the scope https://pas.windows.net/CheckMyAccess/Linux/.default.")
+		return refuse("invalid_scope", 70011, "Certificates are issued for the SSH resource only. Ask for the scope %s.", s.cfg.Cloud.Scope())
 	}
 	x.scope = scope
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/fault"
 )
 
@@ -57,6 +58,7 @@ func initCommand() *cobra.Command {
 	f.StringVar(&cfg.Domain, "domain", "", "Domain of the directory: people are NAME@DOMAIN.")
 	f.StringVar(&cfg.URL, "url", "", "https URL that people and machines use.")
 	f.StringVar(&cfg.DisplayName, "display-name", "Sallyport", "Name of the tenant.")
+	f.StringVar(&cfg.Cloud, "cloud", cloud.Global, "Which of Azure's clouds clients take it for: "+strings.Join(cloud.Names(), ", ")+". It stays.")
 	f.StringVar(&cfg.Admin, "admin", "admin", "Name of the first administrator before the '@'.")
 	f.StringVar(&passwordFile, "password-file", "", "Write the one-time password to this new file (0600) instead of the terminal.")
 	f.StringVar(&addressFile, "address-file", "", "Also write the server's address to this new file.")

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/collector"
 	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
@@ -254,7 +255,7 @@ func (d *deployment) backend() types.Backend {
 
 func (d *deployment) connectOAuth() error {
 	d.sessions = signin.New(signin.Config{Write: writes[signin.Tx](d), Read: reads[signin.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Passwords: gatedPasswords{d.credentials, d}, Directory: d.directory})
-	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory, Consents: d.directory,
+	d.oauth = oauth.New(oauth.Config{URL: d.manifest.URL, Cloud: cloud.Of(d.manifest.Cloud), Write: writes[oauth.Tx](d), Read: reads[oauth.Tx](d), Rand: d.cfg.Rand, Hash: d.keys.Hash, Directory: d.directory, Principals: d.directory, Consents: d.directory,
 		People: d.sessions, Clients: d.credentials, Tokens: d.trust.tokens, Issuer: d.trust, Longest: d.cfg.longest(),
 		Settings: d.settings, Policies: d.policies.Policies, Roles: d.rolesOf, Rights: d.people, Repeats: d.repeats, Allow: newTokenLimit().Allow, Gate: d.principalGate})
 	return nil

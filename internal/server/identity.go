@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/cloud"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/guid"
@@ -101,6 +102,9 @@ func (d identities) Instance(_ context.Context, by audit.By) (protocol.Instance,
 		return protocol.Instance{}, err
 	}
 	i := protocol.Instance{MachineID: w.MachineID, ResourceID: w.ResourceID.String(), Location: w.Location, Size: w.Size, Tags: w.Tags, Hostname: w.Name, AdminName: w.AdminName}
+	if c := d.oauth.Cloud(); c.Name != cloud.Global {
+		i.Environment = c.Environment
+	}
 	if sp, ok := d.directory.ServicePrincipal(w.PrincipalID); ok {
 		i.ClientID, i.ObjectID = sp.AppID, sp.ID
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/cloud"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
@@ -42,6 +43,7 @@ type InitConfig struct {
 	Domain      string // verified domain of the directory, e.g. corp.example
 	URL         string // https URL that people and machines use
 	DisplayName string // of the tenant
+	Cloud       string // of Azure's, which the deployment presents itself as; empty is the global one
 	Admin       string // the part of the first administrator's UPN before '@'
 	Passphrase  []byte // encrypts the keys at rest; may be empty
 	Algorithms  map[keystore.Purpose]keystore.Algorithm
@@ -68,6 +70,9 @@ func Init(ctx context.Context, cfg InitConfig) (d Deployment, err error) {
 	}
 	address, err := checkURL(cfg.URL)
 	if err != nil {
+		return Deployment{}, err
+	}
+	if cfg.Cloud, err = checkCloud(cfg.Cloud); err != nil {
 		return Deployment{}, err
 	}
 	if err := privateDir(cfg.State); err != nil {
@@ -130,6 +135,19 @@ func checkURL(text string) (string, error) {
 		return "", fault.New(fault.Invalid, "InvalidURL", "%q is not an https URL of a host", text).WithRemedy("Give the address that people will use, for example: --url https://login.corp.example")
 	}
 	return "https://" + strings.ToLower(u.Host), nil
+}
+
+// checkCloud returns a cloud's name as the manifest has it: nothing for the global
+// one.
+func checkCloud(name string) (string, error) {
+	c, ok := cloud.Named(name)
+	switch {
+	case !ok:
+		return "", fault.New(fault.Invalid, "UnknownCloud", "%.40q is none of Azure's clouds", name).WithRemedy("Give one of: %s", strings.Join(cloud.Names(), ", "))
+	case c.Name == cloud.Global:
+		return "", nil
+	}
+	return c.Name, nil
 }
 
 // privateDir checks the state folder, and makes it where it is missing.
@@ -223,7 +241,7 @@ func firstManifest(cfg InitConfig, keys *keystore.Store, tenant directory.Tenant
 	if err != nil {
 		return protocol.SignedManifest{}, err
 	}
-	return keys.SignManifest(protocol.Manifest{Tenant: tenant.ID, Domains: tenant.Domains, URL: cfg.URL, Epoch: 1, Version: 1, IssuedAt: now, TLSRoots: [][]byte{root}})
+	return keys.SignManifest(protocol.Manifest{Tenant: tenant.ID, Domains: tenant.Domains, URL: cfg.URL, Cloud: cfg.Cloud, Epoch: 1, Version: 1, IssuedAt: now, TLSRoots: [][]byte{root}})
 }
 
 // address joins the URL and the manifest key's thumbprint.

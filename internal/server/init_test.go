@@ -135,3 +135,15 @@ func TestPassphrase_FileIsPrivate(t *testing.T) {
 		}
 	}
 }
+
+// The manifest has the cloud's own spelling, and no word for the global one.
+func TestCheckCloud(t *testing.T) {
+	for name, want := range map[string]string{"": "", "AzureCloud": "", "azurecloud": "", "azureusgovernment": "AzureUSGovernment", "AzureChinaCloud": "AzureChinaCloud"} {
+		if got, err := checkCloud(name); err != nil || got != want {
+			t.Errorf("%q: %q %v", name, got, err)
+		}
+	}
+	if _, err := checkCloud("AzureGermanCloud"); !fault.Is(err, fault.Invalid) || fault.As(err).Code != "UnknownCloud" || !strings.Contains(fault.As(err).Public(), "AzureUSGovernment") {
+		t.Error(err)
+	}
+}

@@ -205,7 +205,7 @@ func (d *deployment) doors() (http.Handler, error) {
 		return nil, err
 	}
 	probes.Mount(mux)
-	arm.New(arm.Config{URL: d.manifest.URL, Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
+	arm.New(arm.Config{URL: d.manifest.URL, Cloud: d.oauth.Cloud(), Engine: d.engine, Accounts: d.accounts, Backend: d.backend(), Agents: agents{d.machines}, Machines: d.wanted,
 		Authorization: types.Authorization{Engine: d.engine, Write: writes[types.AuthorizationTx](d), Roles: d.roles, People: d.directory},
 		Access:        d.access(), Restores: d, SignIns: d.oauth, Sessions: d.machines, Joins: d.machines, Inventories: d.machines, Certificates: d.oauth, Revocations: d.machines, People: d.person, Principals: d.people, IdentityOf: d.identityOf,
 		Keys: d.trust, Upgrades: d.upgrades,

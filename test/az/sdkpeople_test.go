@@ -49,22 +49,40 @@ func identityMachine(t *testing.T) machine {
 // running finds a process of a machine.
 func running(t *testing.T, m machine) machine {
 	t.Helper()
+	m.pid = processOf(t, m.name)
+	return m
+}
+
+// processOf is a process of a lab machine.
+func processOf(t *testing.T, machine string) int {
+	t.Helper()
 	hosts, err := filepath.Glob("/proc/[0-9]*/root/etc/hostname")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range hosts {
 		name, err := os.ReadFile(path)
-		if err != nil || !strings.EqualFold(strings.TrimSpace(string(name)), m.name) {
+		if err != nil || !strings.EqualFold(strings.TrimSpace(string(name)), machine) {
 			continue
 		}
-		if m.pid, err = strconv.Atoi(strings.Split(path, "/")[2]); err != nil {
+		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+		if err != nil {
 			t.Fatal(err)
 		}
-		return m
+		return pid
 	}
-	t.Fatalf("no process of %s among %d", m.name, len(hosts))
-	return m
+	t.Fatalf("no process of %s among %d", machine, len(hosts))
+	return 0
+}
+
+// metadata asks a machine's own metadata service, which comes with its identity.
+func metadata(t *testing.T, pid int, path string) string {
+	t.Helper()
+	shown, err := output("sh", "-euc", fmt.Sprintf("for i in $(seq 300); do nsenter -t %d --net --pid curl -s -m 5 -f -H Metadata:true 'http://169.254.169.254/metadata/%s' && exit; sleep 0.2; done; exit 1", pid, path))
+	if err != nil {
+		t.Fatalf("the machine's metadata service: %v", err)
+	}
+	return shown
 }
 
 // inside is what runs a program of this computer in the machine's network and
@@ -85,10 +103,7 @@ func identities(t *testing.T, m machine, node sdk) {
 	python.task, golang.task = node.task, node.task
 	mode := map[string]any{"mode": "identity", "machine": m.name, "machineGroup": m.group, "group": m.group}
 	prefix := m.inside(t)
-	served := fmt.Sprintf("for i in $(seq 300); do nsenter -t %d --net --pid curl -s -m 5 -o /dev/null -f -H Metadata:true 'http://169.254.169.254/metadata/instance?api-version=2021-02-01' && exit; sleep 0.2; done; exit 1", m.pid)
-	if err := shell(served); err != nil {
-		t.Fatalf("the machine's metadata service: %v", err)
-	}
+	metadata(t, m.pid, "instance?api-version=2021-02-01")
 	golang.task["address"] = "10.77.0.1:443"
 	for _, p := range []sdk{node, python, golang} {
 		p.program = p.program[max(0, len(p.program)-2):] // without the hosts file of this computer

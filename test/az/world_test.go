@@ -42,6 +42,8 @@ type world struct {
 	venv                     string // of azure-cli 2.91.0
 	server, lab              *exec.Cmd
 	tenant                   string
+	cloud                    string        // of Azure's, which the server presents itself as; empty for the global one
+	from                     int           // which of the addresses it looks for a free one
 	turns                    chan struct{} // an az each
 }
 
@@ -107,7 +109,7 @@ func (w *world) start() error {
 	if err != nil {
 		return err
 	}
-	if w.ip, err = freeAddress(); err != nil {
+	if w.ip, err = freeAddress(w.from); err != nil {
 		return err
 	}
 	w.url, w.hosts = "https://"+host, w.path("hosts")
@@ -131,10 +133,11 @@ func (w *world) sallys(words ...string) (string, error) {
 	return output(all[0], all[1:]...)
 }
 
-// freeAddress is a loopback address whose port 443 nobody has.
-func freeAddress() (string, error) {
-	for i := range 200 {
-		host := fmt.Sprintf("127.0.%d.%d", 100+os.Getpid()%100, 1+i)
+// freeAddress is a loopback address whose port 443 nobody has. Worlds that are made
+// side by side look from different numbers on.
+func freeAddress(from int) (string, error) {
+	for i := range 80 {
+		host := fmt.Sprintf("127.0.%d.%d", 100+os.Getpid()%100, 1+from+i)
 		if l, err := net.Listen("tcp", host+":443"); err == nil {
 			return host, l.Close()
 		}
@@ -151,7 +154,11 @@ func (w *world) asServer(args ...string) *exec.Cmd {
 
 func (w *world) serve(rootfs string) error {
 	state := w.path("server")
-	if out, err := w.asServer("server", "init", "--state", state, "--domain", domain, "--url", w.url, "--password-file", state+"/first-password", "--address-file", state+"/address").CombinedOutput(); err != nil {
+	words := []string{"server", "init", "--state", state, "--domain", domain, "--url", w.url, "--password-file", state + "/first-password", "--address-file", state + "/address"}
+	if w.cloud != "" {
+		words = append(words, "--cloud", w.cloud)
+	}
+	if out, err := w.asServer(words...).CombinedOutput(); err != nil {
 		return fmt.Errorf("server init: %w: %s", err, out)
 	}
 	address, err := os.ReadFile(state + "/address")

@@ -409,6 +409,13 @@ func (a *answer) Write(b []byte) (int, error) {
 func TestDocument_Instance(t *testing.T) {
 	doc := document(protocol.Instance{ResourceID: "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/RG/providers/Microsoft.Compute/virtualMachineScaleSets/set1/virtualMachines/3"}, nil)
 	compute, _ := doc["compute"].(map[string]any)
+	if compute["azEnvironment"] != "AzurePublicCloud" {
+		t.Errorf("azEnvironment %v", compute["azEnvironment"])
+	}
+	other, _ := document(protocol.Instance{Environment: "AzureChinaCloud"}, nil)["compute"].(map[string]any)
+	if other["azEnvironment"] != "AzureChinaCloud" {
+		t.Errorf("azEnvironment %v", other["azEnvironment"])
+	}
 	if compute["name"] != "set1_3" || compute["vmScaleSetName"] != "set1" || compute["resourceGroupName"] != "RG" {
 		t.Errorf("%v", compute)
 	}

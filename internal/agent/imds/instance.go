@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/internal/agent/caller"
+	"sallyport/internal/cloud"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/scope"
 )
@@ -108,7 +109,11 @@ func document(i protocol.Instance, interfaces []Interface) map[string]any {
 	if up, ok := id.Parent(); ok && strings.EqualFold(id.Type(), scaleSetInstance) {
 		set = up.Name()
 	}
-	compute := map[string]any{"azEnvironment": "Sallyport", "location": i.Location, "name": protocol.MachineName(i.ResourceID), "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
+	environment := i.Environment
+	if environment == "" {
+		environment = cloud.Of(cloud.Global).Environment
+	}
+	compute := map[string]any{"azEnvironment": environment, "location": i.Location, "name": protocol.MachineName(i.ResourceID), "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
 		"provider": "Microsoft.Compute", "resourceGroupName": id.ResourceGroupName(), "resourceId": i.ResourceID, "subscriptionId": id.SubscriptionID(), "vmId": i.MachineID, "vmSize": i.Size, "vmScaleSetName": set,
 		"tags": strings.Join(tags, ";"), "tagsList": list,
 		"osProfile": map[string]any{"adminUsername": i.AdminName, "computerName": i.Hostname, "disablePasswordAuthentication": "true"}}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sallyport/internal/cloud"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestManaged_AsksTheMachine(t *testing.T) {
 		t.Errorf("%s %s %v", got.Method, got.URL, got.Header)
 	}
 	answer = `{"access_token":"c","expires_in":60,"token_type":"ssh-cert"}`
-	if g, err = s.Managed(t.Context(), sshScope, CertificateRequest{JWK: "{}", KeyID: "k", Machine: "m"}.Form()); err != nil || g.TokenType != tokenTypeSSHCert {
+	if g, err = s.Managed(t.Context(), cloud.Of(cloud.Global).Scope(), CertificateRequest{JWK: "{}", KeyID: "k", Machine: "m"}.Form()); err != nil || g.TokenType != tokenTypeSSHCert {
 		t.Fatalf("%+v %v", g, err)
 	}
 	if got.Method != "POST" || got.URL.Path != metadataCert || form.Get("req_cnf") != "{}" || form.Get("machine") != "m" {

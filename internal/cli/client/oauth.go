@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 )
@@ -23,7 +24,6 @@ const (
 	assertionType    = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	userScopes       = "offline_access openid profile"
 	anyTenant        = "organizations"
-	sshScope         = "https://pas.windows.net/CheckMyAccess/Linux/.default"
 	tokenTypeSSHCert = "ssh-cert"
 )
 
@@ -64,8 +64,12 @@ func (s *Server) ARMScope() string { return s.URL() + "/arm/.default" }
 // GraphScope is the scope of a token for Graph.
 func (s *Server) GraphScope() string { return s.URL() + "/graph/.default" }
 
-// SSHScope is the scope under which certificates are asked for.
-func SSHScope() string { return sshScope }
+// SSHScope is the scope under which certificates are asked for: that of the cloud
+// that the deployment presents itself as.
+func (s *Server) SSHScope() string { return s.Cloud().Scope() }
+
+// Cloud is what the deployment presents itself as.
+func (s *Server) Cloud() cloud.Cloud { return cloud.Of(s.Manifest().Cloud) }
 
 // Endpoints returns a tenant's endpoints; fresh asks the server even when they
 // are known. An endpoint of another origin is refused: secrets go there.

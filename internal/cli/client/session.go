@@ -101,7 +101,7 @@ func (s *Session) Keep(ctx context.Context, g Grant, secret Secret, scope string
 			e = &c.Entries[len(c.Entries)-1]
 		}
 		e.Refresh, e.Secret, e.Access = g.Refresh, secret, nil
-		if g.TokenType != tokenTypeSSHCert && scope != sshScope && !secret.Managed {
+		if g.TokenType != tokenTypeSSHCert && scope != s.server.SSHScope() && !secret.Managed {
 			e.put(s.tokenOf(g, scope))
 		}
 		return true, nil
@@ -218,7 +218,7 @@ func (s *Session) Certificate(ctx context.Context, r CertificateRequest) (Grant,
 		}
 		before := e.Refresh
 		var err error
-		g, err = s.redeem(ctx, e, sshScope, r.Form())
+		g, err = s.redeem(ctx, e, s.server.SSHScope(), r.Form())
 		return e.Refresh != before, err
 	})
 	if err != nil {
@@ -237,7 +237,7 @@ func certificateOnly(g Grant) error {
 // StepUp asks for the same certificate through a sign-in page, where the person
 // can do what the policy asks for. Only the account's own person may answer.
 func (s *Session) StepUp(ctx context.Context, r CertificateRequest, page Interactive, browser bool) (Grant, error) {
-	page.Scope, page.Extra = sshScope, r.Form()
+	page.Scope, page.Extra = s.server.SSHScope(), r.Form()
 	page.Tenant, page.Hint = s.account.TenantID, s.account.User.Name
 	flow := s.server.Device
 	if browser {
@@ -252,7 +252,7 @@ func (s *Session) StepUp(ctx context.Context, r CertificateRequest, page Interac
 			WithRemedy("Sign in as the same person, or run: sally login")
 	}
 	if g.Refresh != "" {
-		if err := s.Keep(ctx, g, Secret{}, sshScope); err != nil {
+		if err := s.Keep(ctx, g, Secret{}, s.server.SSHScope()); err != nil {
 			return Grant{}, err
 		}
 	}

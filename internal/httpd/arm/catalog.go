@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/resource/types"
@@ -31,21 +32,26 @@ func (h *Handler) mountCatalog(m *httpd.Mux) {
 // host, as the Azure SDKs do, and older ones in the form that needs no discovery
 // of Microsoft's own instances.
 func (h *Handler) metadata(c *httpd.Call) error {
-	url, version := h.cfg.URL, c.R.URL.Query().Get("api-version")
+	url, version, name := h.cfg.URL, c.R.URL.Query().Get("api-version"), h.cfg.Cloud.Name
 	authentication := map[string]any{"loginEndpoint": url + "/adfs", "audiences": []string{url + "/arm"}}
 	if version < "2019" {
 		return c.JSON(http.StatusOK, map[string]any{"galleryEndpoint": url + "/", "graphEndpoint": url + "/", "portalEndpoint": url + "/", "authentication": authentication})
 	}
-	cloud := map[string]any{
-		"name": "AzureUSGovernment", "authentication": authentication, "resourceManager": url, "graphAudience": url + "/", "graph": url + "/",
+	listed := name
+	if name == cloud.Global {
+		listed = "AzureUSGovernment" // az 2.45.0 sends whoever it reads of as AzureCloud to Microsoft's own directory
+	}
+	shown := map[string]any{
+		"name": listed, "authentication": authentication, "resourceManager": url, "graphAudience": url + "/", "graph": url + "/",
 		"microsoftGraphResourceId": url + "/", "vmImageAliasDoc": url + "/aliases.json", "portal": url, "gallery": url + "/", "suffixes": map[string]any{},
 	}
 	if version < "2022-09-01" {
-		return c.JSON(http.StatusOK, []any{cloud})
+		return c.JSON(http.StatusOK, []any{shown})
 	}
-	cloud["name"] = "AzureCloud"
+	shown["name"] = name
 	authentication["loginEndpoint"], authentication["identityProvider"], authentication["tenant"] = url, "AAD", "common"
-	return c.JSON(http.StatusOK, cloud)
+	authentication["audiences"] = append([]string{url + "/arm"}, h.cfg.Cloud.Management...)
+	return c.JSON(http.StatusOK, shown)
 }
 
 // aliases is the document that az vm create reads image names from. Every entry

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/cloud"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
@@ -19,7 +20,8 @@ import (
 
 // Config is what the handler stands on.
 type Config struct {
-	URL           string // of this server, "https://host", for absolute links
+	URL           string      // of this server, "https://host", for absolute links
+	Cloud         cloud.Cloud // what the deployment presents itself as; the zero value is the global one
 	Engine        *resource.Engine
 	Accounts      types.Accounts
 	Authorization types.Authorization
@@ -55,6 +57,9 @@ type Handler struct{ cfg Config }
 // New returns a handler.
 func New(cfg Config) *Handler {
 	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	if cfg.Cloud.Name == "" {
+		cfg.Cloud = cloud.Of(cloud.Global)
+	}
 	return &Handler{cfg: cfg}
 }
 

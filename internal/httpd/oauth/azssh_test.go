@@ -62,18 +62,20 @@ func TestRecorded_StepUp(t *testing.T) {
 	}
 	// In another cloud's name (exchange 361, AzureUSGovernment), and with the
 	// certificate's answer as az reads it.
+	w = newWorldIn(t, "AzureUSGovernment")
+	a = w.login(armScope)
 	gov := w.post(all[4].Path, form(4, "refresh_token", a.str("refresh_token")))
 	if gov.status != 200 || !strings.Contains(gov.str("scope"), "https://pasff.usgovcloudapi.net/CheckMyAccess/Linux/.default") {
 		t.Errorf("%s", gov.text)
 	}
 }
 
-// TestAzSSH_EachCloud: the three names of the resource give a certificate, and the
-// answer's scope is the one that was asked for: MSAL's cache is keyed by it.
+// TestAzSSH_EachCloud: each cloud's name of the resource gives a certificate there,
+// and the answer's scope is the one that was asked for: MSAL's cache is keyed by it.
 func TestAzSSH_EachCloud(t *testing.T) {
-	w := newWorld(t)
-	refresh := w.login(armScope).str("refresh_token")
-	for _, host := range []string{"pas.windows.net", "pas.chinacloudapi.cn", "pasff.usgovcloudapi.net"} {
+	for name, host := range map[string]string{"AzureCloud": "pas.windows.net", "AzureChinaCloud": "pas.chinacloudapi.cn", "AzureUSGovernment": "pasff.usgovcloudapi.net"} {
+		w := newWorldIn(t, name)
+		refresh := w.login(armScope).str("refresh_token")
 		scope := "https://" + host + "/CheckMyAccess/Linux/.default"
 		for _, asked := range []string{scope + " offline_access openid profile", "offline_access openid profile " + scope, scope} {
 			a := w.post("/adfs/oauth2/token", with(certForm(t, refresh), "scope", asked))

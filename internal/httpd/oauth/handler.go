@@ -104,7 +104,7 @@ func (h *Handler) realm(c *httpd.Call) error {
 	if _, err := h.cfg.OAuth.Authority(domain); !ok || err != nil || !strings.Contains(domain, ".") {
 		return c.JSON(http.StatusOK, map[string]string{"ver": "1.0", "account_type": "Unknown"})
 	}
-	return c.JSON(http.StatusOK, map[string]string{"ver": "1.0", "account_type": "Managed", "domain_name": domain, "cloud_instance_name": "Sallyport", "cloud_audience_urn": "urn:federation:sallyport"})
+	return c.JSON(http.StatusOK, map[string]string{"ver": "1.0", "account_type": "Managed", "domain_name": domain, "cloud_instance_name": h.cfg.OAuth.Cloud().Instance, "cloud_audience_urn": "urn:federation:sallyport"})
 }
 
 func (h *Handler) device(c *httpd.Call) error {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/cloud"
 	"sallyport/internal/conditional"
 	"sallyport/internal/credential"
 	"sallyport/internal/directory"
@@ -158,6 +159,12 @@ func read[T any](w *world) func(context.Context, func(T) error) error {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldIn(t, cloud.Global)
+}
+
+// newWorldIn is a deployment that is of one of Azure's clouds.
+func newWorldIn(t testing.TB, of string) *world {
+	t.Helper()
 	w := &world{t: t, at: time.Date(2026, 11, 22, 12, 0, 0, 123000, time.UTC)}
 	must := func(err error) {
 		t.Helper()
@@ -186,12 +193,12 @@ func newWorld(t testing.TB) *world {
 	}))
 	w.alice, err = w.creds.CreateUser(t.Context(), w.admin, directory.NewUser{UPN: "alice@contoso.test", DisplayName: "Alice", Enabled: true}, password, false)
 	must(err)
-	w.serve(must)
+	w.serve(must, cloud.Of(of))
 	w.pass(time.Minute)
 	return w
 }
 
-func (w *world) serve(must func(error)) {
+func (w *world) serve(must func(error), of cloud.Cloud) {
 	user, err := w.keys.Signer(protocol.UserCA)
 	must(err)
 	host, err := w.keys.Signer(protocol.HostCA)
@@ -203,7 +210,7 @@ func (w *world) serve(must func(error)) {
 	w.tokens, err = token.New(rand.Reader, signer)
 	must(err)
 	sessions := signin.New(signin.Config{Write: write[signin.Tx](w), Read: read[signin.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Passwords: w.creds, Directory: w.index})
-	w.oauth = oauth.New(oauth.Config{URL: publicURL, Write: w.interleaved(write[oauth.Tx](w)), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
+	w.oauth = oauth.New(oauth.Config{URL: publicURL, Cloud: of, Write: w.interleaved(write[oauth.Tx](w)), Read: read[oauth.Tx](w), Rand: rand.Reader, Hash: w.keys.Hash, Directory: w.index, Principals: w.index, Consents: w.index,
 		People: sessions, Clients: w.creds, Tokens: w.tokens, Issuer: w.issuer, Settings: w.settings, Rights: w.people, Allow: func(by audit.By) error { return w.allow(by) }, Policies: func() []conditional.Policy { return w.policies },
 		Gate: func(principal string, certificate bool) error {
 			if w.gate == nil {

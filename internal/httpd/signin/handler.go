@@ -44,7 +44,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	r, err := newRenderer()
+	r, err := newRenderer(cfg.OAuth.Cloud())
 	if err != nil {
 		return nil, err
 	}

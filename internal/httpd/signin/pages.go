@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"sallyport/internal/cloud"
 	"sallyport/internal/httpd"
 )
 
@@ -18,6 +19,7 @@ var assets embed.FS
 // page is what the one template shows. Kind selects the part.
 type page struct {
 	Kind    string
+	Cloud   string // of Azure's, where it is not the global one
 	Title   string
 	Problem string
 	Notice  string
@@ -54,10 +56,11 @@ type renderer struct {
 	page   *template.Template
 	style  template.CSS
 	script template.JS
+	cloud  string // that the pages name
 	hashes [2]string
 }
 
-func newRenderer() (*renderer, error) {
+func newRenderer(shown cloud.Cloud) (*renderer, error) {
 	read := func(name string) string {
 		b, err := assets.ReadFile(name)
 		if err != nil {
@@ -71,6 +74,9 @@ func newRenderer() (*renderer, error) {
 	}
 	style, script := read("page.css"), read("submit.js")
 	r := &renderer{page: t, style: template.CSS(style), script: template.JS(script)} //nolint:gosec // embedded files of this package
+	if shown.Name != cloud.Global {
+		r.cloud = shown.Name
+	}
 	for i, text := range []string{style, script} {
 		sum := sha256.Sum256([]byte(text))
 		r.hashes[i] = "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
@@ -81,7 +87,7 @@ func newRenderer() (*renderer, error) {
 // show writes a page under a policy that allows its style, its forms and
 // nothing else. origin is where a form may lead besides this server.
 func (r *renderer) show(c *httpd.Call, status int, p page, origin string) error {
-	p.Style, p.ID = r.style, c.By.CorrelationID
+	p.Style, p.ID, p.Cloud = r.style, c.By.CorrelationID, r.cloud
 	policy := []string{"default-src 'none'", "style-src " + r.hashes[0], "base-uri 'none'", "frame-ancestors 'none'", "form-action 'self'"}
 	if safeOrigin(origin) {
 		policy[4] += " " + origin

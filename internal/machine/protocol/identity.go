@@ -52,6 +52,9 @@ type Instance struct {
 	AdminName  string            `json:"adminName,omitempty"`
 	ClientID   string            `json:"clientId,omitempty"` // of the managed identity; empty without one
 	ObjectID   string            `json:"objectId,omitempty"`
+	// Environment is the name of the deployment's cloud in a machine's metadata;
+	// empty for the global one, which older agents know nothing else of.
+	Environment string `json:"environment,omitempty"`
 }
 
 // MaxCaller bounds the text that names a caller.

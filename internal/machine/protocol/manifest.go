@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"sallyport/internal/cloud"
 )
 
 // ALPNPinned is offered in a TLS handshake (RFC 7301), after the protocols that
@@ -57,11 +59,12 @@ func (k Key) PublicKey() (crypto.PublicKey, error) {
 // is the only thing that machines and the CLI trust by itself: they pin the
 // manifest key's thumbprint.
 type Manifest struct {
-	Tenant   string    `json:"tenant"`  // tenant id, a GUID
-	Domains  []string  `json:"domains"` // verified domains, the first is the initial one
-	URL      string    `json:"url"`     // the server's own https URL
-	Epoch    int64     `json:"epoch"`   // raised by a restore; never falls
-	Version  int64     `json:"version"` // raised by every change in an epoch
+	Tenant   string    `json:"tenant"`          // tenant id, a GUID
+	Domains  []string  `json:"domains"`         // verified domains, the first is the initial one
+	URL      string    `json:"url"`             // the server's own https URL
+	Cloud    string    `json:"cloud,omitempty"` // of Azure's, which the deployment presents itself as; empty for the global one, which readers of the first list know nothing else of
+	Epoch    int64     `json:"epoch"`           // raised by a restore; never falls
+	Version  int64     `json:"version"`         // raised by every change in an epoch
 	IssuedAt time.Time `json:"issuedAt"`
 	Keys     []Key     `json:"keys"`
 	TLSRoots [][]byte  `json:"tlsRoots"` // DER certificates that the server's TLS chain may end in; empty: the system's
@@ -102,6 +105,9 @@ func (s SignedManifest) Open(pin string) (Manifest, error) {
 func (m Manifest) check() error {
 	if m.Tenant == "" || len(m.Domains) == 0 || m.URL == "" || m.Epoch < 1 || m.Version < 1 {
 		return errors.New("manifest: tenant, domains, url, epoch and version are required")
+	}
+	if _, ok := cloud.Named(m.Cloud); !ok {
+		return fmt.Errorf("manifest: the cloud %.40q is none of Azure's", m.Cloud)
 	}
 	for _, k := range m.Keys {
 		if _, err := k.PublicKey(); err != nil {
