@@ -61,11 +61,8 @@ func (p sdk) run(t *testing.T, asked func(words []string), prefix ...string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill() }() // of a test that ends before it
-	tell := func(line string) {
-		if _, err := io.WriteString(in, line+"\n"); err != nil {
-			t.Fatalf("%v: %s", err, errs.String())
-		}
-	}
+	// Who has heard enough may have ended; its exit code says how.
+	tell := func(line string) { _, _ = io.WriteString(in, line+"\n") }
 	tell(string(task))
 	proved := 0
 	for lines := bufio.NewScanner(out); lines.Scan(); {

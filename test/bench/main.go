@@ -52,6 +52,7 @@ func measures() []measure {
 		{"scale", (*bench).scale},
 		{"first", (*bench).first}, // makes the world; before what puts load on it
 		{"login", (*bench).login},
+		{"create", (*bench).create},
 		{"decision", (*bench).decision},
 		{"cli", (*bench).cli},
 		{"memory", (*bench).memory}, // nobody has asked the server anything for a while
@@ -69,7 +70,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "out/bench", "folder for results.json and results.md")
 	flag.StringVar(&o.cache, "cache", "/var/cache/sallyport", "cache of the machines' root filesystem")
 	flag.StringVar(&o.stepca, "step-ca", "", "the step-ca program to measure beside")
-	flag.StringVar(&only, "only", "", "comma-separated: names rbac push scale first login decision cli memory certificates overload live crowd")
+	flag.StringVar(&only, "only", "", "comma-separated: names rbac push scale first login create decision cli memory certificates overload live crowd")
 	flag.IntVar(&o.rounds, "rounds", 60, "rounds of interleaved logins")
 	flag.StringVar(&o.userCA, "user-ca", "", "algorithm of the user CA's key; without this what server init makes")
 	flag.DurationVar(&o.seconds, "duration", 10*time.Second, "of one round of certificates")

@@ -2,7 +2,10 @@
 // document from the first line of standard input, prints a line for each thing
 // that it has proved, and exits 1 with the first that is not as documented.
 // "mode" is what to prove.
+import { webcrypto } from "node:crypto";
 import { createInterface } from "node:readline";
+
+globalThis.crypto ??= webcrypto; // what the libraries find in newer ones, Node.js 18 has under another name
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const task = JSON.parse((await lines.next()).value);

@@ -1,12 +1,9 @@
 // openid-client, which knows nothing of Azure: discovery, authorization code with
 // PKCE, refresh, client credentials, keys that are replaced between sign-in and
 // validation, userinfo, and logout.
-import { webcrypto } from "node:crypto";
 import { createServer } from "node:http";
 import * as client from "openid-client";
 import { assert, ok, refused } from "./prove.mjs";
-
-globalThis.crypto ??= webcrypto; // Node.js 18 has it under another name
 
 // signIn sends somebody through the browser and returns what the code gave.
 // between is done after the sign-in and before the token is asked for.
