@@ -112,6 +112,7 @@ type View struct {
 type Tx interface {
 	Events
 	Resources
+	History
 	Operations
 	Grants
 	Identities
@@ -136,6 +137,13 @@ type Resources interface {
 	// MoveResource stores a resource under its new id in the place of the old one,
 	// with the machine that it is and its operations, and adds the feed rows.
 	MoveResource(from scope.ID, r Resource) error
+}
+
+// History is what resources leave behind that only tell what was done.
+type History interface {
+	// SettledResources lists what a Range selects and no worker is at, but the
+	// newest: those that were written last.
+	SettledResources(r Range, newest int) ([]scope.ID, error)
 }
 
 // Range selects resources.

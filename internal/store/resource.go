@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,24 @@ func (t *Tx) ListResources(r resource.Range) ([]resource.Resource, error) {
 		return t.resources(`WHERE key > $1 AND key < $2 ORDER BY key LIMIT $3`, []any{low, high, limit})
 	}
 	return t.resources(`WHERE type_key = $1 AND key > $2 AND key < $3 ORDER BY key LIMIT $4`, []any{strings.ToLower(r.Type), low, high, limit})
+}
+
+// SettledResources lists the resources of a type that a range selects and that are
+// not behind, oldest first, without the newest. It reads ids alone: what they hold
+// may be large.
+func (t *Tx) SettledResources(r resource.Range, newest int) (ids []scope.ID, err error) {
+	err = t.query(`SELECT id FROM resource WHERE type_key = $1 AND key > $2 AND key < $3 AND behind = 0 ORDER BY wanted_at DESC, key DESC LIMIT 1073741824 OFFSET $4`,
+		[]any{strings.ToLower(r.Type), r.Under.Key() + "/", r.Under.Key() + "0", newest}, func(scan func(...any) error) error {
+			var text string
+			if err := scan(&text); err != nil {
+				return err
+			}
+			id, err := scope.Parse(text)
+			ids = append(ids, id)
+			return err
+		})
+	slices.Reverse(ids)
+	return ids, err
 }
 
 // PutResource inserts or replaces a resource. One that wants a new revision is

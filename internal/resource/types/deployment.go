@@ -36,8 +36,39 @@ func (m machines) deploymentType() resource.Type {
 			var p deploymentProperties
 			return resource.Strict(d.Properties, &p, "properties of a deployment")
 		},
+		Store: func(tx resource.Tx, _ audit.By, c *resource.Change) error {
+			if c.New == nil || c.Old != nil {
+				return nil
+			}
+			group, _ := c.New.ID.Parent()
+			return forgetDeployments(tx, group)
+		},
 		Reconcile: m.reconcileDeployment,
 	}
+}
+
+// A resource group keeps the history of at most 800 deployments. As Azure does, a
+// group that has 775 loses the oldest ones of those that have ended, up to 750, so
+// that nobody's next deployment fails for it. What they have made stays.
+const (
+	keptDeployments = 750
+	mostDeployments = 775
+)
+
+func forgetDeployments(tx resource.Tx, group scope.ID) error {
+	old, err := tx.SettledResources(resource.Range{Under: group, Type: Deployment}, keptDeployments)
+	if err != nil || len(old) < mostDeployments-keptDeployments {
+		return err
+	}
+	for _, id := range old {
+		if err := tx.DeleteRoleAssignmentsUnder(id); err != nil {
+			return err
+		}
+		if err := tx.DeleteResource(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reconcileDeployment is over when everything that the deployment wrote is; it

@@ -2,6 +2,7 @@ package types_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/store"
@@ -214,5 +216,62 @@ func TestList_NamesWhatIsEmbedded(t *testing.T) {
 	}
 	if dig(w.get(vmID, false), "resources", 0, "properties", "type") != "AADSSHLoginForLinux" {
 		t.Error("the machine does not show its extension")
+	}
+}
+
+// A group that has 775 deployments loses the oldest that have ended, as in Azure;
+// one that runs stays, and so does what they have made.
+func TestDeployment_HistoryIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	w.mustPut(rg+"2", `{"location":"southcentralus"}`)
+	at := func(group string, n int) string {
+		return fmt.Sprintf("%s/providers/Microsoft.Resources/deployments/d%04d", group, n)
+	}
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+		for n := range 780 {
+			observed := int64(1)
+			if n == 3 {
+				observed = 0 // still at work
+			}
+			for _, group := range []string{rg, rg + "2"} {
+				when := w.now().Add(time.Duration(n-10_000) * time.Second)
+				if err := tx.PutResource(resource.Resource{ID: id(at(group, n)), Revision: 1, Observed: observed, State: resource.Succeeded, Properties: json.RawMessage(`{}`), CreatedAt: when, WantedAt: when}); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.PutRoleAssignment(rbac.Assignment{ID: guid1, Scope: id(at(rg, 0)), RoleID: rbac.Reader, PrincipalID: alice, PrincipalType: "User"})
+	}))
+	count := func(group string) (n int) {
+		w.must(w.store.Read(t.Context(), func(tx *store.Tx) error {
+			list, err := tx.ListResources(resource.Range{Under: id(group), Type: types.Deployment})
+			n = len(list)
+			return err
+		}))
+		return n
+	}
+	deploy := func(n int) {
+		t.Helper()
+		_, err := w.deployments().Put(t.Context(), as(admin), resource.Request{ID: id(at(rg, n)), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"kept","location":"x","properties":{}}`))})
+		w.must(err)
+	}
+	deploy(773) // again: its place in the history is a new one, and nothing is full
+	if n := count(rg); n != 780 {
+		t.Fatalf("%d deployments", n)
+	}
+	deploy(900)
+	deploy(901)
+	if n := count(rg); n > 775 || n < 750 {
+		t.Errorf("%d deployments are kept", n)
+	}
+	if w.exists(at(rg, 0)) || !w.exists(at(rg, 3)) || !w.exists(at(rg, 773)) || !w.exists(at(rg, 900)) || !w.exists(rg+"/providers/Microsoft.Network/publicIPAddresses/kept") {
+		t.Error("not the oldest that have ended were forgotten, or what they made")
+	}
+	if _, ok := w.rights.Assignment(guid1); ok {
+		t.Error("a role at a deployment that is gone")
+	}
+	if n := count(rg + "2"); n != 780 {
+		t.Errorf("%d deployments of another group", n)
 	}
 }
