@@ -102,17 +102,19 @@ func (u Upgrade) Next(members []Member, at time.Time) (next Upgrade, changed boo
 	switch {
 	case failed > u.MaxFailures:
 		next.State, next.Reason, next.DoneAt = Stopped, fmt.Sprintf("%d machines have failed; the first: %s", failed, reason), time.Time{}
-	case waiting > 0 || through == 0:
-		next.DoneAt = time.Time{}
+	case waiting > 0:
+		next.Reason, next.DoneAt = "", time.Time{}
+	case through == 0: // nobody proves the build, so that the next ring's turn does not come
+		next.Reason, next.DoneAt = fmt.Sprintf("no machine of the ring %s runs version %s: those in it are away, left out or gone; what goes on is a machine that gets through, or: sally machine upgrade cancel", u.Rings[u.Ring], u.Version), time.Time{}
 	case u.DoneAt.IsZero():
-		next.DoneAt = at
+		next.Reason, next.DoneAt = "", at
 	case at.Sub(u.DoneAt) < u.Soak:
 	case u.Ring == len(u.Rings)-1:
 		next.State = Succeeded
 	default:
 		next.Ring, next.RingAt, next.DoneAt = u.Ring+1, at, time.Time{}
 	}
-	return next, next.State != u.State || next.Ring != u.Ring || !next.DoneAt.Equal(u.DoneAt)
+	return next, next.State != u.State || next.Ring != u.Ring || next.Reason != u.Reason || !next.DoneAt.Equal(u.DoneAt)
 }
 
 // Wish is what a machine is told, or nil. Machines that were away follow an upgrade

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,8 +98,18 @@ func TestNext_NeedsSomebodyWhoGotThrough(t *testing.T) {
 		"through and silent": {member("a", "1", protocol.UpgradeDone, at)}, "says done and runs another": {func() Member { m := member("a", "1", protocol.UpgradeDone, late); m.Agent = "1.0"; return m }()},
 	} {
 		u := upgradeOf("ring=1", "all")
-		if next, _ := u.Next(members, late); next.Ring != 0 || !next.DoneAt.IsZero() {
+		next, changed := u.Next(members, late)
+		if next.Ring != 0 || !next.DoneAt.IsZero() {
 			t.Errorf("%s: %+v", name, next)
+		}
+		if waits := name == "through and silent" || name == "says done and runs another"; !waits && (!changed || !strings.Contains(next.Reason, "no machine of the ring ring=1")) {
+			t.Errorf("%s: it does not say why it does not go on: %+v", name, next)
+		}
+		if _, again := next.Next(members, late); again {
+			t.Errorf("%s: the same is told again", name)
+		}
+		if next, _ = next.Next([]Member{member("b", "1", protocol.UpgradeDone, late)}, late); next.Reason != "" || next.DoneAt.IsZero() {
+			t.Errorf("%s: it goes on, and still says why it does not: %+v", name, next)
 		}
 	}
 	through := member("b", "1", protocol.UpgradeDone, late)

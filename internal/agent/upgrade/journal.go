@@ -65,6 +65,10 @@ type Journal struct {
 	Old        []protocol.ReleasePackage `json:"old"`
 }
 
+// errDamaged: a file of an upgrade holds what nobody wrote there. It does not pass
+// by trying again.
+var errDamaged = errors.New("the file is damaged")
+
 // Journal returns the upgrade under way; found is false when there is none.
 func (m *Machine) Journal() (j Journal, found bool, err error) {
 	found, err = m.load(journalPath, &j)
@@ -83,7 +87,9 @@ func (m *Machine) load(path string, out any) (bool, error) {
 		return false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, out) // written by the build before or after this one: what is unknown is its own
+		if err = json.Unmarshal(b, out); err != nil { // written by the build before or after this one: what is unknown is its own
+			err = fmt.Errorf("%w: %w", errDamaged, err)
+		}
 	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/internal/agent/control"
+	"sallyport/internal/agent/durable"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
@@ -50,6 +51,9 @@ var errThird = errors.New("another version was installed meanwhile")
 func (s *Supervisor) Run(ctx context.Context) error {
 	m := s.Machine
 	j, found, err := m.Journal()
+	if errors.Is(err, errDamaged) {
+		return s.giveUp(ctx, err)
+	}
 	if err != nil || !found {
 		return err
 	}
@@ -85,7 +89,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 				s.Wait(ctx, idleTime)
 			}
 		default:
-			return fmt.Errorf("the journal says %q", j.Step)
+			return s.giveUp(ctx, fmt.Errorf("the journal says %q", j.Step))
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -101,6 +105,19 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	// The agent takes note of the end (Conclude); the unit is not started again.
 	return m.disarm()
+}
+
+// giveUp ends an upgrade of which nobody knows any more how far it has come: systemd
+// would start the supervisor each second, for ever. Whichever build is installed goes
+// on; the journal is put aside, and the server may ask again.
+func (s *Supervisor) giveUp(ctx context.Context, why error) error {
+	m := s.Machine
+	m.cfg.Log("the upgrade cannot go on, and ends here: %v. The journal is kept in %s; if dpkg --audit names a package of ours, run: dpkg --configure -a", why, journalPath+".damaged")
+	if err := os.Rename(m.at(journalPath), m.at(journalPath+".damaged")); err != nil {
+		return err
+	}
+	s.restart(ctx)
+	return errors.Join(m.disarm(), durable.Remove(m.at(programPath)))
 }
 
 func (s *Supervisor) save(j Journal) error {

@@ -305,6 +305,31 @@ func TestRun_StoppedLetsDpkgEnd(t *testing.T) {
 	}
 }
 
+// TestRun_DamagedJournal: nobody knows how far it came, so that it ends where it is:
+// what systemd would start again and again is gone, and the next one can begin.
+func TestRun_DamagedJournal(t *testing.T) {
+	for name, text := range map[string]string{"cut off": `{"id":"0aaaaaaa`, "empty": ``, "a step that is none": `{"step":"x"}`} {
+		r := newRig(t)
+		r.begin()
+		if err := os.WriteFile(filepath.Join(r.root, journalPath), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.supervise(0); err != nil {
+			t.Errorf("%s: it would be started again: %v", name, err)
+		}
+		if _, found, err := r.machine().Journal(); found || err != nil || Armed(r.root) {
+			t.Errorf("%s: journal %v %v, armed %v", name, found, err, Armed(r.root))
+		}
+		if kept, err := os.ReadFile(filepath.Join(r.root, journalPath+".damaged")); err != nil || string(kept) != text || r.installed != from {
+			t.Errorf("%s: %q %v, %s is installed", name, kept, err, r.installed)
+		}
+		r.begin()
+		if _, err := r.supervise(0); err != nil || r.end().Step != Done || r.installed != to {
+			t.Errorf("%s: the next upgrade: %v", name, err)
+		}
+	}
+}
+
 // TestConclude_AfterAKill: whatever a kill left is removed the next time.
 func TestConclude_AfterAKill(t *testing.T) {
 	r := newRig(t)
