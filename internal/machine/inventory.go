@@ -66,13 +66,18 @@ func (s *Service) Inventory(ctx context.Context, by audit.By, i protocol.Invento
 	if len(parts) == 0 {
 		return nil
 	}
-	for _, part := range held {
-		if since := s.cfg.Now().Sub(part.At); since >= 0 && since < inventoryPause {
-			return fault.New(fault.Exhausted, "InventoryTooOften", "what this machine says of itself was changed %s ago", since.Round(time.Second)).
-				WithRemedy("Once in %s is often enough; the agent tries again.", inventoryPause)
-		}
+	if err := rested(held, s.cfg.Now()); err != nil {
+		return err
 	}
 	return s.cfg.Write(ctx, func(t Tx) error {
+		// Another answer to the same machine may have been stored since.
+		held, err := t.InventoryParts(by.Principal)
+		if err != nil {
+			return err
+		}
+		if err := rested(held, t.Now()); err != nil {
+			return err
+		}
 		for name, document := range parts {
 			if err := t.PutInventoryPart(by.Principal, name, document, t.Now()); err != nil {
 				return err
@@ -80,6 +85,17 @@ func (s *Service) Inventory(ctx context.Context, by audit.By, i protocol.Invento
 		}
 		return nil
 	})
+}
+
+// rested refuses a change so soon after the one before.
+func rested(held map[string]InventoryPart, now time.Time) error {
+	for _, part := range held {
+		if since := now.Sub(part.At); since >= 0 && since < inventoryPause {
+			return fault.New(fault.Exhausted, "InventoryTooOften", "what this machine says of itself was changed %s ago", since.Round(time.Second)).
+				WithRemedy("Once in %s is often enough; the agent tries again.", inventoryPause)
+		}
+	}
+	return nil
 }
 
 // InventoryOf returns what a machine has said of itself, by part.

@@ -35,8 +35,9 @@ var resource = scope.ResourceGroup("0aaaaaaa-0000-4000-8000-000000000009", "rg")
 
 // rig is a Service on a real store, with the rest of the server in its hands.
 type rig struct {
-	wish *protocol.UpgradeWish
-	t    *testing.T
+	wish      *protocol.UpgradeWish
+	afterRead func() // done once, between a read and what follows on it
+	t         *testing.T
 	*machine.Service
 	store *store.Store
 	index *machine.Index
@@ -173,7 +174,12 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(func() { _ = r.store.Close() })
 	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: func() error { return r.heldBack }, Offline: r.staleness, Upgrade: func(string) *protocol.UpgradeWish { return r.wish }, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
 		Read: func(ctx context.Context, f func(machine.Tx) error) error {
-			return r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
+			err := r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
+			if then := r.afterRead; then != nil {
+				r.afterRead = nil
+				then()
+			}
+			return err
 		},
 		Write: func(ctx context.Context, f func(machine.Tx) error) error {
 			if err := r.store.Write(ctx, func(tx *store.Tx) error { return f(tx) }); err != nil {
