@@ -82,9 +82,7 @@ func TestVerbs_Directory(t *testing.T) {
 	}
 	a.must(t, "ad", "group", "member", "remove", "--group", "verbs", "--member-id", id)
 	a.must(t, "ad", "group", "delete", "--group", "verbs")
-	if r := a.run("ad", "group", "show", "--group", "verbs"); r.code != 3 {
-		t.Errorf("deleted group: %s", r)
-	}
+	a.fails(t, []string{"No group matches the name of 'verbs'"}, "ad", "group", "show", "--group", "verbs")
 	var sp struct{ AppID, Password, Tenant string }
 	if err := json.Unmarshal([]byte(a.must(t, "ad", "sp", "create-for-rbac", "--name", "verbs-sp")), &sp); err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func TestArticle_ScaleSet(t *testing.T) {
 // network connects to an instance's private address.
 func insideTheNetwork(t *testing.T, alice *person, set, upgrade string) {
 	a, m := admin(t), machine(t, "myVM")
-	private := a.must(t, "vmss", "nic", "list", "-g", group, "--vmss-name", set, "--query", "[].ipConfigurations[0].properties.privateIPAddress", "-o", "tsv")
+	private := a.must(t, "vmss", "nic", "list", "-g", group, "--vmss-name", set, "--query", "[].ipConfigurations[0].privateIPAddress", "-o", "tsv")
 	at := strings.Fields(private)
 	if len(at) != 2 {
 		t.Fatalf("addresses: %q", private)
