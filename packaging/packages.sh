@@ -4,7 +4,8 @@
 #
 #   packages.sh build BUILD              programs for both architectures, in BUILD/amd64 and BUILD/arm64
 #   packages.sh stage BUILD              what `make build` has made, as BUILD/amd64
-#   packages.sh pack BUILD OUT VERSION [ARCH...]    packages of BUILD, in OUT
+#   packages.sh pack BUILD OUT VERSION [ARCH...]    packages of BUILD, in OUT;
+#       of all names and formats, or of those in the variables NAMES and FORMATS
 #
 # It runs on amd64. Needed beside what building needs: packaging/deps.sh packages.
 set -euo pipefail
@@ -88,11 +89,11 @@ pack() { # BUILD OUT VERSION [ARCH...]
     arm64) triplet=aarch64-linux-gnu ;;
     *) echo "packages are made for amd64 and arm64, not for $arch" >&2; exit 1 ;;
     esac
-    for name in sallyport sallyport-agent sallyport-signer sallyport-selinux; do
+    for name in ${NAMES:-sallyport sallyport-agent sallyport-signer sallyport-selinux}; do
       [ $name != sallyport-selinux ] || [ $arch = amd64 ] || continue # one for all
       sed -e "s|@ARCH@|$arch|; s|@VERSION@|$version|g; s|@TRIPLET@|$triplet|g; s|@BUILD@|$build/$arch|g" \
         -e "s|@MTIME@|$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)|" packaging/nfpm/$name.yaml >"$config/$name.yaml"
-      for format in deb rpm; do
+      for format in ${FORMATS:-deb rpm}; do
         "$tool" package --config "$config/$name.yaml" --packager $format --target "$out/" >/dev/null
       done
     done
