@@ -276,13 +276,16 @@ func (a *app) changePassword(ctx context.Context, in values) error {
 	return nil
 }
 
-// newPassword asks twice on a terminal, where nobody sees what was typed.
-func (a *app) newPassword() (string, error) {
-	first, err := a.secret("New password")
+// newPassword asks for the one that replaces another.
+func (a *app) newPassword() (string, error) { return a.newSecret("New password") }
+
+// newSecret asks twice on a terminal, where nobody sees what was typed.
+func (a *app) newSecret(prompt string) (string, error) {
+	first, err := a.secret(prompt)
 	if err != nil || !a.cfg.IsTerminal(a.cfg.Stdin) {
 		return first, err
 	}
-	second, err := a.secret("New password again")
+	second, err := a.secret(prompt + " again")
 	if err == nil && first != second {
 		err = fault.New(fault.Invalid, "PasswordsDiffer", "the two new passwords differ; nothing was changed.")
 	}

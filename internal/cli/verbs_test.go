@@ -145,8 +145,8 @@ func TestExtensionSet_AsAz(t *testing.T) {
 	}
 }
 
-func TestVMCreate_Article(t *testing.T) {
-	f, p := signedIn(t)
+// machinesOf lets myVM be made, with its network.
+func machinesOf(f *fake) {
 	net := rg + "/providers/Microsoft.Network/"
 	f.routes["GET "+rg] = `{"location":"southcentralus"}`
 	for _, path := range []string{net + "virtualNetworks/myVMVNET", net + "networkSecurityGroups/myVMNSG", net + "publicIPAddresses/myVMPublicIP", net + "networkInterfaces/myVMVMNic"} {
@@ -158,6 +158,11 @@ func TestVMCreate_Article(t *testing.T) {
 		"networkProfile":{"networkInterfaces":[{"id":"` + net + `networkInterfaces/myVMVMNic"}]},"instanceView":{"statuses":[{"code":"PowerState/running","displayStatus":"VM running"}]}}}`
 	f.routes["GET "+net+"networkInterfaces/myVMVMNic"] = `{"properties":{"macAddress":"00-0D","ipConfigurations":[{"properties":{"privateIPAddress":"10.77.0.2","publicIPAddress":{"id":"` + net + `publicIPAddresses/myVMPublicIP"}}}]}}`
 	f.routes["GET "+net+"publicIPAddresses/myVMPublicIP"] = `{"properties":{"ipAddress":"127.77.0.2"}}`
+}
+
+func TestVMCreate_Article(t *testing.T) {
+	f, p := signedIn(t)
+	machinesOf(f)
 	out := p.must("vm", "create", "--resource-group", "RG", "--name", "myVM", "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--generate-ssh-keys",
 		"--query", "[publicIpAddress,privateIpAddress,powerState,identity.systemAssignedIdentity,resourceGroup]", "-o", "tsv")
 	if strings.Join(strings.Fields(out), " ") != "127.77.0.2 10.77.0.2 VM running "+appID+" RG" {

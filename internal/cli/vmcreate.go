@@ -100,7 +100,7 @@ func (a *app) vmCreate() *cobra.Command {
 		{name: "location", short: "l", usage: "Location; the resource group's by default"}, {name: "size", def: defaultSize, usage: "Size; in the lab Sallyport_nspawn is a whole system with systemd"},
 		{name: "admin-username", usage: "Name of the local administrator; your own name by default"}, {name: "computer-name", usage: "Host name; the VM's name by default"},
 		{name: "generate-ssh-keys", kind: 'b', usage: "Make ~/.ssh/id_ed25519 where no key exists"},
-		{name: "ssh-key-values", kind: 'l', usage: "Public keys or files that hold them"}, {name: "authentication-type", usage: "ssh"},
+		{name: "ssh-key-values", kind: 'l', usage: "Public keys or files that hold them"}, flagAuthentication(), flagAdminPassword(),
 		{name: "assign-identity", kind: 'o', def: "[system]", usage: "Give the VM a managed identity"}, flagRole(), flagScope("Scope at which the identity gets the role"),
 		{name: "vnet-name", usage: "Virtual network"}, {name: "subnet", usage: "Subnet"}, {name: "nsg", usage: "Network security group"},
 		{name: "public-ip-address", usage: "Public address; \"\" for none"}, flagTags(), {name: "no-wait", kind: 'b', usage: "Do not wait for the VM"},
@@ -115,6 +115,7 @@ type plan struct {
 	vnet, subnet, nsg, pip, nic  string
 	admin, computer, size        string
 	keys                         []string
+	password                     string
 	image                        map[string]any
 	identity                     bool
 	tags                         any
@@ -174,8 +175,9 @@ func created(doc map[string]any) map[string]any {
 // planMachines reads what a virtual machine and a scale set have in common; at is
 // where the thing will be.
 func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at string) (plan, error) {
-	if t := in.text("authentication-type"); t != "" && !strings.EqualFold(t, "ssh") {
-		return plan{}, usageError{"argument --authentication-type: only ssh; passwords for machines are not offered"}
+	kind, err := authentication(in)
+	if err != nil {
+		return plan{}, err
 	}
 	if err := onlySystem(in.list("assign-identity")); err != nil {
 		return plan{}, err
@@ -217,7 +219,7 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 		return plan{}, err
 	}
 	p.tags = tags["tags"]
-	if p.keys, err = a.adminKeys(in); err != nil {
+	if err := a.credentials(&p, kind, in); err != nil {
 		return plan{}, err
 	}
 	p.nameParts(in)
@@ -261,16 +263,13 @@ func (p plan) calls() []client.Call {
 		config["publicIPAddress"] = ref(p.pipPath)
 	}
 	calls = append(calls, put(p.nicPath, map[string]any{"ipConfigurations": []any{map[string]any{"name": "ipconfig" + p.name, "properties": config}}, "networkSecurityGroup": ref(p.nsgPath)}))
-	keys := make([]any, 0, len(p.keys))
-	for _, k := range p.keys {
-		keys = append(keys, map[string]any{"path": "/home/" + p.admin + "/.ssh/authorized_keys", "keyData": k})
-	}
+	os := p.osProfile()
+	os["computerName"] = p.computer
 	vm := put(p.vmPath, map[string]any{
 		"hardwareProfile": map[string]any{"vmSize": p.size},
 		"networkProfile":  map[string]any{"networkInterfaces": []any{ref(p.nicPath)}},
 		"storageProfile":  map[string]any{"osDisk": map[string]any{"createOption": "FromImage", "caching": "ReadWrite"}, "imageReference": p.image},
-		"osProfile": map[string]any{"computerName": p.computer, "adminUsername": p.admin,
-			"linuxConfiguration": map[string]any{"disablePasswordAuthentication": true, "ssh": map[string]any{"publicKeys": keys}}},
+		"osProfile":       os,
 	})
 	if p.identity {
 		body, _ := vm.Body.(map[string]any)

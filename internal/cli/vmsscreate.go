@@ -21,7 +21,7 @@ func (a *app) setCreate() *cobra.Command {
 		{name: "instance-count", def: "2", usage: "Number of instances"}, {name: "upgrade-policy-mode", def: "Manual", usage: "Manual or Automatic: when instances take a new model"},
 		{name: "orchestration-mode", def: "Uniform", usage: "Uniform"}, {name: "computer-name-prefix", usage: "Beginning of the host names"},
 		{name: "admin-username", usage: "Name of the local administrator; your own name by default"}, {name: "generate-ssh-keys", kind: 'b', usage: "Make ~/.ssh/id_ed25519 where no key exists"},
-		{name: "ssh-key-values", kind: 'l', usage: "Public keys or files that hold them"}, {name: "authentication-type", usage: "ssh"},
+		{name: "ssh-key-values", kind: 'l', usage: "Public keys or files that hold them"}, flagAuthentication(), flagAdminPassword(),
 		{name: "assign-identity", kind: 'o', def: "[system]", usage: "Give the scale set a managed identity"}, flagRole(), flagScope("Scope at which the identity gets the role"),
 		{name: "vnet-name", usage: "Virtual network, made where it does not exist"}, {name: "subnet", usage: "Subnet"}, flagTags(), {name: "no-wait", kind: 'b', usage: "Do not wait for the instances"},
 		{name: "load-balancer", usage: "\"\": there are none here"},
@@ -81,11 +81,7 @@ func (a *app) createSet(ctx context.Context, in values) error {
 
 // set is the scale set itself, in the shape of az's template.
 func (p plan) set(in values, capacity int) map[string]any {
-	keys := make([]any, 0, len(p.keys))
-	for _, k := range p.keys {
-		keys = append(keys, map[string]any{"path": "/home/" + p.admin + "/.ssh/authorized_keys", "keyData": k})
-	}
-	os := map[string]any{"adminUsername": p.admin, "linuxConfiguration": map[string]any{"disablePasswordAuthentication": true, "ssh": map[string]any{"publicKeys": keys}}}
+	os := p.osProfile()
 	if prefix := in.text("computer-name-prefix"); prefix != "" {
 		os["computerNamePrefix"] = prefix
 	}

@@ -210,7 +210,7 @@ func (l *Lab) Create(_ context.Context, req labwire.CreateRequest) (labwire.Mach
 	if known && r.Booted {
 		return l.describe(r), nil
 	}
-	err := l.makeFiles(id, req.JoinToken)
+	err := l.makeFiles(req)
 	if err == nil && req.Backend == labwire.BackendNspawn {
 		err = l.state.giveAway(id)
 	}
@@ -242,7 +242,8 @@ func (l *Lab) register(req labwire.CreateRequest) (record, error) {
 // makeFiles makes a machine's directories afresh. Nothing has run in them, so
 // paths below them are still ours; after the first start they are the
 // machine's and the lab follows none.
-func (l *Lab) makeFiles(id, joinToken string) error {
+func (l *Lab) makeFiles(req labwire.CreateRequest) error {
+	id := req.MachineID
 	if err := os.RemoveAll(l.state.machineDir(id)); err != nil {
 		return err
 	}
@@ -251,10 +252,27 @@ func (l *Lab) makeFiles(id, joinToken string) error {
 			return err
 		}
 	}
-	// The upper directories give their modes to the machine's.
-	dir := l.state.in(id, "upper")
-	for _, name := range []string{"", "var", "lib", "sallyport"} {
-		dir = filepath.Join(dir, name)
+	passwords := "no"
+	if req.PasswordHash != "" {
+		passwords = "yes"
+	}
+	upper := l.state.in(id, "upper")
+	if err := place(upper, "etc/ssh/sshd_config.d/50-lab.conf", 0o644, "# Made with the machine (disablePasswordAuthentication).\nPasswordAuthentication "+passwords); err != nil {
+		return err
+	}
+	if err := place(upper, "var/lib/sallyport/join-token", 0o600, req.JoinToken); err != nil {
+		return err
+	}
+	return place(upper, "var/lib/sallyport/administrator-password", 0o600, req.PasswordHash)
+}
+
+// place writes a file of one line, or none where there is no line, and makes its
+// folders. They give their modes to the machine's.
+func place(upper, name string, mode os.FileMode, line string) error {
+	folders, file := filepath.Split(name)
+	dir := upper
+	for _, part := range append([]string{""}, strings.Split(strings.TrimSuffix(folders, "/"), "/")...) {
+		dir = filepath.Join(dir, part)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -262,10 +280,13 @@ func (l *Lab) makeFiles(id, joinToken string) error {
 			return err
 		}
 	}
-	if joinToken == "" {
+	if line == "" {
 		return nil
 	}
-	return writeDurably(filepath.Join(dir, "join-token"), []byte(joinToken+"\n"))
+	if err := writeDurably(filepath.Join(dir, file), []byte(line+"\n")); err != nil {
+		return err
+	}
+	return os.Chmod(filepath.Join(dir, file), mode)
 }
 
 // Start boots a machine, if it does not run.

@@ -177,7 +177,7 @@ func (l *Lab) perform(ctx context.Context, req labwire.Request) ([]labwire.Machi
 	var err error
 	switch req.Op {
 	case labwire.OpCreate:
-		m, err = l.Create(ctx, labwire.CreateRequest{MachineID: req.MachineID, Name: req.Name, JoinToken: req.JoinToken, Backend: req.Backend, System: cmp.Or(req.System, labwire.SystemDebian12)})
+		m, err = l.Create(ctx, labwire.CreateRequest{MachineID: req.MachineID, Name: req.Name, JoinToken: req.JoinToken, Backend: req.Backend, System: cmp.Or(req.System, labwire.SystemDebian12), PasswordHash: req.PasswordHash})
 	case labwire.OpStart:
 		m, err = l.Start(ctx, req.MachineID)
 	case labwire.OpStop:

@@ -36,6 +36,8 @@ type CreateRequest struct {
 	JoinToken string
 	Backend   Backend
 	System    System
+	// PasswordHash is of the administrator's password, "" for none.
+	PasswordHash string
 }
 
 // Create makes a stopped machine. For a machine that exists under the same
@@ -46,7 +48,7 @@ func (c *Client) Create(ctx context.Context, r CreateRequest) (Machine, error) {
 	if system == SystemDebian12 {
 		system = "" // so that a lab of the last version understands this server
 	}
-	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend, System: system})
+	return c.one(ctx, Request{Op: OpCreate, MachineID: r.MachineID, Name: r.Name, JoinToken: r.JoinToken, Backend: r.Backend, System: system, PasswordHash: r.PasswordHash})
 }
 
 // Start boots a machine and returns when its init runs; sshd follows within

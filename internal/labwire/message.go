@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/fault"
 	"sallyport/internal/guid"
+	"sallyport/internal/shacrypt"
 )
 
 // MaxMessage bounds one message in bytes, the newline included.
@@ -83,6 +84,10 @@ type Request struct {
 	// System is what the machine shall be; create takes it, and empty is Debian 12,
 	// which is all that labs had before the word.
 	System System `json:"system,omitempty"`
+	// PasswordHash is what the administrator account that the machine's agent makes
+	// gets in /etc/shadow; create takes it. With it the machine's sshd takes
+	// passwords, and without it none.
+	PasswordHash string `json:"passwordHash,omitempty"`
 }
 
 // Machine is what the lab knows about one machine.
@@ -156,8 +161,8 @@ func (r Request) Validate() error {
 	if r.Op != OpList && !ValidMachineID(r.MachineID) {
 		return invalid("machineId", "a machine id is a lower-case GUID, got %s", quote(r.MachineID))
 	}
-	if r.Op != OpCreate && (r.Name != "" || r.JoinToken != "" || r.Backend != "" || r.System != "") {
-		return invalid("op", "name, join token, back end and system belong to create alone")
+	if r.Op != OpCreate && (r.Name != "" || r.JoinToken != "" || r.Backend != "" || r.System != "" || r.PasswordHash != "") {
+		return invalid("op", "name, join token, back end, system and password hash belong to create alone")
 	}
 	return nil
 }
@@ -168,6 +173,9 @@ func (r Request) validateCreate() error {
 	}
 	if r.JoinToken != "" && !validToken(r.JoinToken) {
 		return invalid("joinToken", "a join token is 1 to 2048 of A-Z a-z 0-9 . _ ~ : / # -")
+	}
+	if r.PasswordHash != "" && !shacrypt.Valid(r.PasswordHash) {
+		return invalid("passwordHash", "a password hash is one of SHA-512 crypt, $6$rounds=")
 	}
 	if r.System != "" && !slices.Contains(Systems(), r.System) {
 		return invalid("system", "the lab has no system %s", quote(string(r.System))).WithRemedy("choose one of %v", Systems())

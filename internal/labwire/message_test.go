@@ -13,6 +13,9 @@ import (
 
 const id = "01234567-89ab-4cde-8f01-23456789abcd"
 
+// hash is of "Meadow-Quartz-83-Lamp".
+const hash = "$6$rounds=50000$./0123456789ABCD$67dW3DKA1O.UqApLQpz.FO/ZA5xgxP1Ob.lJq2aVMqsv0gtnTSLo61qJ3LIepUBjC6oekYRT6ThCkMIglOY/m0"
+
 func decode(s string) (Request, error) { return Decode(bufio.NewReader(strings.NewReader(s))) }
 
 func TestDecode_TakesWhatEncodeWrites(t *testing.T) {
@@ -22,6 +25,7 @@ func TestDecode_TakesWhatEncodeWrites(t *testing.T) {
 		{Op: OpCreate, MachineID: id, Name: "web-1", JoinToken: "https://sally.example:8443/#sha256:ab_c~.-", Backend: BackendNetns},
 		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns, System: SystemDebian11},
 		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNspawn, System: SystemDebian13},
+		{Op: OpCreate, MachineID: id, Name: "a", Backend: BackendNetns, PasswordHash: hash},
 	} {
 		var line bytes.Buffer
 		if err := Encode(&line, want); err != nil {
@@ -61,6 +65,10 @@ func TestDecode_RefusesEverythingElse(t *testing.T) {
 		"token with newline":    create(`"name":"a","joinToken":"a\nb","backend":"netns","system":"debian12"`),
 		"token with space":      create(`"name":"a","joinToken":"a b","backend":"netns","system":"debian12"`),
 		"long token":            create(`"name":"a","joinToken":"` + strings.Repeat("a", 2049) + `","backend":"netns","system":"debian12"`),
+		"a password":            create(`"name":"a","backend":"netns","passwordHash":"Meadow-Quartz-83-Lamp"`),
+		"two lines of a hash":   create(`"name":"a","backend":"netns","passwordHash":"` + hash + `\nroot:` + hash + `"`),
+		"a field behind a hash": create(`"name":"a","backend":"netns","passwordHash":"` + hash + `:"`),
+		"start with a hash":     `{"op":"start","machineId":"` + id + `","passwordHash":"` + hash + `"}` + "\n",
 		"no back end":           create(`"name":"a","system":"debian12"`),
 		"unknown system":        create(`"name":"a","backend":"netns","system":"debian10"`),
 		"status with system":    `{"op":"status","machineId":"` + id + `","system":"debian12"}` + "\n",

@@ -64,6 +64,9 @@ type Draft struct {
 	Old        *Resource // nil when the resource is new
 	Location   string
 	Properties json.RawMessage
+	// Secret is what Check takes out of the properties for Store alone. It is in no
+	// row, answer, operation or record.
+	Secret string
 }
 
 // Link is a reference to another resource: it must exist, and the caller must
@@ -83,6 +86,7 @@ type Action func(tx Tx, by audit.By, r *Resource, body []byte) error
 type Change struct {
 	Old, New *Resource
 	Now      time.Time
+	Secret   string // Draft's
 }
 
 // Work is what a worker hands to Reconcile: a resource that is behind.

@@ -185,6 +185,7 @@ type writing struct {
 
 	old       *Resource
 	next      Resource
+	secret    string // Draft's
 	operation *Operation
 }
 
@@ -211,7 +212,7 @@ func (w *writing) run() error {
 		w.next.Observed, w.next.State = w.next.Revision, Succeeded
 	}
 	if w.t.Store != nil {
-		if err := w.t.Store(w.tx, w.by, &Change{Old: w.old, New: &w.next, Now: now}); err != nil {
+		if err := w.t.Store(w.tx, w.by, &Change{Old: w.old, New: &w.next, Now: now, Secret: w.secret}); err != nil {
 			return err
 		}
 	}
@@ -341,7 +342,7 @@ func (w *writing) check() error {
 	if err := w.t.Check(&d); err != nil {
 		return err
 	}
-	w.next.Properties = d.Properties
+	w.next.Properties, w.secret = d.Properties, d.Secret
 	if w.t.Links == nil {
 		return nil
 	}

@@ -44,7 +44,7 @@ func (b labBackend) Ensure(ctx context.Context, want types.NewMachine) (types.Ma
 		return types.MachineState{}, err
 	}
 	// Both name systems and back ends alike; labwire refuses what is none.
-	create := labwire.CreateRequest{MachineID: want.ID, Name: want.Name, JoinToken: token, Backend: labwire.Backend(want.Runner), System: labwire.System(want.System)}
+	create := labwire.CreateRequest{MachineID: want.ID, Name: want.Name, JoinToken: token, Backend: labwire.Backend(want.Runner), System: labwire.System(want.System), PasswordHash: want.PasswordHash}
 	if _, err := b.lab.Create(ctx, create); err != nil {
 		return types.MachineState{}, err
 	}

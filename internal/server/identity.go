@@ -101,7 +101,7 @@ func (d identities) Instance(_ context.Context, by audit.By) (protocol.Instance,
 	if err != nil {
 		return protocol.Instance{}, err
 	}
-	i := protocol.Instance{MachineID: w.MachineID, ResourceID: w.ResourceID.String(), Location: w.Location, Size: w.Size, Tags: w.Tags, Hostname: w.Name, AdminName: w.AdminName}
+	i := protocol.Instance{MachineID: w.MachineID, ResourceID: w.ResourceID.String(), Location: w.Location, Size: w.Size, Tags: w.Tags, Hostname: w.Name, AdminName: w.AdminName, Passwords: w.Passwords}
 	if c := d.oauth.Cloud(); c.Name != cloud.Global {
 		i.Environment = c.Environment
 	}

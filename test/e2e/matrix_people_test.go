@@ -46,6 +46,8 @@ func settle(t *testing.T, system string) *matrixVM {
 		useradd --create-home --uid 2001 --shell /bin/bash %[1]s
 		useradd --create-home --uid 2002 --shell /bin/bash %[2]s
 		echo '%[2]s:%[4]s' | chpasswd
+		rm /etc/ssh/sshd_config.d/50-lab.conf # this machine takes passwords, as Debian's does
+		systemctl reload ssh
 		mkdir -p /var/lib/extrausers
 		echo '%[3]s:x:3001:3001::/home/%[3]s:/bin/bash' >/var/lib/extrausers/passwd
 		echo 'other:x:3001:' >/var/lib/extrausers/group

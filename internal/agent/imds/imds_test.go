@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -415,6 +416,12 @@ func TestDocument_Instance(t *testing.T) {
 	other, _ := document(protocol.Instance{Environment: "AzureChinaCloud"}, nil)["compute"].(map[string]any)
 	if other["azEnvironment"] != "AzureChinaCloud" {
 		t.Errorf("azEnvironment %v", other["azEnvironment"])
+	}
+	for _, taken := range []bool{false, true} { // Azure's words, "true" and "false"
+		profile, _ := document(protocol.Instance{Passwords: taken}, nil)["compute"].(map[string]any)["osProfile"].(map[string]any)
+		if got := profile["disablePasswordAuthentication"]; got != strconv.FormatBool(!taken) {
+			t.Errorf("disablePasswordAuthentication: %v", got)
+		}
 	}
 	if compute["name"] != "set1_3" || compute["vmScaleSetName"] != "set1" || compute["resourceGroupName"] != "RG" {
 		t.Errorf("%v", compute)

@@ -116,7 +116,7 @@ func document(i protocol.Instance, interfaces []Interface) map[string]any {
 	compute := map[string]any{"azEnvironment": environment, "location": i.Location, "name": protocol.MachineName(i.ResourceID), "offer": "", "osType": "Linux", "publisher": "", "sku": "", "version": "", "zone": "",
 		"provider": "Microsoft.Compute", "resourceGroupName": id.ResourceGroupName(), "resourceId": i.ResourceID, "subscriptionId": id.SubscriptionID(), "vmId": i.MachineID, "vmSize": i.Size, "vmScaleSetName": set,
 		"tags": strings.Join(tags, ";"), "tagsList": list,
-		"osProfile": map[string]any{"adminUsername": i.AdminName, "computerName": i.Hostname, "disablePasswordAuthentication": "true"}}
+		"osProfile": map[string]any{"adminUsername": i.AdminName, "computerName": i.Hostname, "disablePasswordAuthentication": strconv.FormatBool(!i.Passwords)}}
 	return map[string]any{"compute": compute, "network": map[string]any{"interface": network(interfaces)}}
 }
 

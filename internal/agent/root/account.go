@@ -18,6 +18,7 @@ import (
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
+	"sallyport/internal/shacrypt"
 )
 
 // account is the VM's administrator account as we made it.
@@ -70,10 +71,42 @@ func (s *Service) administrator(ctx context.Context, want *protocol.LocalAdminis
 	if err := s.allowSudo(ctx, want.Name); err != nil {
 		return err
 	}
-	if err := s.writeKeys(ctx, user, keys); err != nil {
+	if len(keys) > 0 || len(have.Keys) > 0 {
+		if err := s.writeKeys(ctx, user, keys); err != nil {
+			return err
+		}
+	}
+	if err := s.setPassword(ctx, want.Name); err != nil {
 		return err
 	}
 	return s.saveAccount(account{Name: want.Name, Made: true, Keys: keys})
+}
+
+// passwordPath is where whoever made the machine left the hash of the
+// administrator's password (osProfile.adminPassword), beside the join token.
+const passwordPath = "/var/lib/sallyport/administrator-password"
+
+// setPassword gives the account the password that it was made with, once, and
+// destroys what it was read from. chpasswd(8) reads the hash: a process list never
+// has it.
+func (s *Service) setPassword(ctx context.Context, name string) error {
+	b, err := durable.Read(s.at(passwordPath), s.cfg.Owner, 1<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	hash := strings.TrimSpace(string(b))
+	if err == nil && !shacrypt.Valid(hash) {
+		err = errors.New("it is no SHA-512 crypt")
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "AdministratorPassword", "the hash of the administrator's password in %s cannot be used", passwordPath).
+			WithRemedy("Remove the file, and give the account %s a password on the machine: sudo passwd.", name)
+	}
+	out, err := s.cfg.Run(ctx, Command{Argv: []string{"chpasswd", "--encrypted"}, Stdin: name + ":" + hash + "\n"})
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "AdministratorPassword", "chpasswd could not set the password of the account %s: %s", name, printable(strings.TrimSpace(string(out))))
+	}
+	return os.Remove(s.at(passwordPath))
 }
 
 // plainKeys re-marshals keys, so that no option or second line gets in.

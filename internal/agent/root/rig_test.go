@@ -63,6 +63,7 @@ type rig struct {
 	wiring                                         fakeWiring
 	commands                                       [][]string
 	as                                             []*Credential
+	stdin                                          []string
 	serial                                         uint64
 }
 
@@ -246,7 +247,7 @@ func (r *rig) open() (*Service, error) {
 	return New(Config{Root: r.root, Owner: uint32(os.Geteuid()), Pins: pins, Now: func() time.Time { return r.now }, Boot: func() (string, time.Duration) { return r.bootID, r.elapsed },
 		Rand: rand.Reader, Processes: r, Ender: r, Wiring: &r.wiring, Reload: func(context.Context) error { return nil }, Log: r.t.Logf,
 		Run: func(_ context.Context, c Command) ([]byte, error) {
-			r.commands, r.as = append(r.commands, c.Argv), append(r.as, c.As)
+			r.commands, r.as, r.stdin = append(r.commands, c.Argv), append(r.as, c.As), append(r.stdin, c.Stdin)
 			if c.Argv[0] == "useradd" {
 				return nil, appendFile(r.root+"/etc/passwd", c.Argv[len(c.Argv)-1]+":x:1000:1000::/home/x:/bin/sh\n")
 			}

@@ -50,7 +50,8 @@ type Instance struct {
 	Tags       map[string]string `json:"tags"`
 	Hostname   string            `json:"hostname"`
 	AdminName  string            `json:"adminName,omitempty"`
-	ClientID   string            `json:"clientId,omitempty"` // of the managed identity; empty without one
+	Passwords  bool              `json:"passwords,omitempty"` // its sshd takes the administrator's password
+	ClientID   string            `json:"clientId,omitempty"`  // of the managed identity; empty without one
 	ObjectID   string            `json:"objectId,omitempty"`
 	// Environment is the name of the deployment's cloud in a machine's metadata;
 	// empty for the global one, which older agents know nothing else of.

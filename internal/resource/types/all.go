@@ -44,6 +44,10 @@ type NewMachine struct {
 	Name   string // its host name
 	System System
 	Runner Runner
+	// PasswordHash is what the administrator account gets in /etc/shadow, and the
+	// sign that sshd takes passwords; "" for an account without one, and sshd
+	// takes none.
+	PasswordHash string
 }
 
 // The power operations and states.

@@ -73,8 +73,10 @@ type osProfile struct {
 	AllowExtensionOperations    *bool `json:"allowExtensionOperations,omitempty"`
 	RequireGuestProvisionSignal *bool `json:"requireGuestProvisionSignal,omitempty"`
 
+	// Write-only: never stored here, see password.go.
+	AdminPassword string `json:"adminPassword,omitempty"`
+
 	// Refused unless empty.
-	AdminPassword        json.RawMessage `json:"adminPassword,omitempty"`
 	CustomData           json.RawMessage `json:"customData,omitempty"`
 	Secrets              json.RawMessage `json:"secrets,omitempty"`
 	WindowsConfiguration json.RawMessage `json:"windowsConfiguration,omitempty"`
@@ -136,10 +138,13 @@ func checkVirtualMachine(d *resource.Draft) error {
 		if err := p.HardwareProfile.check(); err != nil {
 			return err
 		}
+		var err error
 		if d.Old != nil {
-			return p.keepProfile(d.Old)
+			d.Secret, err = p.keepProfile(d.Old)
+		} else {
+			d.Secret, err = p.OSProfile.check(d.ID.Name(), false)
 		}
-		return p.OSProfile.check(d.ID.Name())
+		return err
 	})
 }
 
@@ -206,46 +211,65 @@ func keepImage(now, was *storageProfile) *storageProfile {
 }
 
 // keepProfile holds a new body to the administrator account that the machine
-// was made with: it exists once, inside the machine.
-func (p *vmProperties) keepProfile(old *resource.Resource) error {
+// was made with: it exists once, inside the machine. It returns the password that
+// the body repeats.
+func (p *vmProperties) keepProfile(old *resource.Resource) (password string, err error) {
 	var was vmProperties
-	if err := old.ReadProperties(&was); err != nil {
-		return err
+	var private vmPrivate
+	if err := firstError(old.ReadProperties(&was), old.ReadPrivate(&private)); err != nil {
+		return "", err
 	}
 	if p.OSProfile == nil {
 		p.OSProfile = was.OSProfile
 	}
-	if err := p.OSProfile.check(old.ID.Name()); err != nil {
-		return err
+	if password, err = p.OSProfile.check(old.ID.Name(), was.OSProfile.passwords()); err != nil {
+		return "", err
 	}
 	a, errA := json.Marshal(was.OSProfile)
 	b, errB := json.Marshal(p.OSProfile)
 	if errA != nil || errB != nil || !bytes.Equal(a, b) {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
+		return "", fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
 			WithRemedy("The administrator account is made once, with the machine.").WithTarget("osProfile")
 	}
+	if err := samePassword(private.PasswordHash, password); err != nil {
+		return "", err
+	}
 	if was.system() != p.system() {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'imageReference' is not allowed.").
+		return "", fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'imageReference' is not allowed.").
 			WithRemedy("Delete the machine and create it again.").WithTarget("imageReference")
 	}
 	if was.runner() != p.runner() {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the size between those of one back end and those of another is not allowed.").
+		return "", fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the size between those of one back end and those of another is not allowed.").
 			WithRemedy("Delete the machine and create it again.").WithTarget("hardwareProfile.vmSize")
 	}
 	if was.NetworkProfile != nil && !strings.EqualFold(was.NetworkProfile.NetworkInterfaces[0].ID, p.NetworkProfile.NetworkInterfaces[0].ID) {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the network interface of a machine is not allowed.").WithTarget("networkProfile")
+		return "", fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing the network interface of a machine is not allowed.").WithTarget("networkProfile")
 	}
-	return nil
+	return password, nil
 }
 
-func (o *osProfile) check(name string) error {
+// check validates the profile and takes the password out of it. had says whether
+// what is there was made with one, which a new body need not repeat.
+func (o *osProfile) check(name string, had bool) (password string, err error) {
 	if o == nil {
-		return nil
+		return "", nil
 	}
+	password, o.AdminPassword = o.AdminPassword, ""
+	if err := o.refuse(); err != nil {
+		return "", err
+	}
+	if err := o.names(name); err != nil {
+		return "", err
+	}
+	if err := o.checkPassword(password, had); err != nil {
+		return "", err
+	}
+	return password, o.LinuxConfiguration.check(o.AdminUsername, password == "" && !had)
+}
+
+// refuse names what would have no effect.
+func (o *osProfile) refuse() error {
 	switch {
-	case !empty(o.AdminPassword):
-		return fault.New(fault.Invalid, "InvalidParameter", "a password for the administrator account is not accepted: it would be a second way in that nobody can take back").
-			WithRemedy("Give an SSH public key: --ssh-key-values or --generate-ssh-keys.").WithTarget("adminPassword")
 	case !empty(o.CustomData):
 		return noEffect("osProfile.customData", "nothing in the machine would read it")
 	case !empty(o.Secrets):
@@ -255,7 +279,12 @@ func (o *osProfile) check(name string) error {
 	case o.AllowExtensionOperations != nil && !*o.AllowExtensionOperations:
 		return noEffect("osProfile.allowExtensionOperations", "every machine takes its extension")
 	}
-	o.AdminPassword, o.CustomData, o.Secrets, o.WindowsConfiguration = nil, nil, nil, nil
+	o.CustomData, o.Secrets, o.WindowsConfiguration = nil, nil, nil
+	return nil
+}
+
+// names checks the host's name and the account's.
+func (o *osProfile) names(name string) error {
 	if o.ComputerName == "" {
 		o.ComputerName = name
 	}
@@ -266,12 +295,14 @@ func (o *osProfile) check(name string) error {
 		return fault.New(fault.Invalid, "InvalidParameter", "The Admin Username specified is not allowed: %q.", clip(o.AdminUsername)).
 			WithRemedy("It has 1 to 32 lower-case letters, digits, - and _, begins with a letter, and is no system account such as root.").WithTarget("osProfile.adminUsername")
 	}
-	return o.LinuxConfiguration.check(o.AdminUsername)
+	return nil
 }
 
-func (l *linuxConfiguration) check(admin string) error {
+// check validates the administrator's keys, of which there must be one unless the
+// account has a password.
+func (l *linuxConfiguration) check(admin string, needKey bool) error {
 	if l == nil {
-		if admin != "" {
+		if admin != "" && needKey {
 			return keyMissing(admin)
 		}
 		return nil
@@ -279,15 +310,14 @@ func (l *linuxConfiguration) check(admin string) error {
 	if l.ProvisionVMAgent != nil && !*l.ProvisionVMAgent {
 		return noEffect("linuxConfiguration.provisionVMAgent", "a machine without the agent could not be reached")
 	}
-	if l.DisablePasswordAuthentication != nil && !*l.DisablePasswordAuthentication {
-		return fault.New(fault.Invalid, "InvalidParameter", "password sign-in to machines is not offered").
-			WithRemedy("Leave disablePasswordAuthentication true and give an SSH public key.").WithTarget("linuxConfiguration.disablePasswordAuthentication")
-	}
 	if admin == "" {
 		return nil
 	}
 	if l.SSH == nil || len(l.SSH.PublicKeys) == 0 {
-		return keyMissing(admin)
+		if needKey {
+			return keyMissing(admin)
+		}
+		return nil
 	}
 	for i := range l.SSH.PublicKeys {
 		k := &l.SSH.PublicKeys[i]
@@ -304,8 +334,8 @@ func (l *linuxConfiguration) check(admin string) error {
 }
 
 func keyMissing(admin string) error {
-	return fault.New(fault.Invalid, "InvalidParameter", "administrator account %q has no SSH public key, so nobody could use it", admin).
-		WithRemedy("Give one: --ssh-key-values or --generate-ssh-keys.").WithTarget("linuxConfiguration.ssh.publicKeys")
+	return fault.New(fault.Invalid, "InvalidParameter", "administrator account %q has no SSH public key and no password, so nobody could use it", admin).
+		WithRemedy("Give a key: --ssh-key-values or --generate-ssh-keys.").WithTarget("linuxConfiguration.ssh.publicKeys")
 }
 
 // normalKey returns exactly one public key as an authorized_keys line without

@@ -80,8 +80,8 @@ func TestVirtualMachine_RefusesWhatWouldHaveNoEffect(t *testing.T) {
 	k := key(t)
 	swap := func(old, next string) string { return strings.Replace(vmBody(k), old, next, 1) }
 	for name, tc := range map[string]struct{ body, code, text string }{
-		"password":               {swap(`"adminUsername":"azureuser"`, `"adminUsername":"azureuser","adminPassword":"x"`), "InvalidParameter", "SSH public key"},
-		"password sign-in":       {swap(`"disablePasswordAuthentication":true`, `"disablePasswordAuthentication":false`), "InvalidParameter", "password sign-in"},
+		"password beside ssh":    {swap(`"adminUsername":"azureuser"`, `"adminUsername":"azureuser","adminPassword":"`+word+`"`), "InvalidParameter", "disablePasswordAuthentication is true"},
+		"password sign-in":       {swap(`"disablePasswordAuthentication":true`, `"disablePasswordAuthentication":false`), "InvalidParameter", "'adminPassword' is missing"},
 		"no key":                 {swap(`"ssh":{`, `"patchSettings":{`), "InvalidParameter", "no SSH public key"},
 		"key with options":       {swap(k, `command=\"id\" `+k), "InvalidParameter", "has options"},
 		"two keys":               {swap(k, k+`\n`+k), "InvalidParameter", "more than one key"},

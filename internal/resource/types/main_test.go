@@ -17,7 +17,7 @@ var heard = handbooktest.Expect(
 	"arm.ResourceGroupBeingDeleted", "arm.BeingDeleted", "arm.BeingDeleted.action", "arm.InvalidResourceLocation", "arm.InvalidResourceReference",
 	"arm.InvalidResourceReference.type", "arm.ManagementGroupNotEmpty", "arm.NotMember", "arm.TagNameNotFound", "arm.InvalidManagementGroup.tree", "arm.InvalidManagementGroup.root",
 	"arm.InvalidManagementGroup.move", "arm.InvalidManagementGroup.name", "arm.OperationNotAllowed.made", "arm.OperationNotAllowed.deleted", "arm.MoveNotSucceeded", "arm.ResourceAlreadyExists",
-	"arm.ResourceGroupBeingDeleted.move", "arm.ResourceNotTopLevel", "arm.PlatformImageNotFound", "arm.VMSize", "arm.AdminPassword", "arm.PasswordSignIn",
+	"arm.ResourceGroupBeingDeleted.move", "arm.ResourceNotTopLevel", "arm.PlatformImageNotFound", "arm.VMSize", "arm.AdminPassword", "arm.AdminPassword.known", "arm.AdminPassword.ssh", "arm.AdminPassword.missing", "arm.PropertyChangeNotAllowed.password",
 	"arm.AdminUsername", "arm.InvalidIdentityType.user", "arm.AuthorizationFailed.identity", "arm.InvalidIdentityType", "arm.NicInUse", "arm.InUse", "arm.OperationNotAllowed.restart", "arm.PropertyChangeNotAllowed.account",
 	"arm.PropertyChangeNotAllowed.image", "arm.PropertyChangeNotAllowed.size", "arm.PropertyChangeNotAllowed.interface", "arm.ResourceNotFound.token", "arm.ArtifactNotFound",
 	"arm.ExtensionVersionNotFound", "arm.ExtensionTwice", "arm.OperationNotAllowed.extension", "arm.ExtensionTwice.set", "arm.NoInstance", "arm.OperationNotAllowed.model", "arm.ExtensionBeingRemoved",

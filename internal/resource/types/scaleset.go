@@ -1,7 +1,6 @@
 package types
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -211,7 +210,9 @@ func checkScaleSet(d *resource.Draft) error {
 		if p.Profile == nil {
 			return fault.New(fault.Invalid, "InvalidParameter", "a scale set needs a virtualMachineProfile").WithTarget("virtualMachineProfile")
 		}
-		return p.Profile.check(d, old.Profile)
+		var err error
+		d.Secret, err = p.Profile.check(d, old.Profile)
+		return err
 	})
 }
 
@@ -268,69 +269,60 @@ func (p *scaleSetProperties) policy() error {
 	return nil
 }
 
-// check validates the model, and keeps it to what exists once, inside instances.
-func (p *setProfile) check(d *resource.Draft, old *setProfile) error {
+// check validates the model, and keeps it to what exists once, inside instances. It
+// returns the administrator's password where the body has one.
+func (p *setProfile) check(d *resource.Draft, old *setProfile) (password string, err error) {
 	p.TimeCreated = nil
 	if old != nil {
 		p.StorageProfile = keepImage(p.StorageProfile, old.StorageProfile)
 	}
 	v := vmProperties{StorageProfile: p.StorageProfile, SecurityProfile: p.SecurityProfile, UserData: p.UserData}
 	if err := v.refuse(); err != nil {
-		return err
+		return "", err
 	}
 	p.SecurityProfile, p.UserData = nil, nil
 	if err := v.image(d.Location); err != nil {
-		return err
+		return "", err
 	}
 	if p.OSProfile == nil && old != nil {
 		p.OSProfile = old.OSProfile
 	}
-	if err := p.names(d.ID.Name()); err != nil {
-		return err
+	had := old != nil && old.OSProfile != nil && old.OSProfile.passwords()
+	if password, err = p.names(d.ID.Name(), had); err != nil {
+		return "", err
 	}
 	if err := p.network(); err != nil {
-		return err
+		return "", err
 	}
 	if err := p.extensions(d); err != nil {
-		return err
+		return "", err
 	}
 	if old == nil {
-		return nil
+		return password, nil
 	}
-	was := vmProperties{StorageProfile: old.StorageProfile}
-	if was.system() != v.system() {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'imageReference' is not allowed: an upgrade does not make an instance anew.").
-			WithRemedy("Create another scale set.").WithTarget("imageReference")
-	}
-	a, errA := json.Marshal(old.OSProfile)
-	b, errB := json.Marshal(p.OSProfile)
-	if errA != nil || errB != nil || !bytes.Equal(a, b) {
-		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
-			WithRemedy("The administrator account is made once, with each instance.").WithTarget("osProfile")
-	}
-	return nil
+	return password, p.keep(d.Old, old, &v, password)
 }
 
 // names checks the host names' beginning and the administrator.
-func (p *setProfile) names(set string) error {
+func (p *setProfile) names(set string, had bool) (password string, err error) {
 	if p.OSProfile == nil {
 		p.OSProfile = &setOSProfile{}
 	}
 	o := p.OSProfile
 	if o.ComputerName != "" {
-		return fault.New(fault.Invalid, "InvalidParameter", "instances cannot share one computerName").WithRemedy("Give computerNamePrefix.").WithTarget("osProfile.computerName")
+		return "", fault.New(fault.Invalid, "InvalidParameter", "instances cannot share one computerName").WithRemedy("Give computerNamePrefix.").WithTarget("osProfile.computerName")
 	}
 	if o.Prefix == "" {
 		o.Prefix = hostname(set)
 		o.Prefix = o.Prefix[:min(len(o.Prefix), 9)] // az's own length
 	}
 	if h := hostname(o.Prefix); h == "" || len(o.Prefix) > 57 || len(h) != len(o.Prefix) {
-		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the beginning of a host name", clip(o.Prefix)).
+		return "", fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the beginning of a host name", clip(o.Prefix)).
 			WithRemedy("It has 1 to 57 letters, digits and hyphens, and begins and ends with a letter or digit.").WithTarget("osProfile.computerNamePrefix")
 	}
-	err := o.osProfile.check(set)
+	password, err = o.osProfile.check(set, had)
 	o.ComputerName = "" // each instance has one of its own
-	return err
+	return password, err
 }
 
 // network is one interface with one private address.

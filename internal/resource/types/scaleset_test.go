@@ -350,7 +350,7 @@ func TestScaleSet_Refuses(t *testing.T) {
 		"sku unknown":   {`"capacity":1}`, `"capacity":1,"colour":"red"}`, "InvalidRequestContent"},
 		"public":        {`"subnet":{`, `"publicIPAddressConfiguration":{"name":"p"},"subnet":{`, "InvalidParameter"},
 		"balancer":      {`"subnet":{`, `"loadBalancerBackendAddressPools":[{"id":"x"}],"subnet":{`, "InvalidParameter"},
-		"password":      {`"adminUsername"`, `"adminPassword":"x","adminUsername"`, "InvalidParameter"},
+		"password":      {`"adminUsername"`, `"adminPassword":"` + word + `","adminUsername"`, "InvalidParameter"},
 		"one name":      {`"adminUsername"`, `"computerName":"x","adminUsername"`, "InvalidParameter"},
 		"prefix":        {`"computerNamePrefix":"myvmss"`, `"computerNamePrefix":"-x y"`, "InvalidParameter"},
 		"long prefix":   {`"computerNamePrefix":"myvmss"`, `"computerNamePrefix":"` + strings.Repeat("x", 58) + `"`, "InvalidParameter"},

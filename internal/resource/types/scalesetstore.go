@@ -1,6 +1,7 @@
 package types
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 type setPrivate struct {
 	UniqueID string `json:"uniqueId"`
 	Next     int    `json:"next"`
+	// PasswordHash is of the administrator's password, for the next instance.
+	PasswordHash string `json:"passwordHash,omitempty"`
 }
 
 // staleModel marks an instance whose set has a newer model than it.
@@ -142,7 +145,11 @@ func (m machines) storeScaleSet(tx resource.Tx, by audit.By, c *resource.Change)
 		if err != nil {
 			return fmt.Errorf("scale set id: %w", err)
 		}
-		if err := c.New.WritePrivate(setPrivate{UniqueID: id}); err != nil {
+		hash, err := hashed(m.cfg.Rand, c.Secret)
+		if err != nil {
+			return err
+		}
+		if err := c.New.WritePrivate(setPrivate{UniqueID: id, PasswordHash: hash}); err != nil {
 			return err
 		}
 	}
@@ -188,6 +195,26 @@ func (s *set) extensions() []setExtension {
 		return p.ExtensionProfile.Extensions
 	}
 	return nil
+}
+
+// keep refuses to change what exists once, inside each instance.
+func (p *setProfile) keep(row *resource.Resource, old *setProfile, v *vmProperties, password string) error {
+	var private setPrivate
+	if err := row.ReadPrivate(&private); err != nil {
+		return err
+	}
+	was := vmProperties{StorageProfile: old.StorageProfile}
+	if was.system() != v.system() {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'imageReference' is not allowed: an upgrade does not make an instance anew.").
+			WithRemedy("Create another scale set.").WithTarget("imageReference")
+	}
+	a, errA := json.Marshal(old.OSProfile)
+	b, errB := json.Marshal(p.OSProfile)
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
+			WithRemedy("The administrator account is made once, with each instance.").WithTarget("osProfile")
+	}
+	return samePassword(private.PasswordHash, password)
 }
 
 // remodel marks the instances when the model is a new one, and takes an identity
@@ -290,7 +317,7 @@ func (s *set) add() (resource.Resource, error) {
 	}
 	s.private.Next++
 	r := resource.Resource{ID: id, CreatedAt: s.tx.Now(), State: resource.Creating}
-	if err := r.WritePrivate(vmPrivate{MachineID: machineID, Power: Running}); err != nil {
+	if err := r.WritePrivate(vmPrivate{MachineID: machineID, Power: Running, PasswordHash: s.private.PasswordHash}); err != nil {
 		return r, err
 	}
 	return r, s.apply(&r, true)

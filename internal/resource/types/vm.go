@@ -24,6 +24,8 @@ type vmPrivate struct {
 	Loopback  string `json:"loopback,omitempty"`
 	SSHPort   int    `json:"sshPort,omitempty"`
 	Provided  bool   `json:"provided,omitempty"` // the agent has reported once
+	// PasswordHash is of the administrator's password, until the machine is Provided.
+	PasswordHash string `json:"passwordHash,omitempty"`
 
 	// Of an instance of a scale set: whose identity it has, and that its set has a
 	// newer model than it.
@@ -84,7 +86,11 @@ func (m machines) storeVM(tx resource.Tx, _ audit.By, c *resource.Change) error 
 		if err != nil {
 			return fmt.Errorf("machine id: %w", err)
 		}
-		if err := c.New.WritePrivate(vmPrivate{MachineID: id, Power: Running}); err != nil {
+		hash, err := hashed(m.cfg.Rand, c.Secret)
+		if err != nil {
+			return err
+		}
+		if err := c.New.WritePrivate(vmPrivate{MachineID: id, Power: Running, PasswordHash: hash}); err != nil {
 			return err
 		}
 	}
@@ -157,6 +163,9 @@ func (m machines) reconcileVM(ctx context.Context, w resource.Work) (resource.Pr
 			return editVM(r, func(now *vmPrivate) error {
 				now.SeenPower, now.Private, now.Loopback, now.SSHPort = state.Power, p.Private, p.Loopback, p.SSHPort
 				now.Restarted, now.Provided = p.Restarted, p.Provided
+				if now.Provided {
+					now.PasswordHash = ""
+				}
 				return nil
 			})
 		},
@@ -180,7 +189,7 @@ func (m machines) drive(ctx context.Context, r resource.Resource, p *vmPrivate) 
 		return state, err
 	}
 	if state.Power == Absent {
-		if state, err = b.Ensure(ctx, newMachine(p.MachineID, r)); err != nil {
+		if state, err = b.Ensure(ctx, newMachine(*p, r)); err != nil {
 			return state, err
 		}
 	}
@@ -209,12 +218,12 @@ func (m machines) drive(ctx context.Context, r resource.Resource, p *vmPrivate) 
 }
 
 // newMachine is what the back end makes of the resource.
-func newMachine(id string, r resource.Resource) NewMachine {
+func newMachine(p vmPrivate, r resource.Resource) NewMachine {
 	var v vmProperties
 	if err := r.ReadProperties(&v); err != nil {
-		return NewMachine{ID: id, Name: machineName(r), System: Debian12, Runner: Netns}
+		return NewMachine{ID: p.MachineID, Name: machineName(r), System: Debian12, Runner: Netns}
 	}
-	return NewMachine{ID: id, Name: machineName(r), System: v.system(), Runner: v.runner()}
+	return NewMachine{ID: p.MachineID, Name: machineName(r), System: v.system(), Runner: v.runner(), PasswordHash: p.PasswordHash}
 }
 
 func machineName(r resource.Resource) string {

@@ -21,6 +21,7 @@ type Want struct {
 	Revision     int64
 	AdminName    string
 	AdminKeys    []string // authorized_keys lines
+	Passwords    bool     // sshd takes the administrator's password
 	Location     string
 	Size         string
 	Tags         map[string]string
@@ -54,7 +55,7 @@ func Wanted(vm resource.Resource, children []resource.Resource) Want {
 		return w
 	}
 	if o := v.OSProfile; o != nil && o.AdminUsername != "" {
-		w.AdminName = o.AdminUsername
+		w.AdminName, w.Passwords = o.AdminUsername, o.passwords()
 		if o.LinuxConfiguration != nil && o.LinuxConfiguration.SSH != nil {
 			for _, k := range o.LinuxConfiguration.SSH.PublicKeys {
 				w.AdminKeys = append(w.AdminKeys, k.KeyData)
