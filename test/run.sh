@@ -56,7 +56,7 @@ program() { # package, words of go test's program...
 lean=(-vet=off "-ldflags=-s -w") # vet is a suite of its own, and nobody debugs these programs
 unit() { suite unit go test -v -timeout 30m "${lean[@]}" ./...; }
 # SQLite is C turned into Go: watched, it takes most of the time, and nothing in it is ours.
-race() { suite race env CGO_ENABLED=1 go test -race -timeout 30m "${lean[@]}" '-gcflags=modernc.org/...=-race=false' ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource/... ./internal/directory ./internal/rbac ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
+race() { suite race env CGO_ENABLED=1 go test -race -timeout 30m "${lean[@]}" '-gcflags=modernc.org/...=-race=false' ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource ./internal/resource/types ./internal/directory ./internal/rbac ./internal/conditional ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
 c() { suite c make --no-print-directory -j2 -C shim test scan; }
 vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet -tags e2e,mutations ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
 hsm() { suite hsm env CGO_ENABLED=1 go test -race "${lean[@]}" -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
@@ -92,9 +92,9 @@ lane() { # nice, suites...
 e2e_lanes() {
   lane 0 matrix
   wait "${lanes[-1]}"
-  lane 0 systems lab
+  lane 0 systems azure
   lane 0 worlds operations
-  lane 0 machines wiring azure
+  lane 0 machines wiring lab
 }
 
 case "${1:-all}" in
