@@ -75,7 +75,7 @@ func runTest(t *testing.T, root string, m Mutation) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "overlay.json"), string(overlay))
-	cmd := exec.Command("go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout", "120s", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^"+m.Test+"$", m.Package)
+	cmd := exec.Command("go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout", "300s", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^"+m.Test+"$", m.Package)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the suite runs them
 	judge(t, m, root, cmd, "--- FAIL: "+m.Test)
 }
