@@ -2,6 +2,7 @@ package credential
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +24,9 @@ const (
 )
 
 // FairSlots shares slots by turns between sources, so that one who asks a
-// thousand times delays himself and not the others. It is safe for concurrent
-// use.
+// thousand times delays himself and not the others. Of one source the less patient
+// are first: a script that sets passwords keeps nobody from signing in who comes from
+// the same office. It is safe for concurrent use.
 type FairSlots struct {
 	mu      sync.Mutex
 	free    int
@@ -36,8 +38,9 @@ type FairSlots struct {
 // waiter is one request that waits. turn is closed when its wait is over: it
 // has a slot then or, where refused is set, had to make room for somebody else.
 type waiter struct {
-	turn    chan struct{}
-	refused bool
+	turn     chan struct{}
+	refused  bool
+	patience time.Duration
 }
 
 // NewFairSlots returns n slots.
@@ -52,7 +55,8 @@ func errBusy(text string) error {
 // Acquire implements Slots. A source with too many waiting requests, a request
 // beyond all that may wait, and one that has waited too long are refused with
 // fault.Exhausted. When all places to wait are taken, the source with most gives
-// its last one up to a source with fewer.
+// its last one up to a source with fewer; and any source, to one of its own who is
+// less patient.
 func (f *FairSlots) Acquire(ctx context.Context, source string, patience time.Duration) (func(), error) {
 	f.mu.Lock()
 	if f.free > 0 {
@@ -60,20 +64,11 @@ func (f *FairSlots) Acquire(ctx context.Context, source string, patience time.Du
 		f.mu.Unlock()
 		return f.release, nil
 	}
-	if len(f.waiting[source]) >= waitLimit {
+	w := &waiter{turn: make(chan struct{}), patience: patience}
+	if err := f.stand(source, w); err != nil {
 		f.mu.Unlock()
-		return nil, errBusy("too many sign-ins from this address are in progress.")
+		return nil, err
 	}
-	if f.queued >= waitTotal && !f.makeRoom(source) {
-		f.mu.Unlock()
-		return nil, errBusy("too many sign-ins are in progress.")
-	}
-	f.queued++
-	w := &waiter{turn: make(chan struct{})}
-	if len(f.waiting[source]) == 0 {
-		f.turns = append(f.turns, source)
-	}
-	f.waiting[source] = append(f.waiting[source], w)
 	f.mu.Unlock()
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -92,6 +87,43 @@ func (f *FairSlots) Acquire(ctx context.Context, source string, patience time.Du
 	}
 }
 
+// stand puts a request into its source's queue, or says why there is no room.
+func (f *FairSlots) stand(source string, w *waiter) error {
+	text := ""
+	switch {
+	case len(f.waiting[source]) >= waitLimit:
+		text = "too many sign-ins from this address are in progress."
+	case f.queued >= waitTotal && !f.makeRoom(source):
+		text = "too many sign-ins are in progress."
+	}
+	queue := f.waiting[source]
+	n := len(queue)
+	if text != "" {
+		if n == 0 || queue[n-1].patience <= w.patience {
+			return errBusy(text)
+		}
+		f.refuse(queue[n-1])
+		queue = queue[:n-1]
+	}
+	at := slices.IndexFunc(queue, func(c *waiter) bool { return c.patience > w.patience })
+	if at < 0 {
+		at = len(queue)
+	}
+	f.queued++
+	f.waiting[source] = slices.Insert(queue, at, w)
+	if n == 0 {
+		f.turns = append(f.turns, source)
+	}
+	return nil
+}
+
+// refuse ends a wait without a slot.
+func (f *FairSlots) refuse(w *waiter) {
+	f.queued--
+	w.refused = true
+	close(w.turn)
+}
+
 // makeRoom ends the last wait of the source that has most of them, if that
 // still leaves it no fewer than the one who comes.
 func (f *FairSlots) makeRoom(source string) bool {
@@ -105,11 +137,8 @@ func (f *FairSlots) makeRoom(source string) bool {
 	if len(queue) <= len(f.waiting[source])+1 {
 		return false
 	}
-	last := queue[len(queue)-1]
 	f.waiting[most] = queue[:len(queue)-1] // never the only one, so the source keeps its turn
-	f.queued--
-	last.refused = true
-	close(last.turn)
+	f.refuse(queue[len(queue)-1])
 	return true
 }
 

@@ -62,6 +62,60 @@ func TestFairSlots_TurnsBetweenSources(t *testing.T) {
 	}
 }
 
+// Whoever signs in is before those who set passwords from the same address, also
+// when these have taken all of its places, and all of them.
+func TestFairSlots_TheLessPatientAreFirst(t *testing.T) {
+	f := NewFairSlots(1)
+	held, err := f.Acquire(t.Context(), "x", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var refused, served, before atomic.Int64
+	set := func(source string) {
+		wg.Go(func() {
+			release, err := f.Acquire(context.Background(), source, time.Hour)
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			served.Add(1)
+			release()
+		})
+	}
+	for range waitLimit {
+		set("office")
+		set("other")
+	}
+	for f.waiters() < waitTotal { //nolint:revive // waits for the goroutines to stand in their queues
+	}
+	wg.Go(func() {
+		release, err := f.Acquire(context.Background(), "office", time.Minute)
+		if err != nil {
+			t.Errorf("a script keeps a person from signing in: %v", err)
+			return
+		}
+		before.Store(served.Load())
+		release()
+	})
+	for deadline := time.Now().Add(10 * time.Second); refused.Load() < 1; { //nolint:revive // waits for somebody to make room
+		if time.Now().After(deadline) {
+			break
+		}
+	}
+	if _, err := f.Acquire(t.Context(), "office", time.Hour); !fault.Is(err, fault.Exhausted) {
+		t.Error(err)
+	}
+	held()
+	wg.Wait()
+	if before.Load() > 1 || served.Load() != waitTotal-1 || refused.Load() != 1 {
+		t.Errorf("%d were before, %d served, %d refused", before.Load(), served.Load(), refused.Load())
+	}
+	if f.free != 1 || f.queued != 0 || len(f.turns) != 0 || len(f.waiting) != 0 {
+		t.Fatalf("slots leaked: %+v", f)
+	}
+}
+
 // Nobody waits longer than a person would, and there is an end to who waits.
 func TestFairSlots_TimeAndTotal(t *testing.T) {
 	f := NewFairSlots(1)

@@ -165,8 +165,10 @@ func roleFor(action string) string {
 // unless by holds the directory action.
 func (s *Service) Require(by audit.By, action string) error { return s.require(by, action) }
 
-// covers returns a fault unless by holds every right that the principal holds
-// itself and through its groups.
+// Covers is for what other packages let somebody become: it returns a fault unless
+// by holds every right that the principal holds itself and through its groups.
+func (s *Service) Covers(by audit.By, id string) error { return s.covers(by, id) }
+
 func (s *Service) covers(by audit.By, id string) error {
 	if id == by.Principal {
 		return nil

@@ -49,6 +49,10 @@ func clipped(text string) string {
 	return text
 }
 
+// maxDepth is how deep encoding/json decodes: a body that nests deeper is left to it,
+// which refuses it. Tokens know no such end, and each level costs memory.
+const maxDepth = 10_000
+
 // errNotJSON is for a body that is not JSON: whoever decodes it says what is wrong.
 var errNotJSON = errors.New("not JSON")
 
@@ -66,7 +70,7 @@ func repeated(body []byte, fold bool) (string, error) {
 	var open []level
 	for {
 		token, err := d.Token()
-		if err != nil {
+		if err != nil || len(open) > maxDepth {
 			return "", errNotJSON // and the end of the text
 		}
 		if delimiter, ok := token.(json.Delim); ok && (delimiter == '}' || delimiter == ']') {
@@ -78,7 +82,7 @@ func repeated(body []byte, fold bool) (string, error) {
 			if name, ok := token.(string); ok && !top.value {
 				key := name
 				if fold {
-					key = strings.ToLower(name)
+					key = strings.ToLower(strings.ToUpper(name)) // the long s and the Kelvin sign are letters to encoding/json, too
 				}
 				if top.names[key] {
 					return name, nil

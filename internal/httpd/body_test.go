@@ -3,6 +3,7 @@ package httpd
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ func TestBody_RefusesWhatTwoReadersReadInTwoWays(t *testing.T) {
 		{`{"a":1,"a":1}`, "application/json", route.ARM, 400},
 		{`{"a":1,"A":1}`, "", route.ARM, 400},
 		{`{"a":1,"\u0061":1}`, "", route.Graph, 400},
+		{`{"passwordProfile":1,"pa\u017f\u017fwordProfile":1}`, "", route.Graph, 400}, // one field to encoding/json
+		{strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1), "", route.ARM, 400},
 		{`{"x":[[{"b":{},"c":[],"b":0}]]}`, "", route.Graph, 400},
 		{`{"a":"a","b":"a"}`, "", route.Graph, 200},
 		{`{"a":1,"A":1}`, "", route.Agent, 200}, // names of accounts are told apart by case
@@ -46,6 +49,21 @@ func TestBody_RefusesWhatTwoReadersReadInTwoWays(t *testing.T) {
 		if w.Code != c.status {
 			t.Errorf("%.60s as %q: %d %s, want %d", c.body, c.kind, w.Code, w.Body, c.status)
 		}
+	}
+}
+
+// A body that nests without an end costs no more memory than one that may be deep:
+// each level of the scan is kept.
+func TestRepeated_EndsAtADepth(t *testing.T) {
+	body := []byte(strings.Repeat(`{"a":`, maxBody/5))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if name, err := repeated(body, true); err == nil {
+		t.Errorf("%q is twice in it", name)
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 5*maxBody {
+		t.Errorf("%d octets for a body of %d", used, len(body))
 	}
 }
 

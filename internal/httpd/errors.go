@@ -70,10 +70,14 @@ func Status(f *fault.Error) int {
 	return http.StatusInternalServerError
 }
 
+// codeBusy is the code of what another try a moment later may mend, without anybody
+// doing anything: clients are told when. What is used up or locked has codes of its own.
+const codeBusy = "TooManyRequests"
+
 // render writes err in the shape of the call's surface.
 func (s *Server) render(c *Call, err error) {
 	f := fault.As(err)
-	if f.Kind == fault.Exhausted && c.Row.Surface != route.OAuth {
+	if f.Kind == fault.Exhausted && f.Code == codeBusy && c.Row.Surface != route.OAuth {
 		c.W.Header().Set("Retry-After", strconv.Itoa(retryAfter(err)))
 	}
 	switch c.Row.Surface {

@@ -47,7 +47,7 @@ const (
 func errTooMany(whose string, wait time.Duration) error {
 	seconds := int(math.Ceil(max(wait, time.Second).Seconds()))
 	return &throttled{
-		Err:   fault.New(fault.Exhausted, "TooManyRequests", "The server has received too many requests %s.", whose).WithRemedy("Try again after %d seconds.", seconds),
+		Err:   fault.New(fault.Exhausted, codeBusy, "The server has received too many requests %s.", whose).WithRemedy("Try again after %d seconds.", seconds),
 		After: time.Duration(seconds) * time.Second,
 	}
 }

@@ -128,6 +128,15 @@ func TestDoor_CallersAreLimited(t *testing.T) {
 	}
 }
 
+// Only what passes by itself is told when to come again: a client that repeats a
+// request for a locked name, or for what is used up, makes its person wait for nothing.
+func TestExhausted_IsNotThrottled(t *testing.T) {
+	s := serve(t, route.Row{Method: "GET", Pattern: "/a", Door: route.Public, Surface: route.Agent}, func(*Call) error { return fault.New(fault.Exhausted, "AccountLocked", "locked") })
+	if w := do(s, "GET", "/a"); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "" {
+		t.Errorf("%d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+}
+
 // 429 in each surface's own shape. A token answer has no Retry-After: MSAL
 // replays what has one (azure reference, section 7).
 func TestThrottled_Shapes(t *testing.T) {

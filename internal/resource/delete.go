@@ -61,7 +61,11 @@ func (e *Engine) Delete(ctx context.Context, by audit.By, req Request) (Result, 
 // remove deletes at once what needs no reconciling, and marks the rest. The
 // identity dies now: nobody acts as a machine that is on its way out.
 func (e *Engine) remove(tx Tx, by audit.By, t *Type, r *Resource) error {
-	if err := e.dropIdentities(tx, r); err != nil {
+	var out gone
+	if err := e.dropIdentities(tx, r, &out); err != nil {
+		return err
+	}
+	if err := e.unassign(tx, out); err != nil {
 		return err
 	}
 	if t.Store != nil {
@@ -91,6 +95,7 @@ func (e *Engine) removeInside(tx Tx, by audit.By, group scope.ID) error {
 		return err
 	}
 	slices.SortStableFunc(list, func(a, b Resource) int { return e.rank(a) - e.rank(b) })
+	var out gone
 	for i := range list {
 		x := &list[i]
 		t, err := e.Type(x.ID.Type())
@@ -101,7 +106,7 @@ func (e *Engine) removeInside(tx Tx, by audit.By, group scope.ID) error {
 			continue // goes with its parent, or is going
 		}
 		if t.Reconcile == nil {
-			if err := e.dropIdentities(tx, x); err != nil {
+			if err := e.dropIdentities(tx, x, &out); err != nil {
 				return err
 			}
 			if err := e.erase(tx, x.ID); err != nil {
@@ -113,7 +118,7 @@ func (e *Engine) removeInside(tx Tx, by audit.By, group scope.ID) error {
 			return err
 		}
 	}
-	return nil
+	return e.unassign(tx, out)
 }
 
 func (e *Engine) rank(r Resource) int {
@@ -130,8 +135,9 @@ func (e *Engine) erase(tx Tx, id scope.ID) error {
 	if err != nil {
 		return err
 	}
+	var out gone
 	for i := range inside {
-		if err := e.dropIdentities(tx, &inside[i]); err != nil {
+		if err := e.dropIdentities(tx, &inside[i], &out); err != nil {
 			return err
 		}
 		if err := tx.DeleteResource(inside[i].ID); err != nil {
@@ -139,6 +145,9 @@ func (e *Engine) erase(tx Tx, id scope.ID) error {
 		}
 	}
 	if err := tx.DeleteRoleAssignmentsUnder(id); err != nil {
+		return err
+	}
+	if err := e.unassign(tx, out); err != nil {
 		return err
 	}
 	return tx.DeleteResource(id)

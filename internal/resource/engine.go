@@ -29,9 +29,10 @@ type Config struct {
 	Rights Authorizer
 	Tenant func() directory.Tenant
 	Rand   io.Reader // for GUIDs
-	// Covers returns nil when the caller holds every right that a principal holds.
-	// Nobody assigns an identity that is more than he is; nil: nobody assigns any.
-	Covers func(by audit.By, principals []string) error
+	// Covers returns nil when the caller holds every right that a principal holds,
+	// itself and through groups. Nobody assigns an identity that is more than he is;
+	// nil: nobody assigns any.
+	Covers func(by audit.By, principal string) error
 	// Repeats, where set, decides which refusals get a record of their own.
 	Repeats interface {
 		First(by audit.By, e audit.Event) bool

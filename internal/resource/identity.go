@@ -17,8 +17,13 @@ import (
 // become it, so he must hold all that it holds.
 const AssignIdentity = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 
-// maxAssigned is how many identities may be assigned to one resource.
-const maxAssigned = 20
+// maxAssigned is how many identities may be assigned to one resource. maxOfGroup is how
+// many there may be in one resource group, as in Azure: each is an account that every
+// machine holds, and takes nothing more to make.
+const (
+	maxAssigned = 20
+	maxOfGroup  = 800
+)
 
 // Shown is the identity on the wire
 // (https://learn.microsoft.com/azure/templates/microsoft.compute/virtualmachines#virtualmachineidentity).
@@ -96,6 +101,9 @@ func (w *writing) identity(now time.Time) error {
 	want := w.in.identity
 	if w.t.Principal && w.next.Identity == nil {
 		want = &wanted{own: true} // it is nothing else
+		if err := w.oneMore(); err != nil {
+			return err
+		}
 	}
 	if want == nil {
 		return nil
@@ -131,6 +139,17 @@ func (w *writing) identity(now time.Time) error {
 	}
 	w.next.Identity = &next
 	return nil
+}
+
+// oneMore refuses an identity that its resource group has no room for.
+func (w *writing) oneMore() error {
+	up, _ := w.next.ID.Parent()
+	list, err := w.tx.ListResources(Range{Under: up, Type: w.t.Name, Limit: maxOfGroup})
+	if err != nil || len(list) < maxOfGroup {
+		return err
+	}
+	return fault.New(fault.Conflict, "ResourceQuotaExceeded", "Creating the resource of type '%s' would exceed the quota of %d resources of that type per resource group.", w.t.Name, maxOfGroup).
+		WithRemedy("Delete some that nobody uses, or use another resource group.")
 }
 
 // newPrincipal makes the principal that a resource is.
@@ -217,7 +236,7 @@ func (w *writing) assignNew(id scope.ID) (Assigned, error) {
 	if !ok || r.Identity == nil || r.State == Deleting {
 		return Assigned{}, fault.New(fault.Invalid, "InvalidResourceReference", "Resource %s referenced by resource %s was not found.", id, w.req.ID).WithRemedy("Create it first.")
 	}
-	if w.e.cfg.Covers == nil || w.e.cfg.Covers(w.by, []string{r.Identity.PrincipalID}) != nil {
+	if w.e.cfg.Covers == nil || w.e.cfg.Covers(w.by, r.Identity.PrincipalID) != nil {
 		return Assigned{}, &linkDenied{link: link, why: fault.New(fault.Forbidden, "AuthorizationFailed",
 			"the identity '%s' holds roles that you do not hold, and whoever is root on a machine that it is assigned to may act as it", id.Name()).
 			WithRemedy("Have somebody assign it who may assign roles at the scopes where it has them, or take those roles away first.")}
@@ -225,9 +244,13 @@ func (w *writing) assignNew(id scope.ID) (Assigned, error) {
 	return Assigned{ID: r.ID.String(), PrincipalID: r.Identity.PrincipalID, ClientID: r.Identity.ClientID}, nil
 }
 
-// dropIdentities takes all identities from a resource that goes, and from others
-// what it is itself.
-func (e *Engine) dropIdentities(tx Tx, r *Resource) error {
+// gone are the principals of identities that go, which others may have assigned.
+type gone []string
+
+// dropIdentities takes all identities from a resource that goes. What it is itself
+// is noted, and taken from others by unassign when all that goes is known: each time
+// looks at every machine, and nobody else writes meanwhile.
+func (e *Engine) dropIdentities(tx Tx, r *Resource, out *gone) error {
 	i := r.Identity
 	if i == nil {
 		return nil
@@ -237,9 +260,7 @@ func (e *Engine) dropIdentities(tx Tx, r *Resource) error {
 		return nil
 	}
 	if t, err := e.Type(r.ID.Type()); err == nil && t.Principal {
-		if err := e.unassign(tx, i.PrincipalID); err != nil {
-			return err
-		}
+		*out = append(*out, i.PrincipalID)
 	}
 	return dropPrincipal(tx, i.PrincipalID)
 }
@@ -251,9 +272,13 @@ func dropPrincipal(tx Tx, id string) error {
 	return tx.DeleteServicePrincipal(id)
 }
 
-// unassign takes an identity that goes from everything that it is assigned to. The
+// unassign takes identities that go from everything that they are assigned to. The
 // machines learn of it as of any other change.
-func (e *Engine) unassign(tx Tx, principal string) error {
+func (e *Engine) unassign(tx Tx, out gone) error {
+	if len(out) == 0 {
+		return nil
+	}
+	goes := func(a Assigned) bool { return slices.Contains(out, a.PrincipalID) }
 	for _, t := range e.types {
 		if !t.Assignable {
 			continue
@@ -264,11 +289,11 @@ func (e *Engine) unassign(tx Tx, principal string) error {
 		}
 		for i := range list {
 			r := &list[i]
-			if r.Identity == nil || !slices.ContainsFunc(r.Identity.Assigned, func(a Assigned) bool { return a.PrincipalID == principal }) {
+			if r.Identity == nil || !slices.ContainsFunc(r.Identity.Assigned, goes) {
 				continue
 			}
 			next := *r.Identity
-			next.Assigned = slices.DeleteFunc(slices.Clone(next.Assigned), func(a Assigned) bool { return a.PrincipalID == principal })
+			next.Assigned = slices.DeleteFunc(slices.Clone(next.Assigned), goes)
 			switch {
 			case len(next.Assigned) > 0:
 				r.Identity = &next

@@ -343,8 +343,8 @@ func (w *writing) check() error {
 		return err
 	}
 	w.next.Properties, w.secret = d.Properties, d.Secret
-	if w.t.Links == nil {
-		return nil
+	if w.t.Links == nil || w.patch && w.in.properties == nil {
+		return nil // who changes tags or identity links nothing
 	}
 	links, err := w.t.Links(d.Properties)
 	if err != nil {

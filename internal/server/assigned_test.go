@@ -60,9 +60,15 @@ func TestEscalation_StrongerIdentityOnAMachine(t *testing.T) {
 	c.want(200, "admin", "DELETE", assignmentPath(c.subscription(), grant), "")
 	c.want(200, "mallory", "PATCH", vm+armVersion, assigning(identity))
 	c.want(200, "mallory", "PATCH", vm+armVersion, `{"identity":{"type":"None"}}`)
+	// What it holds through groups, it holds.
+	outer, inner := c.group("outer", false), c.group("inner", false)
+	c.want(204, "admin", "POST", "/v1.0/groups/"+outer+"/members/$ref", ref(inner))
+	c.want(204, "admin", "POST", "/v1.0/groups/"+inner+"/members/$ref", ref(c.principalOf(identity)))
+	grant = c.assign(c.subscription(), rbac.Owner, outer)
+	c.want(403, "mallory", "PATCH", vm+armVersion, assigning(identity))
+	c.want(200, "admin", "DELETE", assignmentPath(c.subscription(), grant), "")
 	operator := c.person("operator")
 	c.assign(vm, rbac.Contributor, operator)
-	c.assign(group+"/providers/Microsoft.Network/networkInterfaces/nic", rbac.Contributor, operator)
 	c.want(403, "operator", "PATCH", vm+armVersion, assigning(identity))
 	c.assign(identity, rbac.Contributor, operator)
 	c.want(200, "operator", "PATCH", vm+armVersion, assigning(identity))
@@ -97,6 +103,9 @@ func TestIdentity_AssignedToAMachine(t *testing.T) {
 		if id, text := ask(q); id != want {
 			t.Errorf("%+v: %q %s", q, id, text)
 		}
+	}
+	if names, _ := r.want(200, "admin", "GET", "/v1.0/servicePrincipals/"+one.PrincipalID, "")["alternativeNames"].([]any); len(names) != 2 || names[0] != "isExplicit=True" || names[1] != identity {
+		t.Errorf("Graph tells it from a machine's own by %v", names)
 	}
 	if id, text := ask(named(one)); id != one.PrincipalID {
 		t.Errorf("by client id: %q %s", id, text)

@@ -238,7 +238,7 @@ func (d *deployment) connectMachines() (err error) {
 		Resources: desired{d.wanted}, Keys: d.documents, Issuer: hostIssuer{d.trust}, Enroller: enroller{d}, HashKey: d.keys.Hash("machine", ""), Revoked: d.revokedSerials, LongestSession: d.settings.Longest, Upgrade: d.upgrades.Wish, Offline: d.settings.Offline, GroupsOf: d.directory.GroupsOf, Rand: d.cfg.Rand, Now: d.cfg.Now, Held: d.machineGate, Behind: d.behind()})
 	d.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: d.backend(), Agents: agents{d.machines}, Rand: d.cfg.Rand, Server: d.manifest.URL, LoggedIn: d.loggedIn, PreviewAllowed: d.settings.Preview, Now: d.cfg.Now, Retire: d.retire, Stored: d.stored}),
 		Write: writes[resource.Tx](d), Read: reads[resource.Tx](d), Rights: d.roles, Tenant: d.directory.Tenant, Rand: d.cfg.Rand, Repeats: d.repeats,
-		Covers: rbac.NewDirectoryAuthority(d.roles, d.directory).Covers})
+		Covers: d.people.Covers})
 	d.accounts = types.Accounts{Engine: d.engine, Tenant: d.directory.Tenant, Write: writes[types.AccountsTx](d), Read: reads[types.AccountsTx](d)}
 	return err
 }

@@ -204,6 +204,33 @@ func TestManagementGroups(t *testing.T) {
 	}
 }
 
+// A tree that is deeper than roles are inherited would put its bottom out of the
+// reach of the roles at its top: also what is moved with what stands under it.
+func TestManagementGroups_NoDeeperThanRolesReach(t *testing.T) {
+	s := newServer(t)
+	const all = "/providers/Microsoft.Management/managementGroups/"
+	put := func(want int, name, parent string) {
+		t.Helper()
+		if answer, v := s.call(admin, "PUT", all+name, `{"properties":{"details":{"parent":{"id":"`+all+parent+`"}}}}`); answer.StatusCode != want {
+			t.Errorf("%s under %s: %d %v", name, parent, answer.StatusCode, v)
+		}
+	}
+	up := tenantID
+	for _, name := range []string{"l1", "l2", "l3", "l4", "l5", "l6"} {
+		put(200, name, up)
+		up = name
+	}
+	put(400, "l7", "l6")
+	put(200, "top", tenantID)
+	put(200, "bottom", "top")
+	put(400, "top", "l5")
+	put(200, "top", "l4")
+	put(200, "l6", "l5") // where it stands
+	if answer, v := s.call(admin, "PATCH", all+"bottom", `{"parentGroupId":"`+all+`l6"}`); answer.StatusCode != 400 {
+		t.Errorf("%d %v", answer.StatusCode, v)
+	}
+}
+
 // TestRemoveSubscription_NeedsTheRightToAssignRoles: who takes a subscription out of
 // a management group ends the roles that it inherits there.
 func TestRemoveSubscription_NeedsTheRightToAssignRoles(t *testing.T) {

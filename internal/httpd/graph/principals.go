@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"strings"
 	"time"
 
 	"sallyport/internal/directory"
@@ -19,7 +20,7 @@ func principalEntity() entity {
 func (h *Handler) principalObject(p directory.ServicePrincipal) object {
 	alternative, replies := []string{}, []string(nil)
 	if p.Type == directory.TypeManagedIdentity {
-		alternative = []string{"isExplicit=False", p.ResourceID}
+		alternative = []string{"isExplicit=" + explicit(p), p.ResourceID}
 	}
 	if a, ok := h.index().Application(p.AppID); ok {
 		replies = a.RedirectURIs
@@ -31,6 +32,15 @@ func (h *Handler) principalObject(p directory.ServicePrincipal) object {
 		"createdDateTime": p.CreatedAt.UTC().Format(time.RFC3339), "deletedDateTime": nil, "passwordCredentials": []object{}, "keyCredentials": []object{},
 		"appRoles": roles, "oauth2PermissionScopes": scopes, "replyUrls": listOf(replies), "appRoleAssignmentRequired": false,
 	}
+}
+
+// explicit tells the two kinds of managed identities apart, as Entra does: one that is
+// a resource of its own, and one that another resource has.
+func explicit(p directory.ServicePrincipal) string {
+	if strings.Contains(strings.ToLower(p.ResourceID), "/providers/microsoft.managedidentity/userassignedidentities/") {
+		return "True"
+	}
+	return "False"
 }
 
 func (h *Handler) listPrincipals(c *httpd.Call) error {

@@ -56,6 +56,11 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 		if err := standsUnder(tx, id, parent); err != nil {
 			return err
 		}
+		if old == nil || parent.Key() != keyed(old.Above).Key() {
+			if err := fits(tx, id, parent); err != nil {
+				return err
+			}
+		}
 		was, ok, err := tx.ResourceByID(id.Key())
 		if err != nil {
 			return err
@@ -189,7 +194,7 @@ func standsUnder(tx AccountsTx, id, parent scope.ID) error {
 	at := parent
 	for level := 0; at != scope.Root(); level++ {
 		if at.Key() == id.Key() || level > maxLevels {
-			return fault.New(fault.Invalid, "InvalidManagementGroup", "'%s' cannot stand under '%s': management groups form a tree of at most %d levels", id.Name(), parent.Name(), maxLevels)
+			return misplaced(id, parent)
 		}
 		r, ok, err := tx.ResourceByID(at.Key())
 		if err != nil || !ok {
@@ -199,6 +204,45 @@ func standsUnder(tx AccountsTx, id, parent scope.ID) error {
 		if at.IsZero() {
 			return nil
 		}
+	}
+	return nil
+}
+
+func misplaced(id, parent scope.ID) error {
+	return fault.New(fault.Invalid, "InvalidManagementGroup", "'%s' cannot stand under '%s': management groups form a tree of at most %d levels", id.Name(), parent.Name(), maxLevels)
+}
+
+// fits refuses to put a management group where it, or what stands under it, would be
+// too deep: roles are inherited along a chain of bounded length, and whoever could
+// make a longer one would be out of reach of the roles at its top.
+func fits(tx AccountsTx, id, parent scope.ID) error {
+	list, err := tx.ListResources(resource.Range{Type: resource.TypeManagementGroup})
+	if err != nil {
+		return err
+	}
+	above := map[string]string{}
+	for _, g := range list {
+		above[g.ID.Key()] = keyed(g.Above).Key()
+	}
+	// steps is how many groups lead from one up to another, or to the top one.
+	steps := func(from, to string) (n int, found bool) {
+		for at := from; n <= len(above); n++ {
+			up, ok := above[at]
+			if at == to || !ok {
+				return n, at == to
+			}
+			at = up
+		}
+		return n, false
+	}
+	height := 0
+	for key := range above {
+		if n, found := steps(key, id.Key()); found {
+			height = max(height, n)
+		}
+	}
+	if depth, _ := steps(parent.Key(), ""); depth+height > maxLevels {
+		return misplaced(id, parent)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ func (a Accounts) PatchManagementGroup(ctx context.Context, by audit.By, id scop
 type member struct {
 	resource.Resource
 	title string
+	up    string // key of what it stands in; each is compared with each
 }
 
 // tree lists what the caller may see of the management groups and subscriptions.
@@ -57,7 +58,7 @@ func (a Accounts) tree(ctx context.Context, by audit.By) ([]member, error) {
 		for _, r := range list {
 			var p titled
 			_ = r.ReadProperties(&p) // a name is all it holds
-			out = append(out, member{r, p.DisplayName})
+			out = append(out, member{r, p.DisplayName, keyed(r.Above).Key()})
 		}
 	}
 	return out, nil
@@ -93,7 +94,7 @@ func (a Accounts) ManagementGroupWithChildren(ctx context.Context, by audit.By, 
 func children(all []member, up scope.ID, recurse bool, level int) []map[string]any {
 	out := []map[string]any{}
 	for _, m := range all {
-		if keyed(m.Above).Key() != up.Key() {
+		if m.up != up.Key() {
 			continue
 		}
 		x := map[string]any{"id": m.ID.String(), "type": m.kind(), "name": m.ID.Name(), "displayName": m.title}
@@ -124,12 +125,12 @@ func (a Accounts) Entities(ctx context.Context, by audit.By) ([]map[string]any, 
 		}
 		names, titles := []string{}, []string{}
 		parent := keyed(m.Above)
-		for at, ok := byKey[parent.Key()]; ok && len(names) <= maxLevels; at, ok = byKey[keyed(at.Above).Key()] {
+		for at, ok := byKey[parent.Key()]; ok && len(names) <= maxLevels; at, ok = byKey[at.up] {
 			names, titles = append([]string{at.ID.Name()}, names...), append([]string{at.title}, titles...)
 		}
 		groups, direct := 0, 0
 		for _, x := range all {
-			if keyed(x.Above).Key() == m.ID.Key() {
+			if x.up == m.ID.Key() {
 				direct++
 				if !x.subscription() {
 					groups++
@@ -152,7 +153,7 @@ func (a Accounts) Entities(ctx context.Context, by audit.By) ([]map[string]any, 
 func descendants(all []member, up scope.ID, level int) int {
 	n := 0
 	for _, m := range all {
-		if keyed(m.Above).Key() != up.Key() {
+		if m.up != up.Key() {
 			continue
 		}
 		if n++; level <= maxLevels {
@@ -197,7 +198,7 @@ func (a Accounts) SubscriptionsUnder(ctx context.Context, by audit.By, group sco
 	}
 	out := []map[string]any{}
 	for _, m := range all {
-		if m.subscription() && keyed(m.Above).Key() == group.Key() {
+		if m.subscription() && m.up == group.Key() {
 			out = append(out, a.showMember(m, group))
 		}
 	}

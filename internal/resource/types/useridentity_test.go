@@ -1,10 +1,13 @@
 package types_test
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"sallyport/internal/directory"
+	"sallyport/internal/fault"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/store"
@@ -92,4 +95,64 @@ func TestUserIdentity(t *testing.T) {
 		t.Errorf("its roles: %v", left)
 	}
 	w.refusedPut("arm.InvalidIdentityType.user", setID, setBody(1, "Manual", key(t), "", `,"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+uaiID+`":{}}}`))
+}
+
+// What goes with its group goes from every machine, too.
+func TestUserIdentity_GroupGoes(t *testing.T) {
+	w := newWorld(t).withMachine()
+	w.mustPut(rg+"2", `{"location":"southcentralus"}`)
+	var given []string
+	for _, name := range []string{"a", "b"} {
+		at := rg + "2/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
+		w.mustPut(at, `{"location":"southcentralus"}`)
+		given = append(given, `"`+at+`":{}`)
+	}
+	w.mustPut(uaiID, `{"location":"southcentralus"}`)
+	w.must(w.patch(admin, `{"identity":{"type":"UserAssigned","userAssignedIdentities":{`+strings.Join(append(given, `"`+uaiID+`":{}`), ",")+`}}}`))
+	w.settle(time.Minute)
+	_, err := w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(rg + "2")})
+	w.must(err)
+	w.settle(time.Minute)
+	if left, _ := dig(w.get(vmID, false), "identity", "userAssignedIdentities").(map[string]any); len(left) != 1 || left[uaiID] == nil {
+		t.Errorf("left: %v", left)
+	}
+	if want, _ := w.machines.Want(w.want().MachineID); len(want.Assigned) != 1 {
+		t.Errorf("%+v", want.Assigned)
+	}
+}
+
+// Who may change a machine's tags, or the machine, links nothing by that: it takes no
+// right to its network interface.
+func TestPatch_OfTagsLinksNothing(t *testing.T) {
+	w := newWorld(t).withMachine()
+	w.mustGrant(alice, rbac.Contributor, vmID)
+	w.must(w.patch(alice, `{"tags":{"a":"b"}}`))
+	tags, err := w.engine.ChangeTags(t.Context(), as(alice), id(vmID), resource.MergeTags(map[string]string{"c": "d"}))
+	if err != nil || len(tags) != 2 {
+		t.Errorf("%v %v", tags, err)
+	}
+	if err := w.patch(alice, `{"properties":{"userData":null}}`); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("what names properties may link: %v", err)
+	}
+}
+
+// Each identity is an account on every machine, and whoever may write in one group
+// makes them: there is an end to it.
+func TestUserIdentity_Quota(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+		for i := range 799 {
+			if err := tx.PutResource(resource.Resource{ID: id(uaiID + strconv.Itoa(i)), Revision: 1, Observed: 1, State: resource.Succeeded, CreatedAt: tx.Now(), ChangedAt: tx.Now(), WantedAt: tx.Now()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	w.mustPut(uaiID, `{"location":"southcentralus"}`)
+	_, err := w.put(as(admin), uaiID+"-more", `{"location":"southcentralus"}`)
+	w.refused(err, "arm.ResourceQuotaExceeded")
+	w.mustPut(uaiID, `{"location":"southcentralus","tags":{"a":"b"}}`)
+	w.mustPut(rg+"2", `{"location":"southcentralus"}`)
+	w.mustPut(rg+"2/providers/Microsoft.ManagedIdentity/userAssignedIdentities/uai", `{"location":"southcentralus"}`)
 }
