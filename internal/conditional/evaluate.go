@@ -146,7 +146,7 @@ func judge(p Policy, s Signals) (Control, bool) {
 	if !known {
 		return UnknownCondition, false
 	}
-	if s.SignedInAt.IsZero() || s.At.Sub(s.SignedInAt) > age {
+	if s.SignedInAt.IsZero() || s.At.Sub(s.SignedInAt) > age || s.SignedInAt.Sub(s.At) > ahead {
 		return SignInFrequency, false
 	}
 	return "", true

@@ -143,6 +143,12 @@ func TestEvaluate_SignInFrequency(t *testing.T) {
 	if d := Evaluate([]Policy{p}, old); d.Missing != SignInFrequency {
 		t.Errorf("%+v", d)
 	}
+	for from, fresh := range map[time.Duration]bool{5 * time.Minute: true, 6 * time.Minute: false} {
+		old.SignedInAt = now().Add(from)
+		if d := Evaluate([]Policy{p}, old); d.Allowed != fresh {
+			t.Errorf("a sign-in of %s from now: %+v", from, d)
+		}
+	}
 	old.SignedInAt = time.Time{}
 	if d := Evaluate([]Policy{p}, old); d.Missing != SignInFrequency {
 		t.Errorf("unknown sign-in time: %+v", d)

@@ -114,6 +114,11 @@ const (
 // from the page to the certificate takes a moment. Entra allows as much.
 const everyTime = 5 * time.Minute
 
+// ahead is how far the clock of the server that saw a sign-in may be before ours.
+// One that lies further in the future stays fresh until then: a clock that was
+// wrong for a moment must not exempt from a policy.
+const ahead = 5 * time.Minute
+
 // limit returns the longest age of a sign-in; known is false for a unit or an
 // interval that this build does not know.
 func (f Frequency) limit() (age time.Duration, known bool) {

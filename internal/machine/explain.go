@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
@@ -38,7 +39,8 @@ type Explanation struct {
 	Verdict     Verdict   `json:"verdict"`
 }
 
-// Verdict is what the next login meets. Reason is the agent's own word for it.
+// Verdict is what the next login meets. Reason is the agent's own word for it, or
+// "policy" where the server issues no certificate to come with.
 type Verdict struct {
 	Access  protocol.Access `json:"access"`
 	Reason  string          `json:"reason"`
@@ -46,12 +48,14 @@ type Verdict struct {
 }
 
 // Question asks about one account at one machine. Visible says where the asker
-// may see assignments; those that reach the machine are shown in any case.
+// may see assignments; those that reach the machine are shown in any case. Asker
+// is for what is not everybody's to read: nobody may read it where it is not set.
 type Question struct {
 	Who        string // user principal name or object id
 	MachineID  string
 	ResourceID scope.ID
 	Visible    func(scope.ID) bool
+	Asker      audit.By
 }
 
 // awayAfter is how long an agent may be silent: twice its longest poll.

@@ -171,7 +171,8 @@ func (s *Service) judgeMachine(by audit.By, d Device, user directory.User, n sig
 	if !s.settings().AllowPreviewLogin {
 		return ReasonNotAllowed, refuse("access_denied", 70003, "Signing in to machines with a code is switched off in this tenant. An administrator can allow it: sally tenant update --allow-preview-login true.")
 	}
-	if err := s.policyError(Scope{Resource: SSH}, s.evaluate(user.ID, Scope{Resource: SSH}, n.SignedInAt, n.Factors, by.At)); err != nil {
+	scope := Scope{Resource: SSH, Audience: s.Audiences(SSH)[0]}
+	if err := s.policyError(scope, s.evaluate(user.ID, scope, n.SignedInAt, n.Factors, by.At)); err != nil {
 		return ReasonPolicy, err
 	}
 	return "", nil

@@ -45,6 +45,9 @@ func (s *Service) ParseSignOut(q url.Values) SignOut {
 		return out
 	}
 	app, found := s.cfg.Directory.Application(out.Client)
+	if sp, has := s.cfg.Directory.ServicePrincipalByAppID(out.Client); has && !sp.Enabled { // as at /authorize: it was taken out of use
+		found = false
+	}
 	if !found || !redirectAllowed(app, out.uri) || len(out.State) > maxState {
 		out.Stays = true
 		return out

@@ -7,6 +7,9 @@ import (
 	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
 	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
+	"sallyport/internal/rbac"
+	"sallyport/internal/scope"
 )
 
 // access is who gets in where, as the machines are told.
@@ -29,11 +32,33 @@ func (x explainer) Explain(q machine.Question) (machine.Explanation, error) {
 	}
 	at := slices.IndexFunc(e.Steps, func(s machine.Step) bool { return s.Name == "role" })
 	step := x.d.policyStep(e.Principal.ID)
+	if q.Asker.Principal != e.Principal.ID && !x.d.roles.Check(rbac.Query{Principals: q.Asker.Principals(), Scope: scope.Directory(), Action: conditional.ActionRead}).Allowed {
+		step.Message = unread(step)
+	}
 	e.Steps = slices.Insert(e.Steps, max(at, 0), step)
 	if !step.Passed {
-		e.Verdict.Message += "; no certificate is issued to begin with: " + step.Message
+		e.Verdict = withoutCertificate(e.Verdict, step)
 	}
 	return e, nil
+}
+
+// withoutCertificate is the verdict about somebody to whom no certificate is
+// issued.
+func withoutCertificate(v machine.Verdict, step machine.Step) machine.Verdict {
+	if v.Access != protocol.None {
+		v = machine.Verdict{Access: protocol.None, Reason: "policy", Message: "refused, but for a certificate that was issued before"}
+	}
+	v.Message += "; no certificate is issued to begin with: " + step.Message
+	return v
+}
+
+// unread is what is said of policies to who asks about somebody else and may not
+// read them: whom they leave out is how to get around them.
+func unread(step machine.Step) string {
+	if step.Passed {
+		return "Conditional Access blocks no certificate of this account; which policies apply is shown to who may read them, such as a Security Administrator"
+	}
+	return "a Conditional Access policy blocks certificates of this account; which one is shown to who may read policies, such as a Security Administrator"
 }
 
 // policyStep says which Conditional Access policies a certificate of this account

@@ -10,6 +10,8 @@ import (
 
 	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
+	"sallyport/internal/machine"
+	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/signin"
@@ -76,9 +78,11 @@ func TestConditionalAccess_FromGraphToTheCertificate(t *testing.T) {
 	if got := explain(); !strings.HasPrefix(got, "policy, false: 'P' lets no certificate be issued | ") || !strings.HasSuffix(got, "no certificate is issued to begin with: 'P' lets no certificate be issued") {
 		t.Error(got)
 	}
+	othersReadNoPolicies(r)
 	if code, out := r.call("admin", "PATCH", path, `{"state":"enabledForReportingButNotEnforced"}`); code != 204 {
 		t.Fatal(out)
 	}
+	othersReadNoPolicies(r)
 	if got := explain(); !strings.HasPrefix(got, "policy, true: 'P' lets no certificate be issued (report-only: it refuses nothing)") {
 		t.Error(got)
 	}
@@ -87,5 +91,33 @@ func TestConditionalAccess_FromGraphToTheCertificate(t *testing.T) {
 	r.must(r.d.store.Read(t.Context(), func(tx *store.Tx) error { return fresh.Load(tx) }))
 	if all := fresh.Policies(); len(all) != 1 || all[0].DisplayName != "P" {
 		t.Errorf("%+v", all)
+	}
+}
+
+// othersReadNoPolicies: whoever may see who gets into a machine does not read of
+// the policies about others, whom they leave out least of all.
+func othersReadNoPolicies(r *robot) {
+	r.t.Helper()
+	if r.ids["clerk"] == "" {
+		r.assign(r.subscription(), rbac.Reader, r.person("clerk"))
+		r.assign(r.subscription(), rbac.Reader, r.person("auditor", rbac.GlobalReader))
+	}
+	for who, reads := range map[string]bool{"clerk": false, "auditor": true} {
+		code, body := r.ask(r.token(who, "/arm"), "GET", r.vm+"/providers/Sallyport.Access/explain?api-version=2026-11-01&principal="+r.ids["admin"], "")
+		if code != 200 || strings.Contains(body, "'P' lets no certificate") != reads || strings.Contains(body, "such as a Security Administrator") == reads {
+			r.t.Errorf("%s: %d %s", who, code, body)
+		}
+	}
+}
+
+// TestExplain_BlockedIsNotGranted: the verdict about whom a policy blocks is no
+// "granted", whatever his roles give; other refusals stay what they are.
+func TestExplain_BlockedIsNotGranted(t *testing.T) {
+	step := machine.Step{Name: "policy", Message: "blocked"}
+	if v := withoutCertificate(machine.Verdict{Access: protocol.Admin, Reason: "granted", Message: "allowed, with sudo"}, step); v.Access != protocol.None || v.Reason != "policy" || strings.Contains(v.Message, "allowed") || !strings.HasSuffix(v.Message, ": blocked") {
+		t.Errorf("%+v", v)
+	}
+	if v := withoutCertificate(machine.Verdict{Access: protocol.None, Reason: "no-role", Message: "refused"}, step); v.Reason != "no-role" || !strings.HasSuffix(v.Message, ": blocked") {
+		t.Errorf("%+v", v)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
 	"sallyport/internal/fault"
 	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
@@ -19,6 +20,11 @@ import (
 // that was looked through and no other.
 func TestGate_UntilConfirmed(t *testing.T) {
 	l := live(t, time.Now)
+	if err := l.follow.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.PutConditionalPolicy(conditional.Policy{ID: zeroID, DisplayName: "Fresh", State: conditional.ReportOnly})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	b := backUpOf(t, l.deployment, t.TempDir())
 	if l.principalGate(l.alice.ID, true) != nil || l.machineGate() != nil {
 		t.Fatal("a deployment that was not restored has no gate")
@@ -48,7 +54,7 @@ func TestGate_UntilConfirmed(t *testing.T) {
 		t.Fatalf("%+v %v", review, err)
 	}
 	text, err := json.Marshal(review.Entries)
-	if err != nil || !strings.Contains(string(text), "alice@corp.example") || !strings.Contains(string(text), `"role":"Owner"`) {
+	if err != nil || !strings.Contains(string(text), "alice@corp.example") || !strings.Contains(string(text), `"role":"Owner"`) || !strings.Contains(string(text), `"Fresh (enabledForReportingButNotEnforced)"`) {
 		t.Fatalf("%s", text)
 	}
 	by := audit.By{Principal: l.admin.ID, Type: audit.User, CorrelationID: zeroID, At: time.Now()}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd/arm"
@@ -23,7 +24,9 @@ func errNotRestored() error {
 }
 
 // RestoreReview says what the restored backup gives to whom: every role
-// assignment, the members of groups that hold one, and every enabled account.
+// assignment, the members of groups that hold one, and every enabled account;
+// and which Conditional Access policies it has: one that was written or changed
+// after the backup is not in force any more.
 func (d *deployment) RestoreReview() (arm.RestoreReview, error) {
 	r, ok := d.gate.restore()
 	if !ok {
@@ -37,6 +40,9 @@ func (d *deployment) RestoreReview() (arm.RestoreReview, error) {
 	w := reviewer{d: d, out: &out}
 	for _, a := range d.roles.Assignments(rbac.Filter{}) {
 		w.assignment(a)
+	}
+	for _, p := range d.policies.Policies() {
+		w.policy(p)
 	}
 	d.directory.Users(func(u directory.User) bool {
 		if !u.Enabled {
@@ -88,6 +94,15 @@ func (w reviewer) assignment(a rbac.Assignment) {
 		member.Principal, member.Type = w.named(m.ID)
 		w.add(member)
 	}
+}
+
+func (w reviewer) policy(p conditional.Policy) {
+	w.out.Counts["conditionalAccessPolicies"]++
+	since := p.ModifiedAt
+	if since.IsZero() {
+		since = p.CreatedAt
+	}
+	w.add(arm.ReviewedAccess{What: "policy", Principal: p.DisplayName + " (" + string(p.State) + ")", PrincipalID: p.ID, Type: "ConditionalAccessPolicy", Since: &since})
 }
 
 func (w reviewer) named(id string) (name, kind string) {

@@ -43,7 +43,7 @@ type RestoreReview struct {
 
 // ReviewedAccess is one thing that the backup gives to somebody.
 type ReviewedAccess struct {
-	What        string     `json:"what"` // "roleAssignment", "member" of a group that holds one, or "user" for an enabled account
+	What        string     `json:"what"` // "roleAssignment", "member" of a group that holds one, "user" for an enabled account, or "policy" of Conditional Access
 	Principal   string     `json:"principal"`
 	PrincipalID string     `json:"principalId"`
 	Type        string     `json:"principalType"`

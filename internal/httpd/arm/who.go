@@ -72,7 +72,7 @@ func (h *Handler) explain(c *httpd.Call) error {
 			return err
 		}
 	}
-	e, err := h.cfg.Access.Explain(machine.Question{Who: who, MachineID: f.MachineID, ResourceID: vm.ID,
+	e, err := h.cfg.Access.Explain(machine.Question{Who: who, MachineID: f.MachineID, ResourceID: vm.ID, Asker: c.By,
 		Visible: func(at scope.ID) bool {
 			return who == c.By.Principal || h.cfg.Engine.Allowed(c.By, readAssignments, at)
 		}})

@@ -81,7 +81,11 @@ func (b *body) fixed(property, why string, values ...string) {
 		return
 	}
 	delete(b.fields, property)
-	given := string(bytes.TrimSpace(raw))
+	var text bytes.Buffer // clients write a list over several lines
+	if json.Compact(&text, raw) != nil {
+		text.Reset()
+	}
+	given := text.String()
 	if slices.Contains([]string{"null", "[]", "{}", `""`}, given) || slices.Contains(values, given) {
 		return
 	}

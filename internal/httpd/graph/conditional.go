@@ -127,7 +127,9 @@ func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 	}
 	name, state := b.text("displayName"), b.text("state")
 	b.fixed("templateId", unenforced)
+	b.present("conditions")
 	conditions, hasConditions := b.object("conditions", "conditionalAccessConditionSet")
+	conditions.present("users", "applications")
 	users, applications := conditions.policyUsers(), conditions.policyApplications()
 	conditions.fixed("clientAppTypes", unenforced+`; it is ["all"]`, `["all"]`)
 	for _, property := range []string{"signInRiskLevels", "userRiskLevels", "servicePrincipalRiskLevels", "insiderRiskLevels", "agentIdRiskLevels", "platforms", "locations", "devices", "deviceStates", "clientApplications", "authenticationFlows", "times"} {
@@ -245,6 +247,16 @@ func (b *body) object(property, resource string) (o *body, there bool) {
 		o.fields = map[string]json.RawMessage{}
 	}
 	return o, there
+}
+
+// present refuses a property that is null where a change of it to nothing would
+// be answered and not be made.
+func (b *body) present(properties ...string) {
+	for _, p := range properties {
+		if string(b.fields[p]) == "null" {
+			b.fail(badBody("the property '%s' of resource '%s' cannot be null.", p, b.resource).WithTarget(p))
+		}
+	}
 }
 
 // within refuses what an inner object does not have.

@@ -214,3 +214,15 @@ func TestConditionalAccess_WhatIsNotEnforcedIsRefused(t *testing.T) {
 	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"state":"disabled","conditions":{"users":{"includeUsers":["`+alice+`"]}}}`, 204)
 	w.do(w.admin, "PATCH", policies+"/"+str(block, "id"), `{"conditions":{"users":{"includeUsers":["`+alice+`","11111111-1111-4111-8111-111111111111"]}}}`, 400)
 }
+
+// TestConditionalAccess_ChangeIsMadeOrRefused: what is said and not done is refused,
+// and what says nothing is taken however it is laid out.
+func TestConditionalAccess_ChangeIsMadeOrRefused(t *testing.T) {
+	w := newWorld(t)
+	policy := policies + "/" + str(w.do(w.admin, "POST", policies, frequencyPolicy(), 201), "id")
+	for _, nothing := range []string{`{"conditions": null}`, `{"conditions":{"users":null}}`, `{"conditions":{"applications": null }}`} {
+		w.do(w.admin, "PATCH", policy, nothing, 400)
+	}
+	// A list over several lines is the same list.
+	w.do(w.admin, "PATCH", policy, "{\"conditions\":{\"clientAppTypes\":[\n  \"all\"\n],\"signInRiskLevels\":[\n],\"platforms\":{ }}}", 204)
+}

@@ -11,6 +11,8 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/conditional"
 	"sallyport/internal/directory"
+	"sallyport/internal/oauth"
+	"sallyport/internal/signin"
 )
 
 // frequent asks everybody for a sign-in that is not older than an hour, for
@@ -204,6 +206,29 @@ func TestConditionalAccess_Device(t *testing.T) {
 	}
 	if cert, reason := w.pollMachine(t, aMachine, login.Secret); cert == "" {
 		t.Errorf("no certificate after the step-up: %s", reason)
+	}
+}
+
+// TestConditionalAccess_TooOldAtTheAnswer: a sign-in that becomes too old between
+// the page and its answer opens nothing, and the sentence names a scope that there
+// is.
+func TestConditionalAccess_TooOldAtTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.policies = frequent()
+	w.allowPreview(t, true)
+	w.pass(3 * time.Hour) // the account is older than the sign-in
+	login, _ := w.knock(t, nil)
+	by := audit.By{CorrelationID: aFlow, At: w.now()}
+	d, _, ok, err := w.oauth.PendingDevice(t.Context(), by, login.UserCode)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	err = w.oauth.DecideDevice(t.Context(), by, d, signin.Session{ID: aFlow, UserID: w.alice.ID, SignedInAt: w.now().Add(-2 * time.Hour)}, true)
+	if err == nil || !strings.Contains(err.Error(), "AADSTS70043") || !strings.HasSuffix(err.Error(), "--scope "+strings.Fields(sshScope)[0]) {
+		t.Errorf("%v", err)
+	}
+	if cert, reason := w.pollMachine(t, aMachine, login.Secret); cert != "" || reason != oauth.ReasonPolicy {
+		t.Errorf("%q %q", cert, reason)
 	}
 }
 

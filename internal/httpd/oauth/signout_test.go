@@ -121,6 +121,30 @@ func TestSignOut_OthersAsk(t *testing.T) {
 	}
 }
 
+// Who takes a program out of use, after phishing for example, means its way back
+// from the sign-out page, too.
+func TestSignOut_DisabledProgramLeadsNowhere(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.site(w.browser())
+	sp, found := w.index.ServicePrincipalByAppID(id)
+	if !found {
+		var err error
+		if sp, err = w.people.CreateServicePrincipal(t.Context(), w.admin, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := endPath + values("post_logout_redirect_uri", shop, "client_id", id).Encode()
+	if a := w.get(w.browser(), link); a.status != 303 || a.header.Get("Location") != shop {
+		t.Fatalf("%d %s", a.status, a.header.Get("Location"))
+	}
+	if err := w.people.EnableServicePrincipal(t.Context(), w.admin, sp.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.get(w.browser(), link); a.status != 200 || a.header.Get("Location") != "" || !strings.Contains(a.text, registers) {
+		t.Errorf("%d %s %s", a.status, a.header.Get("Location"), a.text)
+	}
+}
+
 // userInfo asks with a token.
 func (w *world) userInfo(method, token string) answer {
 	w.t.Helper()
