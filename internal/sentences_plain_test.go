@@ -25,7 +25,7 @@ func plain() map[string]int {
 		// for people, a second server of which both lose nothing, and data that no
 		// request makes.
 		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "httpd/arm InvalidResourceNamespace", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
-			"resource PreconditionFailed 2", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory TenantExists", "resource/types DeploymentExists"},
+			"resource PreconditionFailed 2", "httpd PreconditionFailed", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory TenantExists", "resource/types DeploymentExists"},
 		// Of a running server, to programs, machines and its log; and what only a tool
 		// that writes keys or packages could have done.
 		{"keystore KeyElsewhere", "keystore KeyInvalid 5", "keystore ManifestKeyOffline", "keystore RepositoryKeyMissing", "keystore/sshagent SignerKeyOther", "keystore/sshagent SignerKeyUnfit", "repository Packages 4",

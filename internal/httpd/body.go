@@ -1,11 +1,13 @@
 package httpd
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"sallyport/internal/fault"
@@ -38,6 +40,34 @@ func (c *Call) apiVersion() error {
 		if !versionShape.MatchString(given) {
 			return fault.New(fault.Invalid, "InvalidApiVersionParameter", "the api-version %q is invalid", clipped(given)).WithRemedy("An api-version is a date, such as 2022-09-01.").WithTarget("api-version")
 		}
+	}
+	return nil
+}
+
+// unread refuses what the row would not read, and the caller relies on: a query option
+// of Resource Manager's, and a condition on an ETag of what has none.
+func (c *Call) unread() error {
+	azure := c.Row.Surface == route.ARM || c.Row.Surface == route.Graph
+	if !azure || c.Row.Door != route.Caller {
+		return nil
+	}
+	if c.Row.Surface == route.ARM {
+		known := c.Row.Options()
+		for name := range c.R.URL.Query() {
+			if strings.HasPrefix(name, "$") && !slices.Contains(known, name) {
+				return fault.New(fault.Invalid, "InvalidQueryParameter", "the query option %q is not supported here", clipped(name)).
+					WithRemedy("This operation reads: %s.", cmp.Or(strings.Join(known, ", "), "none that begins with $")).WithTarget(clipped(name))
+			}
+		}
+	}
+	if c.R.Method == http.MethodGet || c.R.Method == http.MethodHead || c.Row.Conditional() {
+		return nil
+	}
+	if given := c.R.Header.Get("If-Match"); given != "" && given != "*" {
+		return fault.New(fault.Precondition, "PreconditionFailed", "this has no ETag that %q could match", clipped(given)).WithRemedy("Leave If-Match out.").WithTarget("If-Match")
+	}
+	if c.R.Header.Get("If-None-Match") != "" {
+		return fault.New(fault.Invalid, "InvalidParameter", "If-None-Match is not supported here").WithRemedy("Leave it out.").WithTarget("If-None-Match")
 	}
 	return nil
 }

@@ -168,6 +168,9 @@ func (s *Server) serve(c *Call) error {
 	if err := c.apiVersion(); err != nil {
 		return err
 	}
+	if err := c.unread(); err != nil {
+		return err
+	}
 	return handle(c)
 }
 

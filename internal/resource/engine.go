@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"sallyport/internal/audit"
@@ -70,6 +72,11 @@ func (e *Engine) Type(name string) (*Type, error) {
 		return nil, fault.New(fault.NotFound, "InvalidResourceType", "The resource type '%s' could not be found.", clip(name))
 	}
 	return t, nil
+}
+
+// Types lists the types, by name.
+func (e *Engine) Types() []*Type {
+	return slices.SortedFunc(maps.Values(e.types), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Allowed reports whether the caller may do an action at a scope.

@@ -54,6 +54,9 @@ type Type struct {
 	Actions map[string]Action
 	// Show returns the properties as people see them; nil shows them as stored.
 	Show func(context.Context, View) (map[string]any, error)
+	// Shape is the zero value of what a body's properties may hold; nil for a type that
+	// nobody writes. Tests derive from it what must be tried.
+	Shape any
 	// Embed names the child type that is shown in "resources".
 	Embed string
 }

@@ -294,6 +294,11 @@ func (w *writing) build(now time.Time) error {
 	case w.old != nil && w.old.Location != *w.in.location:
 		return fault.New(fault.Conflict, "InvalidResourceLocation", "The resource '%s' already exists in location '%s'; it cannot move to '%s'.", w.req.ID.Name(), w.old.Location, *w.in.location).WithTarget("location")
 	default:
+		if w.old == nil {
+			if err := available(w.t, *w.in.location); err != nil {
+				return err
+			}
+		}
 		w.next.Location = *w.in.location
 	}
 	if w.t.Located && w.next.Location == "" {

@@ -47,7 +47,7 @@ func (a auditor) Verify(ctx context.Context) (v audit.Verdict, err error) {
 func TestAudit_FollowNeitherSkipsNorRepeats(t *testing.T) {
 	s := newServer(t)
 	for i := range 5 {
-		s.call(admin, http.MethodPut, fmt.Sprintf("/subscriptions/%s/resourceGroups/g%d", subID, i), `{"location":"local"}`)
+		s.call(admin, http.MethodPut, fmt.Sprintf("/subscriptions/%s/resourceGroups/g%d", subID, i), `{"location":"westeurope"}`)
 	}
 	const follow = "/providers/Sallyport.Access/auditRecords/follow"
 	var seen []float64
@@ -73,7 +73,7 @@ func TestAudit_FollowNeitherSkipsNorRepeats(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 	link = follow + "?$skipToken=" + dig(v, "skipToken").(string)
-	s.call(admin, http.MethodPut, "/subscriptions/"+subID+"/resourceGroups/g6", `{"location":"local"}`)
+	s.call(admin, http.MethodPut, "/subscriptions/"+subID+"/resourceGroups/g6", `{"location":"westeurope"}`)
 	if _, v = s.call(admin, http.MethodGet, link, ""); dig(v, "value", 0, "sequence") != seen[len(seen)-1]+1 {
 		t.Errorf("%v", v)
 	}

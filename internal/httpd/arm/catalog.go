@@ -8,6 +8,7 @@ import (
 	"sallyport/internal/cloud"
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
+	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 )
 
@@ -15,15 +16,15 @@ import (
 func (h *Handler) mountCatalog(m *httpd.Mux) {
 	m.Handle("arm.metadata.endpoints", h.metadata)
 	m.Handle("arm.aliases", aliases)
-	m.Handle("arm.providers.list", providers)
-	m.Handle("arm.providers.get", provider)
-	m.Handle("arm.providers.register", provider)
-	m.Handle("arm.publishers.list", publishers)
-	m.Handle("arm.extensionTypes.list", extensionTypes)
-	m.Handle("arm.extensionVersions.list", extensionVersions)
-	m.Handle("arm.extensionVersions.get", extensionVersion)
-	m.Handle("arm.imageVersions.list", imageVersions)
-	m.Handle("arm.imageVersions.get", imageVersion)
+	m.Handle("arm.providers.list", h.providers)
+	m.Handle("arm.providers.get", h.provider)
+	m.Handle("arm.providers.register", h.provider)
+	m.Handle("arm.publishers.list", somewhere(publishers))
+	m.Handle("arm.extensionTypes.list", somewhere(extensionTypes))
+	m.Handle("arm.extensionVersions.list", somewhere(extensionVersions))
+	m.Handle("arm.extensionVersions.get", somewhere(extensionVersion))
+	m.Handle("arm.imageVersions.list", somewhere(imageVersions))
+	m.Handle("arm.imageVersions.get", somewhere(imageVersion))
 }
 
 // metadata answers autodetection: an object in the 2015-01-01 shape, an array of
@@ -62,6 +63,16 @@ func aliases(c *httpd.Call) error {
 		linux[im.Alias] = map[string]any{"publisher": im.Publisher, "offer": im.Offer, "sku": im.SKU, "version": "latest", "architecture": "x64"}
 	}
 	return c.JSON(http.StatusOK, map[string]any{"outputs": map[string]any{"aliases": map[string]any{"type": "object", "value": map[string]any{"Linux": linux, "Windows": map[string]any{}}}}})
+}
+
+// somewhere refuses a catalogue of a location that does not exist.
+func somewhere(next httpd.HandlerFunc) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		if at := c.Var("location"); !resource.Located(strings.ReplaceAll(at, " ", "")) {
+			return fault.New(fault.Invalid, "NoRegisteredProviderFound", "No registered resource provider found for location '%.80s'.", at).WithRemedy("See: az account list-locations").WithTarget("location")
+		}
+		return next(c)
+	}
 }
 
 // listing is how Azure's catalogues show a name.
@@ -114,12 +125,27 @@ func noArtifact(c *httpd.Call) error {
 		WithRemedy("The extension here is %s of publisher %s.", types.LoginExtension, types.LoginPublisher)
 }
 
+// oneVersion is the list of versions, of which there is one: it is the first of them in
+// any order.
+func oneVersion(c *httpd.Call, path, version string) error {
+	values := c.R.URL.Query()
+	if _, err := readTop(values); err != nil {
+		return err
+	}
+	switch by := strings.ToLower(values.Get("$orderby")); by {
+	case "", "name", "name asc", "name desc":
+	default:
+		return fault.New(fault.Invalid, "InvalidParameter", "$orderby=%.80s is not supported here", by).WithRemedy("Versions are ordered by name.").WithTarget("$orderby")
+	}
+	return c.JSON(http.StatusOK, []map[string]any{listing(c, path+"/Versions/"+version, version)})
+}
+
 func extensionVersions(c *httpd.Call) error {
 	x, err := extensionOf(c)
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, []map[string]any{listing(c, extensionPath(x)+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)})
+	return oneVersion(c, extensionPath(x), types.ExtensionVersion)
 }
 
 func extensionVersion(c *httpd.Call) error {
@@ -145,7 +171,7 @@ func imageVersions(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, []map[string]any{listing(c, path, im.Version)})
+	return oneVersion(c, strings.TrimSuffix(path, "/Versions/"+im.Version), im.Version)
 }
 
 func imageVersion(c *httpd.Call) error {

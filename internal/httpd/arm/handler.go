@@ -149,8 +149,17 @@ func under(c *httpd.Call, kind string) (scope.ID, error) {
 	return scope.Parse(id)
 }
 
-func expand(c *httpd.Call) bool {
-	return strings.EqualFold(c.R.URL.Query().Get("$expand"), "instanceView")
+// expand reads $expand where it asks for the instance view.
+func expand(c *httpd.Call) (bool, error) {
+	given := c.R.URL.Query().Get("$expand")
+	if given == "" || strings.EqualFold(given, "instanceView") {
+		return given != "", nil
+	}
+	return false, notExpanded(given, "instanceView")
+}
+
+func notExpanded(given, known string) error {
+	return fault.New(fault.Invalid, "InvalidParameter", "$expand=%.80s is not supported here", given).WithRemedy("It is: %s.", known).WithTarget("$expand")
 }
 
 func (h *Handler) get(kind string) httpd.HandlerFunc {
@@ -159,7 +168,11 @@ func (h *Handler) get(kind string) httpd.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, expand(c))
+		view, err := expand(c)
+		if err != nil {
+			return err
+		}
+		body, err := h.cfg.Engine.Get(c.R.Context(), c.By, id, view)
 		if err != nil {
 			return err
 		}
@@ -281,7 +294,7 @@ func (h *Handler) list(kind string) httpd.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		q := resource.Query{Under: at, Type: kind, Expand: expand(c)}
+		q := resource.Query{Under: at, Type: kind}
 		if err := readQuery(c, &q, kind == "" || kind == resource.TypeGroup); err != nil {
 			return err
 		}
@@ -315,8 +328,20 @@ func readQuery(c *httpd.Call, q *resource.Query, filters bool) error {
 		return err
 	}
 	q.Top, q.After = top, values.Get("$skipToken")
-	for _, word := range strings.Split(strings.ToLower(values.Get("$expand")), ",") {
-		q.Times = q.Times || word == "createdtime" || word == "changedtime"
+	if !filters {
+		if q.Expand, err = expand(c); err != nil {
+			return err
+		}
+	} else if given := values.Get("$expand"); given != "" {
+		for _, word := range strings.Split(strings.ToLower(given), ",") {
+			switch word {
+			case "createdtime", "changedtime":
+				q.Times = true
+			case "provisioningstate": // is always shown
+			default:
+				return notExpanded(given, "createdTime, changedTime, provisioningState")
+			}
+		}
 	}
 	terms, err := types.ParseFilter(values.Get("$filter"))
 	if err != nil {

@@ -29,8 +29,12 @@ const readInventory = "Sallyport.Access/inventory/read"
 
 // addInventory shows the inventory to who asks for it and may read it.
 func (h *Handler) addInventory(c *httpd.Call, at scope.ID, shown map[string]any) error {
-	if !strings.EqualFold(c.R.URL.Query().Get("$expand"), "inventory") {
+	given := c.R.URL.Query().Get("$expand")
+	if given == "" {
 		return nil
+	}
+	if !strings.EqualFold(given, "inventory") {
+		return notExpanded(given, "inventory")
 	}
 	if err := h.cfg.Engine.Authorize(c.R.Context(), c.By, readInventory, at); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
+	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
 	"sallyport/internal/route"
 )
@@ -65,30 +66,36 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:at], s[at+len(sep):], true
 }
 
-func showProvider(subscription, namespace string, kinds []string) map[string]any {
+func (h *Handler) showProvider(subscription, namespace string, kinds []string) map[string]any {
 	list := []map[string]any{}
 	for _, kind := range kinds {
-		list = append(list, map[string]any{"resourceType": kind, "locations": []string{}, "apiVersions": types.Versions(namespace + "/" + kind), "capabilities": "None"})
+		locations := []string{}
+		if t, err := h.cfg.Engine.Type(namespace + "/" + kind); err == nil && t.Located {
+			for _, l := range resource.Locations() {
+				locations = append(locations, l.DisplayName)
+			}
+		}
+		list = append(list, map[string]any{"resourceType": kind, "locations": locations, "apiVersions": types.Versions(namespace + "/" + kind), "capabilities": "None"})
 	}
 	return map[string]any{"id": "/subscriptions/" + subscription + "/providers/" + namespace, "namespace": namespace, "registrationState": "Registered", "registrationPolicy": "RegistrationFree", "resourceTypes": list}
 }
 
-func providers(c *httpd.Call) error {
+func (h *Handler) providers(c *httpd.Call) error {
 	out := []map[string]any{}
 	for namespace, kinds := range registered() {
-		out = append(out, showProvider(c.Var("subscription"), namespace, kinds))
+		out = append(out, h.showProvider(c.Var("subscription"), namespace, kinds))
 	}
 	return c.JSON(http.StatusOK, map[string]any{"value": sortedBy(out, "namespace")})
 }
 
-func provider(c *httpd.Call) error {
+func (h *Handler) provider(c *httpd.Call) error {
 	for namespace, kinds := range registered() {
 		if strings.EqualFold(namespace, c.Var("namespace")) {
-			return c.JSON(http.StatusOK, showProvider(c.Var("subscription"), namespace, kinds))
+			return c.JSON(http.StatusOK, h.showProvider(c.Var("subscription"), namespace, kinds))
 		}
 	}
 	if strings.EqualFold(c.Var("namespace"), "Microsoft.HybridConnectivity") { // az ssh asks for it before it connects to a hybrid machine
-		return c.JSON(http.StatusOK, showProvider(c.Var("subscription"), "Microsoft.HybridConnectivity", nil))
+		return c.JSON(http.StatusOK, h.showProvider(c.Var("subscription"), "Microsoft.HybridConnectivity", nil))
 	}
 	return fault.New(fault.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", c.Var("namespace"))
 }

@@ -30,10 +30,10 @@ func (s *server) withMachine() {
 	s.t.Helper()
 	const net = group + "/providers/Microsoft.Network/"
 	for _, put := range [][2]string{
-		{group, `{"location":"l"}`},
-		{net + "virtualNetworks/v", `{"location":"l","properties":{"addressSpace":{"addressPrefixes":["10.0.0.0/16"]},"subnets":[{"name":"s","properties":{"addressPrefix":"10.0.0.0/24"}}]}}`},
-		{net + "networkInterfaces/n", `{"location":"l","properties":{"ipConfigurations":[{"name":"c","properties":{"subnet":{"id":"` + net + `virtualNetworks/v/subnets/s"}}}]}}`},
-		{machine, `{"location":"l","properties":{"hardwareProfile":{"vmSize":"Standard_DS1_v2"},"storageProfile":{"imageReference":{"publisher":"Canonical","offer":"UbuntuServer","sku":"18.04-LTS","version":"latest"},"osDisk":{"createOption":"fromImage"}},"networkProfile":{"networkInterfaces":[{"id":"` + net + `networkInterfaces/n"}]}}}`},
+		{group, `{"location":"westeurope"}`},
+		{net + "virtualNetworks/v", `{"location":"westeurope","properties":{"addressSpace":{"addressPrefixes":["10.0.0.0/16"]},"subnets":[{"name":"s","properties":{"addressPrefix":"10.0.0.0/24"}}]}}`},
+		{net + "networkInterfaces/n", `{"location":"westeurope","properties":{"ipConfigurations":[{"name":"c","properties":{"subnet":{"id":"` + net + `virtualNetworks/v/subnets/s"}}}]}}`},
+		{machine, `{"location":"westeurope","properties":{"hardwareProfile":{"vmSize":"Standard_DS1_v2"},"storageProfile":{"imageReference":{"publisher":"Canonical","offer":"UbuntuServer","sku":"18.04-LTS","version":"latest"},"osDisk":{"createOption":"fromImage"}},"networkProfile":{"networkInterfaces":[{"id":"` + net + `networkInterfaces/n"}]}}}`},
 	} {
 		if a, body := s.call(admin, "PUT", put[0]+version, put[1]); a.StatusCode > 201 {
 			s.t.Fatalf("%s: %d %v", put[0], a.StatusCode, body)

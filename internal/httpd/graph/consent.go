@@ -194,11 +194,18 @@ func (h *Handler) getPolicy(c *httpd.Call) error {
 	if h.index().ConsentPolicy().Users {
 		policies = append(policies, userConsent)
 	}
-	return c.JSON(200, object{
-		"@odata.context": h.context("policies/authorizationPolicy/$entity"), "id": "authorizationPolicy", "displayName": "Authorization Policy", "description": "Used to manage authorization related settings across the company.",
+	return h.show(c, authorizationEntity(), object{
+		"id": "authorizationPolicy", "displayName": "Authorization Policy", "description": "Used to manage authorization related settings across the company.",
 		"allowInvitesFrom": "none", "allowedToSignUpEmailBasedSubscriptions": false, "allowedToUseSSPR": false, "allowEmailVerifiedUsersToJoinOrganization": false, "blockMsolPowerShell": true,
 		"defaultUserRolePermissions": object{"allowedToCreateApps": false, "allowedToCreateSecurityGroups": false, "allowedToCreateTenants": false, "allowedToReadOtherUsers": true, "permissionGrantPoliciesAssigned": policies},
 	})
+}
+
+func authorizationEntity() entity {
+	return entity{set: "policies/authorizationPolicy", odata: "#microsoft.graph.authorizationPolicy", schema: map[string]kind{
+		"id": text, "displayName": text, "description": text, "allowInvitesFrom": text, "allowedToSignUpEmailBasedSubscriptions": boolean, "allowedToUseSSPR": boolean,
+		"allowEmailVerifiedUsersToJoinOrganization": boolean, "blockMsolPowerShell": boolean, "defaultUserRolePermissions": other,
+	}}
 }
 
 // updatePolicy changes the one switch that can be changed.

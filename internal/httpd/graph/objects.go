@@ -109,8 +109,7 @@ func (h *Handler) getObject(c *httpd.Call) error {
 	if !ok {
 		return directory.NotFound(c.Var("id"))
 	}
-	o["@odata.context"] = h.context("directoryObjects/$entity")
-	return c.JSON(200, o)
+	return h.show(c, objectEntity(), o)
 }
 
 // member resolves the subject of a membership question and checks the reader.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -11,16 +12,26 @@ import (
 )
 
 func (h *Handler) listOrganizations(c *httpd.Call) error {
-	return c.JSON(200, object{"@odata.context": h.context("organization"), "value": []object{h.organization()}})
+	q, err := parseQuery(c, organizationEntity())
+	if err != nil {
+		return err
+	}
+	p := &page{q: q}
+	p.add(h.index().Tenant().ID, h.organization())
+	return h.answer(c, "organization", p)
 }
 
 func (h *Handler) getOrganization(c *httpd.Call) error {
 	if !strings.EqualFold(c.Var("id"), h.index().Tenant().ID) {
 		return directory.NotFound(c.Var("id"))
 	}
-	o := h.organization()
-	o["@odata.context"] = h.context("organization/$entity")
-	return c.JSON(200, o)
+	return h.show(c, organizationEntity(), h.organization())
+}
+
+func organizationEntity() entity {
+	return entity{set: "organization", odata: "#microsoft.graph.organization", schema: map[string]kind{
+		"id": text, "displayName": text, "verifiedDomains": other, "tenantType": text, "createdDateTime": other, "deletedDateTime": other,
+	}}
 }
 
 func (h *Handler) organization() object {
@@ -65,12 +76,12 @@ func (h *Handler) listRoles(e entity, shape func(rbac.Definition) object) httpd.
 			return err
 		}
 		p := &page{q: q}
-		for _, d := range h.cfg.Roles.Definitions() {
-			if o := shape(d); q.matches(o) {
-				p.items = append(p.items, q.project(o))
+		all := slices.SortedFunc(slices.Values(h.cfg.Roles.Definitions()), func(a, b rbac.Definition) int { return strings.Compare(a.ID, b.ID) })
+		for _, d := range all {
+			if (q.count || d.ID > q.after) && !p.add(d.ID, shape(d)) {
+				break
 			}
 		}
-		p.total = len(p.items)
 		return h.answer(c, e.set, p)
 	}
 }

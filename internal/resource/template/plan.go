@@ -29,12 +29,21 @@ type Template struct {
 	Resources      []map[string]any     `json:"resources"`
 	Outputs        map[string]output    `json:"outputs"`
 	Functions      []any                `json:"functions"`
+
+	// For people and tools; they change nothing.
+	Metadata   any `json:"metadata"`
+	APIProfile any `json:"apiProfile"` // every resource has an apiVersion
 }
 
 type parameter struct {
-	Type    string `json:"type"`
-	Default any    `json:"defaultValue"`
-	Allowed []any  `json:"allowedValues"`
+	Type      string `json:"type"`
+	Default   any    `json:"defaultValue"`
+	Allowed   []any  `json:"allowedValues"`
+	MinLength *int64 `json:"minLength"`
+	MaxLength *int64 `json:"maxLength"`
+	MinValue  *int64 `json:"minValue"`
+	MaxValue  *int64 `json:"maxValue"`
+	Metadata  any    `json:"metadata"`
 }
 
 func (p parameter) secure() bool { return strings.HasPrefix(strings.ToLower(p.Type), "secure") }
@@ -43,6 +52,7 @@ type output struct {
 	Type      string `json:"type"`
 	Value     any    `json:"value"`
 	Condition any    `json:"condition"`
+	Metadata  any    `json:"metadata"`
 }
 
 // Plan is what a template says in its place.
@@ -94,66 +104,6 @@ func New(t Template, given map[string]json.RawMessage, env Env) (Plan, error) {
 		return Plan{}, err
 	}
 	return p, p.order()
-}
-
-// parameters takes the given values, and the defaults of the others.
-func (p *Plan) parameters(declared map[string]parameter, given map[string]json.RawMessage) error {
-	p.scope.parameters, p.Parameters = map[string]any{}, map[string]any{}
-	values := map[string]any{}
-	for name, raw := range given {
-		var in struct {
-			Value     any             `json:"value"`
-			Reference json.RawMessage `json:"reference"`
-		}
-		if err := Read(raw, &in); err != nil || in.Reference != nil {
-			return invalid("The value of the template parameter '%s' is given as {\"value\": ...}; secrets of other services cannot be referred to.", clip(name)).WithTarget("parameters")
-		}
-		if _, ok := fold(declared, name); !ok {
-			return invalid("The template parameter '%s' is not found in the template; it has: %s.", clip(name), names(declared))
-		}
-		values[strings.ToLower(name)] = in.Value
-	}
-	for _, name := range sorted(declared) {
-		d := declared[name]
-		v, ok := values[strings.ToLower(name)]
-		if !ok || v == nil {
-			if v = d.Default; v == nil {
-				return invalid("The value for the template parameter '%s' is not provided.", clip(name)).WithTarget("parameters")
-			}
-			var err error
-			if v, err = p.scope.value(v); err != nil {
-				return err
-			}
-		}
-		if !d.fits(v) {
-			return invalid("The value of the template parameter '%s' is not of type '%s', or not one of those that are allowed.", clip(name), clip(d.Type)).WithTarget("parameters")
-		}
-		p.scope.parameters[name] = v
-		shown := map[string]any{"type": d.Type}
-		if !d.secure() {
-			shown["value"] = v
-		}
-		p.Parameters[name] = shown
-	}
-	return nil
-}
-
-// fits reports whether a value is of the parameter's type and among what it allows.
-func (p parameter) fits(v any) bool {
-	ok := false
-	switch strings.ToLower(p.Type) {
-	case "string", "securestring":
-		_, ok = v.(string)
-	case "int":
-		_, ok = whole(v)
-	case "bool":
-		_, ok = v.(bool)
-	case "array":
-		_, ok = v.([]any)
-	case "object", "secureobject":
-		_, ok = v.(map[string]any)
-	}
-	return ok && (len(p.Allowed) == 0 || slices.ContainsFunc(p.Allowed, func(a any) bool { return same(a, v) }))
 }
 
 // resources adds a list, which may be that of a parent: its type and names.

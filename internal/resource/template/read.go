@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"strings"
 
 	"sallyport/internal/fault"
 )
@@ -18,14 +19,26 @@ func invalid(format string, args ...any) *fault.Error {
 // Read decodes a request for a deployment. Beside JSON it takes what Azure takes
 // and what az sends, which puts the text of a template file into its request as it
 // is: comments, and names without quotes.
-func Read(raw []byte, v any) error {
+func Read(raw []byte, v any) error { return read(raw, v, false) }
+
+// ReadKnown is Read that refuses, as Azure does, a member that v does not have.
+func ReadKnown(raw []byte, v any) error { return read(raw, v, true) }
+
+func read(raw []byte, v any, known bool) error {
 	strict, err := quote(raw)
 	if err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(strict))
 	d.UseNumber()
+	if known {
+		d.DisallowUnknownFields()
+	}
 	if err := d.Decode(v); err != nil {
+		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: could not find member '%s'.", clip(strings.Trim(name, `"`))).
+				WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clip(strings.Trim(name, `"`)))
+		}
 		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: it is not JSON.")
 	}
 	if _, err := d.Token(); err != io.EOF {

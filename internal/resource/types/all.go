@@ -149,13 +149,16 @@ func All(cfg Config) []resource.Type {
 	}
 }
 
+// groupProperties: a group has none of its own.
+type groupProperties struct {
+	ProvisioningState any `json:"provisioningState,omitempty"` // read-only
+}
+
 func groupType() resource.Type {
-	return resource.Type{Name: resource.TypeGroup, Title: "resource group", Located: true,
+	return resource.Type{Name: resource.TypeGroup, Title: "resource group", Located: true, Shape: groupProperties{},
 		Top: []string{"managedBy"},
 		Check: func(d *resource.Draft) error {
-			var p struct {
-				ProvisioningState any `json:"provisioningState,omitempty"`
-			}
+			var p groupProperties
 			return checked(d, &p, "properties of a resource group", func() error { p.ProvisioningState = nil; return nil })
 		},
 		// A group is there once it is written, and its PUT says so (Azure's SDKs do not

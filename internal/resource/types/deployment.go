@@ -31,7 +31,7 @@ type deploymentProperties struct {
 // deploymentType waits until what a deployment has written is done. What it
 // writes is written with it, see Deployments.
 func (m machines) deploymentType() resource.Type {
-	return resource.Type{Name: Deployment, Title: "deployment", Hidden: true,
+	return resource.Type{Name: Deployment, Title: "deployment", Hidden: true, Shape: deploymentInput{},
 		Check: func(d *resource.Draft) error {
 			var p deploymentProperties
 			return resource.Strict(d.Properties, &p, "properties of a deployment")
@@ -119,13 +119,31 @@ type Deployments struct {
 type deploymentRequest struct {
 	Location   any               `json:"location"`
 	Tags       map[string]string `json:"tags"`
-	Properties struct {
-		Mode           string                     `json:"mode"`
-		Template       *template.Template         `json:"template"`
-		TemplateLink   json.RawMessage            `json:"templateLink"`
-		Parameters     map[string]json.RawMessage `json:"parameters"`
-		ParametersLink json.RawMessage            `json:"parametersLink"`
-	} `json:"properties"`
+	Properties deploymentInput   `json:"properties"`
+}
+
+type deploymentInput struct {
+	Mode           string                     `json:"mode"`
+	Template       json.RawMessage            `json:"template"`
+	TemplateLink   json.RawMessage            `json:"templateLink"`
+	Parameters     map[string]json.RawMessage `json:"parameters"`
+	ParametersLink json.RawMessage            `json:"parametersLink"`
+
+	// Refused unless empty.
+	DebugSetting    json.RawMessage `json:"debugSetting"`
+	OnError         json.RawMessage `json:"onErrorDeployment"`
+	Evaluation      json.RawMessage `json:"expressionEvaluationOptions"`
+	ValidationLevel json.RawMessage `json:"validationLevel"`
+}
+
+// refuse names what would have no effect.
+func (p deploymentInput) refuse() error {
+	for field, raw := range map[string]json.RawMessage{"debugSetting": p.DebugSetting, "onErrorDeployment": p.OnError, "expressionEvaluationOptions": p.Evaluation, "validationLevel": p.ValidationLevel} {
+		if !empty(raw) {
+			return noEffect(field, "everything that a template says is written at once or not at all")
+		}
+	}
+	return nil
 }
 
 // Put deploys a template into the deployment's resource group.
@@ -185,13 +203,19 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 		return nil, err
 	}
 	var in deploymentRequest
-	if err := template.Read(req.Body, &in); err != nil {
+	if err := template.ReadKnown(req.Body, &in); err != nil {
+		return nil, err
+	}
+	if in.Location != nil {
+		return nil, fault.New(fault.Invalid, "InvalidDeployment", "The 'location' property is not allowed for '%s' at resource group scope.", clip(req.ID.Name())).WithRemedy("Leave it out: what the template makes has locations of its own.").WithTarget("location")
+	}
+	if err := in.Properties.refuse(); err != nil {
 		return nil, err
 	}
 	switch p := in.Properties; {
 	case !empty(p.TemplateLink) || !empty(p.ParametersLink):
 		return nil, noEffect("templateLink", "this server reads no other address")
-	case p.Template == nil:
+	case empty(p.Template):
 		return nil, fault.New(fault.Invalid, "InvalidTemplate", "The deployment has no template.").WithTarget("properties.template")
 	case strings.EqualFold(p.Mode, "Complete"):
 		return nil, fault.New(fault.Invalid, "InvalidDeploymentMode", "The mode 'Complete' would delete what the template does not name; here a deployment adds and changes.").WithRemedy("Deploy with the mode Incremental.").WithTarget("properties.mode")
@@ -203,7 +227,11 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 	if err != nil {
 		return nil, err
 	}
-	plan, err := template.New(*in.Properties.Template, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name(), Versions: d.versions})
+	var text template.Template
+	if err := template.ReadKnown(in.Properties.Template, &text); err != nil {
+		return nil, err
+	}
+	plan, err := template.New(text, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name(), Versions: d.versions})
 	if err != nil {
 		return nil, err
 	}

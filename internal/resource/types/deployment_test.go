@@ -253,7 +253,7 @@ func TestDeployment_HistoryIsBounded(t *testing.T) {
 	}
 	deploy := func(n int) {
 		t.Helper()
-		_, err := w.deployments().Put(t.Context(), as(admin), resource.Request{ID: id(at(rg, n)), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"kept","location":"x","properties":{}}`))})
+		_, err := w.deployments().Put(t.Context(), as(admin), resource.Request{ID: id(at(rg, n)), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"kept","location":"westeurope","properties":{}}`))})
 		w.must(err)
 	}
 	deploy(773) // again: its place in the history is a new one, and nothing is full

@@ -54,7 +54,7 @@ func (m machines) extension() resource.Type {
 
 // extensionOf is the extension of one kind of machine.
 func (m machines) extensionOf(kind, title string) resource.Type {
-	return resource.Type{Name: kind, Title: title, Located: true,
+	return resource.Type{Name: kind, Title: title, Located: true, Shape: extensionProperties{},
 		Check: checkExtension, Store: m.storeExtension, Reconcile: m.reconcileExtension,
 		Show: func(_ context.Context, v resource.View) (map[string]any, error) {
 			p := map[string]any{}

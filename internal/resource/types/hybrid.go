@@ -27,6 +27,9 @@ type hybridProperties struct {
 	ParentClusterResourceID    json.RawMessage `json:"parentClusterResourceId,omitempty"`
 	AgentUpgrade               json.RawMessage `json:"agentUpgrade,omitempty"`
 	LicenseProfile             json.RawMessage `json:"licenseProfile,omitempty"`
+	ServiceStatuses            json.RawMessage `json:"serviceStatuses,omitempty"`
+	MSSQLDiscovered            json.RawMessage `json:"mssqlDiscovered,omitempty"`
+	OSType                     string          `json:"osType,omitempty"` // linux
 
 	// Read-only echoes, dropped.
 	VMID               any `json:"vmId,omitempty"`
@@ -40,16 +43,13 @@ type hybridProperties struct {
 	DomainName         any `json:"domainName,omitempty"`
 	ADFQDN             any `json:"adFqdn,omitempty"`
 	OSName             any `json:"osName,omitempty"`
-	OSType             any `json:"osType,omitempty"`
 	OSSKU              any `json:"osSku,omitempty"`
 	OSVersion          any `json:"osVersion,omitempty"`
 	AgentVersion       any `json:"agentVersion,omitempty"`
 	AgentConfiguration any `json:"agentConfiguration,omitempty"`
 	DetectedProperties any `json:"detectedProperties,omitempty"`
-	ServiceStatuses    any `json:"serviceStatuses,omitempty"`
 	CloudMetadata      any `json:"cloudMetadata,omitempty"`
 	NetworkProfile     any `json:"networkProfile,omitempty"`
-	MSSQLDiscovered    any `json:"mssqlDiscovered,omitempty"`
 	Extensions         any `json:"extensions,omitempty"`
 	ProvisioningState  any `json:"provisioningState,omitempty"`
 }
@@ -94,7 +94,7 @@ func isExtension(id scope.ID) bool {
 }
 
 func (m machines) hybridMachine() resource.Type {
-	return resource.Type{Name: HybridMachine, Title: "machine", Located: true, Identity: true, Entered: true, Top: []string{"kind"}, Embed: HybridExtension,
+	return resource.Type{Name: HybridMachine, Title: "machine", Located: true, Identity: true, Entered: true, Shape: hybridProperties{}, Top: []string{"kind"}, Embed: HybridExtension,
 		Check: checkHybrid, Store: m.storeHybrid, Reconcile: m.reconcileHybrid, Show: m.showHybrid,
 		Actions: map[string]resource.Action{"quarantine": m.quarantine},
 	}
@@ -108,10 +108,13 @@ func checkHybrid(d *resource.Draft) error {
 	var p hybridProperties
 	return checked(d, &p, "properties of a machine", func() error {
 		for field, raw := range map[string]json.RawMessage{"privateLinkScopeResourceId": p.PrivateLinkScopeResourceID, "parentClusterResourceId": p.ParentClusterResourceID,
-			"agentUpgrade": p.AgentUpgrade, "licenseProfile": p.LicenseProfile} {
+			"agentUpgrade": p.AgentUpgrade, "licenseProfile": p.LicenseProfile, "serviceStatuses": p.ServiceStatuses, "mssqlDiscovered": p.MSSQLDiscovered} {
 			if !empty(raw) {
 				return noEffect(field, "machines of this server have none")
 			}
+		}
+		if p.OSType != "" && !strings.EqualFold(p.OSType, "linux") {
+			return noEffect("osType", "machines run Linux")
 		}
 		if !empty(p.ClientPublicKey) {
 			return fault.New(fault.Invalid, "InvalidParameter", "a machine's key is not written into its resource: the machine proves that it has it").

@@ -37,7 +37,7 @@ type subnet struct {
 }
 
 func virtualNetworkType() resource.Type {
-	return resource.Type{Name: VirtualNetwork, Title: "virtual network", Located: true, Top: []string{"extendedLocation"},
+	return resource.Type{Name: VirtualNetwork, Title: "virtual network", Located: true, Shape: virtualNetworkProperties{}, Top: []string{"extendedLocation"},
 		Check: func(d *resource.Draft) error {
 			var p virtualNetworkProperties
 			return checked(d, &p, "properties of a virtual network", func() error {
@@ -92,7 +92,7 @@ type securityRule struct {
 // securityGroupType takes rules that let traffic pass. This server filters no
 // packets, so a rule that keeps somebody out would promise what nobody keeps.
 func securityGroupType() resource.Type {
-	return resource.Type{Name: SecurityGroup, Title: "network security group", Located: true,
+	return resource.Type{Name: SecurityGroup, Title: "network security group", Located: true, Shape: securityGroupProperties{},
 		Check: func(d *resource.Draft) error {
 			var p securityGroupProperties
 			return checked(d, &p, "properties of a network security group", func() error {
@@ -137,10 +137,13 @@ type addressed struct {
 }
 
 func publicIPType() resource.Type {
-	return resource.Type{Name: PublicIP, Title: "public IP address", Located: true, Top: []string{"sku", "zones", "extendedLocation"},
+	return resource.Type{Name: PublicIP, Title: "public IP address", Located: true, Shape: publicIPProperties{}, Top: []string{"sku", "zones", "extendedLocation"},
 		Check: func(d *resource.Draft) error {
 			var p publicIPProperties
 			return checked(d, &p, "properties of a public IP address", func() error {
+				if err := echoed(d, p.IPAddress, "ipAddress"); err != nil {
+					return err
+				}
 				p.IPAddress, p.IPConfiguration, p.ResourceGUID, p.ProvisioningState = nil, nil, nil, nil
 				return nil
 			})
@@ -163,6 +166,30 @@ func shownWithAddress(v resource.View) (map[string]any, addressed, error) {
 		return nil, a, err
 	}
 	return p, a, v.Resource.ReadPrivate(&a)
+}
+
+// echoed takes the address that is shown back from who has read it, and no other: the
+// machine's back end gives addresses.
+func echoed(d *resource.Draft, given any, field string) error {
+	var a addressed
+	if d.Old != nil {
+		if err := d.Old.ReadPrivate(&a); err != nil {
+			return err
+		}
+	}
+	if given == nil || given == a.Address {
+		return nil
+	}
+	return noEffect(field, "the machine's back end gives the address, and keeps it for the machine's life")
+}
+
+// alwaysPrimary takes the one value that "primary" can have where there is one of
+// something: true, which az's templates spell as a text.
+func alwaysPrimary(given any, field string) error {
+	if text, ok := given.(string); given == nil || given == true || ok && strings.EqualFold(text, "true") {
+		return nil
+	}
+	return noEffect(field, "there is one, which is the primary one")
 }
 
 // refuseInUse keeps what a machine uses from being deleted under it.
@@ -222,7 +249,7 @@ type ipConfigurationProperties struct {
 }
 
 func networkInterfaceType() resource.Type {
-	return resource.Type{Name: NetworkInterface, Title: "network interface", Located: true, Top: []string{"extendedLocation"},
+	return resource.Type{Name: NetworkInterface, Title: "network interface", Located: true, Shape: networkInterfaceProperties{}, Top: []string{"extendedLocation"},
 		Check: checkNetworkInterface, Links: networkInterfaceLinks, Show: showNetworkInterface, Store: refuseInUse("NicInUse")}
 }
 
@@ -241,6 +268,12 @@ func checkNetworkInterface(d *resource.Draft) error {
 		}
 		if m, ok := c.Properties.PrivateIPAllocationMethod.(string); ok && strings.EqualFold(m, "Static") {
 			return noEffect("privateIPAllocationMethod", "the machine's back end gives the address, and keeps it for the machine's life")
+		}
+		if err := alwaysPrimary(c.Properties.Primary, "ipConfigurations.primary"); err != nil {
+			return err
+		}
+		if err := echoed(d, c.Properties.PrivateIPAddress, "ipConfigurations.privateIPAddress"); err != nil {
+			return err
 		}
 		c.ID, c.Type, c.ETag = id.String(), "", ""
 		c.Properties.Primary, c.Properties.ProvisioningState, c.Properties.PrivateIPAddress = true, nil, nil

@@ -230,7 +230,6 @@ func (p *scaleSetProperties) refuse() error {
 	case p.ConstrainedMaximum != nil && *p.ConstrainedMaximum:
 		return noEffect("constrainedMaximumCapacity", "the limit is the same for every set")
 	}
-	p.AutomaticRepairs, p.SpotRestore, p.ConstrainedMaximum = nil, nil, nil
 	for field, raw := range map[string]json.RawMessage{"resiliencyPolicy": p.ResiliencyPolicy, "priorityMixPolicy": p.PriorityMix, "hostGroup": p.HostGroup} {
 		if !empty(raw) {
 			return noEffect(field, "scale sets of this server have none")
@@ -265,7 +264,6 @@ func (p *scaleSetProperties) policy() error {
 	if u.AutomaticOS != nil && u.AutomaticOS.Enabled {
 		return noEffect("upgradePolicy.automaticOSUpgradePolicy", "instances are not made anew from newer images")
 	}
-	u.AutomaticOS, u.Rolling = nil, nil // the second means something with Rolling alone
 	return nil
 }
 
@@ -353,6 +351,12 @@ func (p *setProfile) network() error {
 		}
 	}
 	a.Properties.Public, a.Properties.Balancers, a.Properties.NATPools, a.Properties.Gateways, a.Properties.SecurityGroups = nil, nil, nil, nil, nil
+	if err := alwaysPrimary(nic.Properties.Primary, "networkInterfaceConfigurations.primary"); err != nil {
+		return err
+	}
+	if err := alwaysPrimary(a.Properties.Primary, "ipConfigurations.primary"); err != nil {
+		return err
+	}
 	nic.Properties.Primary, a.Properties.Primary = true, true
 	return nil
 }

@@ -31,7 +31,7 @@ type staleModel struct {
 }
 
 func (m machines) scaleSet() resource.Type {
-	return resource.Type{Name: ScaleSet, Title: "virtual machine scale set", Located: true, Identity: true, Entered: true, Top: []string{"sku", "zones", "extendedLocation"},
+	return resource.Type{Name: ScaleSet, Title: "virtual machine scale set", Located: true, Identity: true, Entered: true, Shape: scaleSetProperties{}, Top: []string{"sku", "zones", "extendedLocation"},
 		Check: checkScaleSet, Links: scaleSetLinks, Store: m.storeScaleSet, Reconcile: reconcileScaleSet, Show: showScaleSet,
 		Actions: map[string]resource.Action{
 			"manualupgrade": m.upgradeInstances, "delete": m.deleteInstances,

@@ -54,7 +54,7 @@ func TestSentences_Groups(t *testing.T) {
 	w.refused(err, "arm.InvalidDeploymentMode")
 	_, err = w.deploy(as(admin), templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a","properties":{}}`))
 	w.refused(err, "arm.Deployment")
-	_, err = w.deploy(as(admin), templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a","location":"x","tags":{"t":"[reference('`+pipID+`', '2024').ipAddress]"},"properties":{}}`))
+	_, err = w.deploy(as(admin), templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a","location":"westeurope","tags":{"t":"[reference('`+pipID+`', '2024').ipAddress]"},"properties":{}}`))
 	w.refused(err, "arm.ResourceNotFound.template")
 }
 

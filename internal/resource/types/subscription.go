@@ -73,16 +73,14 @@ func (a Accounts) showSubscription(r resource.Resource) map[string]any {
 		"subscriptionPolicies": map[string]any{"locationPlacementId": "Public_2014-09-01", "quotaId": "PayAsYouGo_2014-09-01", "spendingLimit": "Off"}}
 }
 
-// Locations lists location names that Azure's clients know. A location is a
-// label here: any name of letters and digits is accepted.
+// Locations lists the locations that a resource can be made in.
 func (a Accounts) Locations(ctx context.Context, by audit.By, subscription scope.ID) ([]map[string]any, error) {
 	if _, err := a.Engine.Find(ctx, by, subscription); err != nil {
 		return nil, err
 	}
-	names := [][2]string{{"eastus", "East US"}, {"germanywestcentral", "Germany West Central"}, {"northeurope", "North Europe"}, {"southcentralus", "South Central US"}, {"westeurope", "West Europe"}, {"westus2", "West US 2"}}
-	out := make([]map[string]any, 0, len(names))
-	for _, n := range names {
-		out = append(out, map[string]any{"id": subscription.String() + "/locations/" + n[0], "name": n[0], "displayName": n[1], "regionalDisplayName": n[1], "type": "Region",
+	out := []map[string]any{}
+	for _, l := range resource.Locations() {
+		out = append(out, map[string]any{"id": subscription.String() + "/locations/" + l.Name, "name": l.Name, "displayName": l.DisplayName, "regionalDisplayName": l.DisplayName, "type": "Region",
 			"metadata": map[string]any{"regionType": "Physical", "regionCategory": "Recommended"}})
 	}
 	return out, nil

@@ -21,7 +21,7 @@ type identityProperties struct {
 // userIdentityType is a managed identity that is a resource of its own: a service
 // principal of the directory, which machines that it is assigned to may act as.
 func userIdentityType() resource.Type {
-	return resource.Type{Name: UserIdentity, Title: "user-assigned identity", Located: true, Principal: true,
+	return resource.Type{Name: UserIdentity, Title: "user-assigned identity", Located: true, Principal: true, Shape: identityProperties{},
 		Check: func(d *resource.Draft) error {
 			var p identityProperties
 			return checked(d, &p, "properties of a user-assigned identity", func() error {

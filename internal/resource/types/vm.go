@@ -39,7 +39,7 @@ const deallocated = "deallocated"
 type machines struct{ cfg Config }
 
 func (m machines) virtualMachine() resource.Type {
-	return resource.Type{Name: VirtualMachine, Title: "virtual machine", Located: true, Identity: true, Assignable: true, Entered: true,
+	return resource.Type{Name: VirtualMachine, Title: "virtual machine", Located: true, Identity: true, Assignable: true, Entered: true, Shape: vmProperties{},
 		Top: []string{"zones"}, Embed: Extension,
 		Check: checkVirtualMachine, Links: virtualMachineLinks, Store: m.storeVM, Reconcile: m.reconcileVM, Show: m.showVM,
 		Actions: map[string]resource.Action{

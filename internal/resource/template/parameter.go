@@ -1,0 +1,87 @@
+package template
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// parameters takes the given values, and the defaults of the others.
+func (p *Plan) parameters(declared map[string]parameter, given map[string]json.RawMessage) error {
+	p.scope.parameters, p.Parameters = map[string]any{}, map[string]any{}
+	values := map[string]any{}
+	for name, raw := range given {
+		var in struct {
+			Value     any             `json:"value"`
+			Reference json.RawMessage `json:"reference"`
+		}
+		if err := ReadKnown(raw, &in); err != nil || in.Reference != nil {
+			return invalid("The value of the template parameter '%s' is given as {\"value\": ...}; secrets of other services cannot be referred to.", clip(name)).WithTarget("parameters")
+		}
+		if _, ok := fold(declared, name); !ok {
+			return invalid("The template parameter '%s' is not found in the template; it has: %s.", clip(name), names(declared))
+		}
+		values[strings.ToLower(name)] = in.Value
+	}
+	for _, name := range sorted(declared) {
+		d := declared[name]
+		v, ok := values[strings.ToLower(name)]
+		if !ok || v == nil {
+			if v = d.Default; v == nil {
+				return invalid("The value for the template parameter '%s' is not provided.", clip(name)).WithTarget("parameters")
+			}
+			var err error
+			if v, err = p.scope.value(v); err != nil {
+				return err
+			}
+		}
+		if !d.fits(v) {
+			return invalid("The value of the template parameter '%s' is not of type '%s', not one of those that are allowed, or not within its bounds.", clip(name), clip(d.Type)).WithTarget("parameters")
+		}
+		p.scope.parameters[name] = v
+		shown := map[string]any{"type": d.Type}
+		if !d.secure() {
+			shown["value"] = v
+		}
+		p.Parameters[name] = shown
+	}
+	return nil
+}
+
+// fits reports whether a value is of the parameter's type and among what it allows.
+func (p parameter) fits(v any) bool {
+	ok := false
+	switch strings.ToLower(p.Type) {
+	case "string", "securestring":
+		_, ok = v.(string)
+	case "int":
+		_, ok = whole(v)
+	case "bool":
+		_, ok = v.(bool)
+	case "array":
+		_, ok = v.([]any)
+	case "object", "secureobject":
+		_, ok = v.(map[string]any)
+	}
+	return ok && p.within(v) && (len(p.Allowed) == 0 || slices.ContainsFunc(p.Allowed, func(a any) bool { return same(a, v) }))
+}
+
+// within holds a number to its bounds, and a text or an array to those of its length.
+func (p parameter) within(v any) bool {
+	least, most := p.MinLength, p.MaxLength
+	var n int64
+	switch x := v.(type) {
+	case string:
+		n = int64(utf8.RuneCountInString(x))
+	case []any:
+		n = int64(len(x))
+	default:
+		number, ok := whole(v)
+		if !ok {
+			return true
+		}
+		n, least, most = int64(number), p.MinValue, p.MaxValue
+	}
+	return (least == nil || n >= *least) && (most == nil || n <= *most)
+}
