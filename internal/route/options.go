@@ -25,7 +25,7 @@ func (r Row) Options() []string {
 	case "managementGroups.get":
 		return []string{expand, "$recurse"}
 	case "imageVersions.list", "extensionVersions.list":
-		return []string{top, "$orderby"}
+		return []string{top, "$orderby", expand}
 	case "machines.get":
 		return []string{expand}
 	case "machineSessions.list", "certificates.list":

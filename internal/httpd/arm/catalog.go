@@ -125,10 +125,24 @@ func noArtifact(c *httpd.Call) error {
 		WithRemedy("The extension here is %s of publisher %s.", types.LoginExtension, types.LoginPublisher)
 }
 
+func extensionProperties() map[string]any {
+	return map[string]any{"operatingSystem": "Linux", "computeRole": "IaaS", "handlerSchema": "", "vmScaleSetEnabled": true, "supportsMultipleExtensions": false}
+}
+
+func imageProperties() map[string]any {
+	return map[string]any{"osDiskImage": map[string]any{"operatingSystem": "Linux", "sizeInGb": 30}, "dataDiskImages": []any{}, "plan": nil, "hyperVGeneration": "V1", "architecture": "x64", "features": []any{}}
+}
+
 // oneVersion is the list of versions, of which there is one: it is the first of them in
-// any order.
-func oneVersion(c *httpd.Call, path, version string) error {
-	values := c.R.URL.Query()
+// any order. az asks to have its properties shown.
+func oneVersion(c *httpd.Call, path, version string, properties map[string]any) error {
+	values, shown := c.R.URL.Query(), listing(c, path+"/Versions/"+version, version)
+	switch given := values.Get("$expand"); {
+	case strings.EqualFold(given, "properties"):
+		shown["properties"] = properties
+	case given != "":
+		return notExpanded(given, "properties")
+	}
 	if _, err := readTop(values); err != nil {
 		return err
 	}
@@ -137,7 +151,7 @@ func oneVersion(c *httpd.Call, path, version string) error {
 	default:
 		return fault.New(fault.Invalid, "InvalidParameter", "$orderby=%.80s is not supported here", by).WithRemedy("Versions are ordered by name.").WithTarget("$orderby")
 	}
-	return c.JSON(http.StatusOK, []map[string]any{listing(c, path+"/Versions/"+version, version)})
+	return c.JSON(http.StatusOK, []map[string]any{shown})
 }
 
 func extensionVersions(c *httpd.Call) error {
@@ -145,7 +159,7 @@ func extensionVersions(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	return oneVersion(c, extensionPath(x), types.ExtensionVersion)
+	return oneVersion(c, extensionPath(x), types.ExtensionVersion, extensionProperties())
 }
 
 func extensionVersion(c *httpd.Call) error {
@@ -154,7 +168,7 @@ func extensionVersion(c *httpd.Call) error {
 		return noArtifact(c)
 	}
 	out := listing(c, extensionPath(x)+"/Versions/"+types.ExtensionVersion, types.ExtensionVersion)
-	out["properties"] = map[string]any{"operatingSystem": "Linux", "computeRole": "IaaS", "handlerSchema": "", "vmScaleSetEnabled": true, "supportsMultipleExtensions": false}
+	out["properties"] = extensionProperties()
 	return c.JSON(http.StatusOK, out)
 }
 
@@ -171,7 +185,7 @@ func imageVersions(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	return oneVersion(c, strings.TrimSuffix(path, "/Versions/"+im.Version), im.Version)
+	return oneVersion(c, strings.TrimSuffix(path, "/Versions/"+im.Version), im.Version, imageProperties())
 }
 
 func imageVersion(c *httpd.Call) error {
@@ -183,7 +197,7 @@ func imageVersion(c *httpd.Call) error {
 		return fault.New(fault.NotFound, "NotFound", "Artifact: VMImage was not found.").WithRemedy("The version is %s.", im.Version)
 	}
 	out := listing(c, path, im.Version)
-	out["properties"] = map[string]any{"osDiskImage": map[string]any{"operatingSystem": "Linux", "sizeInGb": 30}, "dataDiskImages": []any{}, "plan": nil, "hyperVGeneration": "V1", "architecture": "x64", "features": []any{}}
+	out["properties"] = imageProperties()
 	return c.JSON(http.StatusOK, out)
 }
 
