@@ -55,7 +55,7 @@ func (a *app) accessWho() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		at := in.text("scope")
+		var at string
 		if named {
 			at, err = a.machineScope(ctx, s, in, "machine")
 		} else {

@@ -77,14 +77,6 @@ func Derive(in Inputs) protocol.SnapshotDocument {
 	return doc
 }
 
-// DeriveGrants says the same without the accounts, which machines hold in a
-// table of their own: who has a role here.
-func DeriveGrants(in Inputs) protocol.SnapshotDocument {
-	doc := frame(in)
-	doc.Grants = grantsOf(in)
-	return doc
-}
-
 // grantsOf is who has a role, by object id.
 func grantsOf(in Inputs) (list []protocol.Grant) {
 	admins, logins, owners := set(in.Admins), set(in.Logins), set(in.Owners)

@@ -58,7 +58,7 @@ func TestWaiters_NobodyMissesAChange(t *testing.T) {
 		feed.change()
 	}
 	all.Wait()
-	if w.waiting != nil && len(w.waiting) != 0 {
+	if len(w.waiting) != 0 {
 		t.Errorf("%d wait", len(w.waiting))
 	}
 }

@@ -392,8 +392,6 @@ func (r *replicas) rotation(t *testing.T, p *person, m *vm) {
 	}
 	if a := r.refresh(t, 1, token); a.status != 200 {
 		t.Errorf("what the key is not for: %s", a.text)
-	} else {
-		token = a.Renew
 	}
 	if err := wants(p.ssh(m, "whoami"), p.name); err != nil {
 		t.Errorf("at the server that has the key: %v", err)

@@ -59,8 +59,6 @@ type Fleet struct {
 
 	ready  atomic.Int64  // agents that have been told something
 	broken atomic.Int64  // connections that ended
-	polls  atomic.Int64  // answers
-	bytes  atomic.Int64  // of them
 	slots  chan struct{} // connecting
 }
 
@@ -202,8 +200,6 @@ func (f *Fleet) poll(s *stream, i int) error {
 		return err
 	}
 	at := f.cfg.Now()
-	f.polls.Add(1)
-	f.bytes.Add(int64(len(answer)))
 	var p protocol.PollAnswer
 	if err := json.Unmarshal(answer, &p); err != nil {
 		return err
@@ -268,9 +264,6 @@ func (f *Fleet) Size() int { return len(f.agents) }
 // how many connections have ended.
 func (f *Fleet) Ready() int  { return int(f.ready.Load()) }
 func (f *Fleet) Broken() int { return int(f.broken.Load()) }
-
-// Traffic is how many polls were answered, with how many bytes.
-func (f *Fleet) Traffic() (polls, bytes int64) { return f.polls.Load(), f.bytes.Load() }
 
 // Granted is how many agents let the watched person in.
 func (f *Fleet) Granted() int {

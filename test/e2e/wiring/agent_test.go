@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -363,19 +362,5 @@ func (b *box) aliceComesIn(when string) {
 	b.t.Helper()
 	if out, err := b.alice(); err != nil || !strings.HasSuffix(out, alice) {
 		b.t.Fatalf("%s: alice does not get in: %v\n%s\n%s\n%s", when, err, out, b.must("tail -20 /var/log/sshd.log"), b.must("tail -20 /run/agent.log"))
-	}
-}
-
-// aliceReads fails unless alice is refused with all of the words.
-func (b *box) aliceReads(t *testing.T, words ...string) {
-	t.Helper()
-	out, err := b.alice()
-	if err == nil {
-		t.Errorf("alice got in: %s", out)
-	}
-	for _, w := range words {
-		if !strings.Contains(out, w) {
-			t.Errorf("alice does not read %q:\n%s", w, out)
-		}
 	}
 }

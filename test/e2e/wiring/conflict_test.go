@@ -13,7 +13,6 @@ type conflict struct {
 	make string   // a script; sshd is not told by it
 	says []string // words of the refusal; nil: the extension works beside it
 	note []string // words of doctor's notes, where it works
-	also string   // a script that must succeed while the extension is on
 }
 
 const mainFile = "/etc/ssh/sshd_config"

@@ -3,7 +3,6 @@
 package wiring
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +99,7 @@ func (d drift) try(t *testing.T, b *box) {
 			t.Fatalf("undone, and alice does not get in: %v\n%s\n%s", err, out, b.must("cat /run/agent.log"))
 		}
 	}
-	healed := fmt.Sprintf("%s", b.must("grep -h '\"drift.heal\"' -r /var/lib/sallyport/root | tail -1"))
+	healed := b.must("grep -h '\"drift.heal\"' -r /var/lib/sallyport/root | tail -1")
 	if !contains(healed, d.says[:1]) {
 		t.Errorf("the end is not told: %s", healed)
 	}
