@@ -146,7 +146,8 @@ func (s *Server) token(ctx context.Context, tenant string, form url.Values) (Gra
 	return g, nil
 }
 
-// post asks again, a few times and ever later, where the server had no time.
+// post asks again, a few times and ever later, where the server had no time; not
+// with a code, which serves once and is spent before the server counts.
 func (s *Server) post(ctx context.Context, endpoint string, form url.Values, v any) error {
 	var res *http.Response
 	var body []byte
@@ -160,7 +161,8 @@ func (s *Server) post(ctx context.Context, endpoint string, form url.Values, v a
 		if res, body, err = s.send(req, []byte(form.Encode())); err != nil {
 			return err
 		}
-		if res.StatusCode != http.StatusTooManyRequests || attempt == tries {
+		grant := form.Get("grant_type")
+		if res.StatusCode != http.StatusTooManyRequests || attempt == tries || grant == grantCode || grant == grantDevice {
 			break
 		}
 		if err := s.cfg.Wait(ctx, time.Duration(attempt)*pollDelay); err != nil {
