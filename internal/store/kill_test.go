@@ -43,10 +43,11 @@ func victim(path string) {
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	life := s.Position() // no other victim began here; process ids come again
 	for kind, write := range busy() {
 		wg.Go(func() {
 			for i := range 5000 {
-				name := fmt.Sprintf("%d-%d-%d", os.Getpid(), kind, i)
+				name := fmt.Sprintf("%d-%d-%d", life, kind, i)
 				err := s.Write(context.Background(), func(tx *Tx) error {
 					if err := write(tx, name); err != nil {
 						return err
