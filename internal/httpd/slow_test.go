@@ -197,8 +197,10 @@ func TestGate_SlowBodiesLeaveRoom(t *testing.T) {
 func TestUnmatched_IsLimited(t *testing.T) {
 	s := serve(t, route.Row{Method: "GET", Pattern: "/a", Door: route.Public, Surface: route.Agent}, func(c *Call) error { return c.NoContent(204) })
 	last := 0
-	for range 300 {
-		last = do(s, "GET", "/nothing").Code
+	for range 20_000 { // what is asked comes back while a busy computer asks
+		if last = do(s, "GET", "/nothing").Code; last == 429 {
+			break
+		}
 	}
 	if last != 429 {
 		t.Errorf("%d", last)
