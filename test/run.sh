@@ -50,7 +50,7 @@ suite() { # name, command...
 program() { # package, words of go test's program...
   local package=$1 file=$logs/.${1//\//_}; shift
   (flock 9; [ -e "$file" ] || go test -c -vet=off -ldflags='-s -w' -tags e2e -o "$file" "./$package") 9>"$file.turn" || return
-  (cd "$package" && exec "$file" -test.v -test.timeout 60m "$@")
+  (cd "$package" && exec "$file" -test.v -test.timeout 30m "$@")
 }
 
 lean=(-vet=off "-ldflags=-s -w") # vet is a suite of its own, and nobody debugs these programs

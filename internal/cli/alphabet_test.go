@@ -127,7 +127,7 @@ func TestRunProgram_ExitCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143} {
-		if got, err := (Config{}).runProgram(context.Background(), sh, []string{"-c", script}); err != nil || got != want {
+		if got, err := (Config{}).runProgram(context.Background(), Program{Path: sh, Args: []string{"-c", script}}); err != nil || got != want {
 			t.Errorf("%s: %d %v", script, got, err)
 		}
 	}
@@ -141,8 +141,21 @@ func TestRunProgram_PassesSignalsOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The program itself tells its parent, this process, to end; then it waits.
-	code, err := (Config{}).runProgram(context.Background(), sh, []string{"-c", "kill -TERM $PPID; exec sleep 60"})
+	code, err := (Config{}).runProgram(context.Background(), Program{Path: sh, Args: []string{"-c", "kill -TERM $PPID; exec sleep 60"}})
 	if err != nil || code != 143 {
+		t.Errorf("%d %v", code, err)
+	}
+}
+
+// TestRunProgram_Insists: a program that lost the first signal, as ssh can, is
+// told again.
+func TestRunProgram_Insists(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const losesOne = `trap 'trap "exit 0" TERM' TERM; kill -TERM $PPID; i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done; exit 9`
+	if code, err := (Config{}).runProgram(context.Background(), Program{Path: sh, Args: []string{"-c", losesOne}, Insist: true}); err != nil || code != 143 {
 		t.Errorf("%d %v", code, err)
 	}
 }

@@ -34,9 +34,8 @@ type Config struct {
 	Wait func(ctx context.Context, d time.Duration) error
 	// OpenBrowser shows a page to the person; an error means no browser.
 	OpenBrowser func(url string) error
-	// Run runs a program with these arguments (never a shell), our environment and
-	// more of it (NAME=value), and returns its exit code.
-	Run func(ctx context.Context, path string, args []string, more ...string) (int, error)
+	// Run runs a program to its end and returns its exit code.
+	Run func(ctx context.Context, p Program) (int, error)
 	// Executable is the path of this program, written into ssh configurations.
 	Executable string
 	Version    string
@@ -50,6 +49,15 @@ type Config struct {
 	LeaveHost    func(ctx context.Context, l HostLeave) error
 	MachineOwner uint32
 	Metadata     string
+}
+
+// Program is a program to run on our own streams; never a shell's line.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string // NAME=value, added to our environment
+	// Insist says that a signal to end may be repeated until it does.
+	Insist bool
 }
 
 // HostJoin is one attempt to join this computer.

@@ -299,11 +299,11 @@ func (p *person) run(args ...string) outcome {
 			}
 			return p.browser(u)
 		},
-		Run: func(_ context.Context, path string, args []string, more ...string) (int, error) {
-			p.more = more
-			p.runs = append(p.runs, append([]string{filepath.Base(path)}, args...))
+		Run: func(_ context.Context, program Program) (int, error) {
+			p.more = program.Env
+			p.runs = append(p.runs, append([]string{filepath.Base(program.Path)}, program.Args...))
 			if p.during != nil {
-				p.during(args)
+				p.during(program.Args)
 			}
 			return p.exit, nil
 		},

@@ -83,7 +83,7 @@ func (a *app) connectVM(ctx context.Context, in values) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.cfg.Run(ctx, program, append(argv, in.cmd.Flags().Args()...))
+	code, err := a.cfg.Run(ctx, Program{Path: program, Args: append(argv, in.cmd.Flags().Args()...), Insist: true})
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "SSHClient", "cannot run %s: %v", program, err)
 	}

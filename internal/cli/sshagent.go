@@ -87,7 +87,7 @@ func (a *app) withAgent(ctx context.Context, agent *sshagent.Agent, listener net
 			a.say("sally: the agent has ended: %s", sentence(err))
 		}
 	})
-	code, err := a.cfg.Run(ctx, program, args, "SSH_AUTH_SOCK="+listener.Addr().String())
+	code, err := a.cfg.Run(ctx, Program{Path: program, Args: args, Env: []string{"SSH_AUTH_SOCK=" + listener.Addr().String()}})
 	end()
 	done.Wait()
 	if err != nil {

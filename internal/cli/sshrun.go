@@ -20,13 +20,19 @@ const sshFailed = 255
 // polls at least once a minute.
 const agentAway = 3 * time.Minute
 
+// endAgain is how long a program has to end before it is told again.
+const endAgain = 2 * time.Second
+
 // runProgram runs a program on our own streams and waits for it. Signals that
 // would end us first are passed on, so that temporary keys are always removed;
 // the terminal sends its interrupts to the program by itself.
-func (c Config) runProgram(_ context.Context, path string, args []string, more ...string) (int, error) {
-	cmd := exec.Command(path, args...) //nolint:gosec,noctx // every argument passed an alphabet; it ends when it ends
-	if len(more) > 0 {
-		cmd.Env = append(os.Environ(), more...)
+//
+// OpenSSH before 9.3 loses a signal that comes just before it waits in poll(2),
+// and would then stay for as long as its connection: hence Program.Insist.
+func (c Config) runProgram(_ context.Context, p Program) (int, error) {
+	cmd := exec.Command(p.Path, p.Args...) //nolint:gosec,noctx // every argument passed an alphabet; it ends when it ends
+	if len(p.Env) > 0 {
+		cmd.Env = append(os.Environ(), p.Env...)
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	signals := make(chan os.Signal, 4)
@@ -37,6 +43,8 @@ func (c Config) runProgram(_ context.Context, path string, args []string, more .
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
+	again := time.NewTicker(endAgain)
+	defer again.Stop()
 	var ended syscall.Signal
 	for {
 		select {
@@ -44,6 +52,10 @@ func (c Config) runProgram(_ context.Context, path string, args []string, more .
 			if s == syscall.SIGTERM || s == syscall.SIGHUP {
 				_ = cmd.Process.Signal(s)
 				ended, _ = s.(syscall.Signal)
+			}
+		case <-again.C:
+			if ended != 0 && p.Insist {
+				_ = cmd.Process.Signal(ended)
 			}
 		case err := <-done:
 			if ended != 0 {

@@ -127,7 +127,12 @@ func forwardedPort(t *testing.T, m *vm, system string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(20*time.Second, func() { t.Error("sally ssh vm -N does not end on SIGTERM"); _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		late.Stop()
+	})
 	var resp *http.Response
 	err = until(20*time.Second, func() error {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+here+tokenQuery, nil)
