@@ -132,6 +132,14 @@ type kind struct {
 	read, in string
 }
 
+// constants are those of its surface.
+func (k kind) constants() map[string]string {
+	if k.method == "POST" {
+		return constantInGraph()
+	}
+	return constant()
+}
+
 func (x *inputs) fill(text, n, before string) string {
 	return strings.NewReplacer("{{n}}", n, "{{before}}", before).Replace(text)
 }
@@ -306,7 +314,7 @@ func (x *inputs) vary() {
 func (x *inputs) settle() {
 	x.t.Helper()
 	for _, path := range x.seen.constants() {
-		if !x.given[path] && !reason(constant(), path, x.used) {
+		if !x.given[path] && !reason(x.kind.constants(), path, x.used) {
 			x.t.Errorf("%s: %s of the answers is %v, whatever is put in", x.kind.name, path, x.seen[path])
 		}
 	}

@@ -124,16 +124,29 @@ type key struct {
 	End         any    `json:"endDateTime"`
 }
 
-// redirects is one of web, publicClient and spa.
-type redirects struct {
-	URIs     *[]string `json:"redirectUris"`
-	HomePage *string   `json:"homePageUrl"`
-	Logout   *string   `json:"logoutUrl"`
-	Implicit struct {
-		Access bool `json:"enableAccessTokenIssuance"`
-		ID     bool `json:"enableIdTokenIssuance"`
-	} `json:"implicitGrantSettings"`
-	Settings []object `json:"redirectUriSettings"`
+// redirects takes one of web, publicClient and spa: its redirect URIs, nil for none
+// named.
+func (b *body) redirects(property string) *[]string {
+	o, there := b.object(property, property+"Application")
+	if !there {
+		return nil
+	}
+	var uris *[]string
+	o.take("redirectUris", &uris)
+	o.fixed("redirectUriSettings", "it is not kept")
+	if property == "web" {
+		o.fixed("homePageUrl", "it is not kept")
+		o.fixed("logoutUrl", "nobody is sent there")
+		grant, _ := o.object("implicitGrantSettings", "implicitGrantSettings")
+		for _, token := range []string{"enableAccessTokenIssuance", "enableIdTokenIssuance"} {
+			if on := grant.boolean(token); on != nil && *on {
+				b.fail(badBody("the implicit grant is not supported: it puts tokens into addresses.").WithTarget("web").WithRemedy("Use the authorization code grant with PKCE."))
+			}
+		}
+		o.within(grant)
+	}
+	b.within(o)
+	return uris
 }
 
 // applicationChange takes the properties that can be set on an application. One
@@ -142,25 +155,20 @@ type redirects struct {
 // was meant for one with a secret.
 func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
 	ch := directory.ApplicationChange{DisplayName: b.text("displayName"), Public: b.boolean("isFallbackPublicClient")}
-	var web, public, spa redirects
-	b.take("web", &web)
-	b.take("publicClient", &public)
-	b.take("spa", &spa)
-	filled := func(r redirects) bool { return r.URIs != nil && len(*r.URIs) > 0 }
+	web, public, spa := b.redirects("web"), b.redirects("publicClient"), b.redirects("spa")
+	filled := func(uris *[]string) bool { return uris != nil && len(*uris) > 0 }
 	switch {
-	case web.Implicit.Access || web.Implicit.ID:
-		b.fail(badBody("the implicit grant is not supported: it puts tokens into addresses.").WithTarget("web").WithRemedy("Use the authorization code grant with PKCE."))
 	case filled(spa):
 		b.fail(badBody("redirect URIs of single-page applications are not supported.").WithTarget("spa"))
 	case filled(web) && (filled(public) || ch.Public != nil && *ch.Public):
 		b.fail(badBody("an application is either a public client, with publicClient.redirectUris, or has a secret, with web.redirectUris.").WithTarget("publicClient"))
 	case filled(public):
 		yes := true
-		ch.Public, ch.RedirectURIs = &yes, public.URIs
+		ch.Public, ch.RedirectURIs = &yes, public
 	case filled(web):
 		no := false
-		ch.Public, ch.RedirectURIs = &no, web.URIs
-	case web.URIs != nil || public.URIs != nil:
+		ch.Public, ch.RedirectURIs = &no, web
+	case web != nil || public != nil:
 		ch.RedirectURIs = &[]string{}
 	}
 	var keys *[]key
@@ -334,11 +342,14 @@ func (h *Handler) addPassword(c *httpd.Call) error {
 		return err
 	}
 	var p struct {
-		DisplayName string     `json:"displayName"`
-		Start       *time.Time `json:"startDateTime"`
-		End         *time.Time `json:"endDateTime"`
+		DisplayName string
+		Start, End  *time.Time
 	}
-	b.take("passwordCredential", &p)
+	given, _ := b.object("passwordCredential", "passwordCredential")
+	given.take("displayName", &p.DisplayName)
+	given.take("startDateTime", &p.Start)
+	given.take("endDateTime", &p.End)
+	b.within(given)
 	if err := b.finish(); err != nil {
 		return err
 	}

@@ -215,11 +215,15 @@ func (h *Handler) updatePolicy(c *httpd.Call) error {
 		return err
 	}
 	var user struct {
-		Policies *[]string `json:"permissionGrantPoliciesAssigned"`
-		Apps     *bool     `json:"allowedToCreateApps"`
-		Groups   *bool     `json:"allowedToCreateSecurityGroups"`
+		Policies     *[]string
+		Apps, Groups *bool
 	}
-	b.take("defaultUserRolePermissions", &user)
+	o, _ := b.object("defaultUserRolePermissions", "defaultUserRolePermissions")
+	o.take("permissionGrantPoliciesAssigned", &user.Policies)
+	user.Apps, user.Groups = o.boolean("allowedToCreateApps"), o.boolean("allowedToCreateSecurityGroups")
+	o.fixed("allowedToCreateTenants", "there is one tenant", "false")
+	o.fixed("allowedToReadOtherUsers", "every member reads the directory", "true")
+	b.within(o)
 	if err := b.finish("id", "displayName", "description"); err != nil {
 		return err
 	}

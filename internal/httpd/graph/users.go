@@ -73,19 +73,20 @@ func (h *Handler) getUser(c *httpd.Call) error {
 
 // passwordProfile is how Graph carries a new password.
 type passwordProfile struct {
-	Password string `json:"password"`
-	Change   *bool  `json:"forceChangePasswordNextSignIn"`
-	WithMFA  *bool  `json:"forceChangePasswordNextSignInWithMfa"`
+	Password        string
+	Change, WithMFA *bool
 }
 
 func (p passwordProfile) mustChange() bool { return p.Change == nil || *p.Change }
 
 // profile takes the passwordProfile property.
 func (b *body) profile() *passwordProfile {
-	var p *passwordProfile
-	if !b.take("passwordProfile", &p) || p == nil {
+	o, there := b.object("passwordProfile", "passwordProfile")
+	if !there {
 		return nil
 	}
+	p := &passwordProfile{Password: value(o.text("password")), Change: o.boolean("forceChangePasswordNextSignIn"), WithMFA: o.boolean("forceChangePasswordNextSignInWithMfa")}
+	b.within(o)
 	switch {
 	case p.Password == "":
 		b.fail(badBody("passwordProfile needs a password: to demand a change without setting one is not supported.").WithTarget("passwordProfile"))
