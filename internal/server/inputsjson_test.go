@@ -147,6 +147,14 @@ func another(v any) any {
 	return "x"
 }
 
+// foreign is a value of another kind.
+func foreign(v any) any {
+	if _, ok := v.(string); ok {
+		return 7.0
+	}
+	return "text"
+}
+
 // declared lists the leaves of a Go type as JSON knows them, each with a value that
 // it could hold. A list has one element.
 func declared(path string, t reflect.Type, into map[string]any) map[string]any {

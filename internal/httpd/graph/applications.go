@@ -127,11 +127,13 @@ type key struct {
 // redirects takes one of web, publicClient and spa: its redirect URIs, nil for none
 // named.
 func (b *body) redirects(property string) *[]string {
+	b.present(property)
 	o, there := b.object(property, property+"Application")
 	if !there {
 		return nil
 	}
 	var uris *[]string
+	o.present("redirectUris", "implicitGrantSettings")
 	o.take("redirectUris", &uris)
 	o.fixed("redirectUriSettings", "it is not kept")
 	if property == "web" {
@@ -139,7 +141,7 @@ func (b *body) redirects(property string) *[]string {
 		o.fixed("logoutUrl", "nobody is sent there")
 		grant, _ := o.object("implicitGrantSettings", "implicitGrantSettings")
 		for _, token := range []string{"enableAccessTokenIssuance", "enableIdTokenIssuance"} {
-			if on := grant.boolean(token); on != nil && *on {
+			if on := grant.optional(token); on != nil && *on {
 				b.fail(badBody("the implicit grant is not supported: it puts tokens into addresses.").WithTarget("web").WithRemedy("Use the authorization code grant with PKCE."))
 			}
 		}
@@ -154,7 +156,7 @@ func (b *body) redirects(property string) *[]string {
 // not, and a list for each kind would let a public client use a redirect that
 // was meant for one with a secret.
 func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
-	ch := directory.ApplicationChange{DisplayName: b.text("displayName"), Public: b.boolean("isFallbackPublicClient")}
+	ch := directory.ApplicationChange{DisplayName: b.text("displayName"), Public: b.optional("isFallbackPublicClient")}
 	web, public, spa := b.redirects("web"), b.redirects("publicClient"), b.redirects("spa")
 	filled := func(uris *[]string) bool { return uris != nil && len(*uris) > 0 }
 	switch {
@@ -178,12 +180,8 @@ func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
 	for _, p := range []string{"identifierUris", "requiredResourceAccess", "appRoles", "optionalClaims", "tags", "description"} {
 		b.fixed(p, "it is not kept")
 	}
-	b.fixed("api", "an application of this tenant offers no scopes", `{"oauth2PermissionScopes":[]}`)
+	b.fixed("api", "an application of this tenant offers no scopes", `{"oauth2PermissionScopes":[]}`, "{}")
 	return ch, keys
-}
-
-func applicationEchoes() []string {
-	return []string{"id", "appId", "publisherDomain", "createdDateTime", "deletedDateTime"}
 }
 
 func (h *Handler) createApplication(c *httpd.Call) error {
@@ -223,7 +221,8 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 		return err
 	}
 	ch, keys := b.applicationChange()
-	if err := b.finish(applicationEchoes()...); err != nil {
+	b.key(c.Var("id"))
+	if err := b.finish("appId", "publisherDomain", "createdDateTime", "deletedDateTime"); err != nil {
 		return err
 	}
 	a, ok := h.index().ApplicationByID(c.Var("id"))

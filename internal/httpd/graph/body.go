@@ -66,15 +66,38 @@ func (b *body) text(property string) *string {
 	return v
 }
 
-// boolean takes a bool property.
+// boolean takes a bool property, which is never null.
 func (b *body) boolean(property string) *bool {
 	var v *bool
+	b.present(property)
 	b.take(property, &v)
 	return v
 }
 
+// optional takes a bool property for which null is false.
+func (b *body) optional(property string) *bool {
+	if string(b.fields[property]) == "null" {
+		delete(b.fields, property)
+		return new(bool)
+	}
+	return b.boolean(property)
+}
+
+// key takes the id that a client sends back with a change: it says once more what
+// the address says, or it is refused.
+func (b *body) key(is string) {
+	if id, there := b.fields["id"]; there && !strings.EqualFold(string(id), `"`+is+`"`) {
+		b.fail(readOnly("id"))
+	}
+	delete(b.fields, "id")
+}
+
+func readOnly(property string) error {
+	return badBody("property '%s' is read-only and cannot be set.", property).WithTarget(property).WithRemedy("Leave it out.")
+}
+
 // fixed takes a property that can have only these values here. Values are JSON;
-// null, empty lists and empty objects are always accepted.
+// without any, only what is empty is accepted, which is how it is shown.
 func (b *body) fixed(property, why string, values ...string) {
 	raw, ok := b.fields[property]
 	if !ok {
@@ -86,7 +109,7 @@ func (b *body) fixed(property, why string, values ...string) {
 		text.Reset()
 	}
 	given := text.String()
-	if slices.Contains([]string{"null", "[]", "{}", `""`}, given) || slices.Contains(values, given) {
+	if len(values) == 0 && slices.Contains([]string{"null", "[]", "{}", `""`}, given) || slices.Contains(values, given) {
 		return
 	}
 	b.fail(badBody("the value of property '%s' of resource '%s' is not supported: %s.", property, b.resource, why).WithTarget(property))
@@ -94,7 +117,7 @@ func (b *body) fixed(property, why string, values ...string) {
 
 // unchanging takes a property that may only be echoed as it is.
 func (b *body) unchanging(property, why string, is bool) {
-	if v := b.boolean(property); v != nil && *v != is {
+	if v := b.optional(property); v != nil && *v != is {
 		b.fail(badBody("the property '%s' of resource '%s' cannot be changed: %s.", property, b.resource, why).WithTarget(property))
 	}
 }
@@ -106,15 +129,18 @@ func (b *body) require(property string, present bool) {
 	}
 }
 
-// finish returns the first error, or refuses properties that nobody took. The
-// echoed ones are read-only properties that clients send back as they got them.
-func (b *body) finish(echoed ...string) error {
+// finish returns the first error, or refuses properties that nobody took: those that
+// the server alone sets as what they are, as Microsoft Graph does.
+func (b *body) finish(shown ...string) error {
 	if b.err != nil {
 		return b.err
 	}
 	var left []string
 	for property := range b.fields {
-		if !strings.HasPrefix(property, "@odata.") && !slices.Contains(echoed, property) {
+		if slices.Contains(shown, property) {
+			return readOnly(property)
+		}
+		if !strings.HasPrefix(property, "@odata.") {
 			left = append(left, property)
 		}
 	}

@@ -119,7 +119,8 @@ func (h *Handler) deletePolicy(c *httpd.Call) error {
 const unenforced = "this server does not enforce it, and a policy that is not enforced protects nobody"
 
 // readPolicy reads a policy, or a change of one: a property that is there
-// replaces, of the conditions each one by itself.
+// replaces, of the conditions each list by itself: who changes whom a policy
+// includes must not thereby lose whom it excludes.
 func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 	b, err := readBody(c, "conditionalAccessPolicy")
 	if err != nil {
@@ -127,7 +128,7 @@ func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 	}
 	name, state := b.text("displayName"), b.text("state")
 	b.fixed("templateId", unenforced)
-	b.present("conditions")
+	b.present("conditions", "displayName", "state")
 	conditions, hasConditions := b.object("conditions", "conditionalAccessConditionSet")
 	conditions.present("users", "applications")
 	users, applications := conditions.policyUsers(), conditions.policyApplications()
@@ -143,7 +144,10 @@ func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 		b.require("state", state != nil)
 		b.require("conditions", hasConditions)
 	}
-	if err := b.finish("id", "createdDateTime", "modifiedDateTime"); err != nil {
+	if !whole {
+		b.key(c.Var("id"))
+	}
+	if err := b.finish("createdDateTime", "modifiedDateTime"); err != nil {
 		return nil, err
 	}
 	return func(p *conditional.Policy) {
@@ -153,12 +157,8 @@ func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 		if state != nil {
 			p.State = conditional.State(*state)
 		}
-		if users != nil {
-			p.Conditions.Users = *users
-		}
-		if applications != nil {
-			p.Conditions.Applications = *applications
-		}
+		users(&p.Conditions.Users)
+		applications(&p.Conditions.Applications)
 		if hasGrant {
 			p.GrantControls = grant
 		}
@@ -168,35 +168,44 @@ func readPolicy(c *httpd.Call, whole bool) (func(*conditional.Policy), error) {
 	}, nil
 }
 
-func (b *body) policyUsers() *conditional.Users {
-	o, there := b.object("users", "conditionalAccessUsers")
-	if !there {
-		return nil
+// lists takes properties that are lists of texts; what it returns sets those that
+// were there, null to none.
+func (b *body) lists(properties ...string) func(into ...*[]string) {
+	given := make([]*[]string, len(properties))
+	for i, p := range properties {
+		var v []string
+		if b.take(p, &v) {
+			given[i] = &v
+		}
 	}
-	var u conditional.Users
-	for name, into := range map[string]*[]string{"includeUsers": &u.IncludeUsers, "excludeUsers": &u.ExcludeUsers, "includeGroups": &u.IncludeGroups, "excludeGroups": &u.ExcludeGroups,
-		"includeRoles": &u.IncludeRoles, "excludeRoles": &u.ExcludeRoles} {
-		o.take(name, into)
+	return func(into ...*[]string) {
+		for i, v := range given {
+			if v != nil {
+				*into[i] = *v
+			}
+		}
 	}
+}
+
+func (b *body) policyUsers() func(*conditional.Users) {
+	o, _ := b.object("users", "conditionalAccessUsers")
+	set := o.lists("includeUsers", "excludeUsers", "includeGroups", "excludeGroups", "includeRoles", "excludeRoles")
 	o.fixed("includeGuestsOrExternalUsers", unenforced)
 	o.fixed("excludeGuestsOrExternalUsers", unenforced)
 	b.within(o)
-	return &u
+	return func(u *conditional.Users) {
+		set(&u.IncludeUsers, &u.ExcludeUsers, &u.IncludeGroups, &u.ExcludeGroups, &u.IncludeRoles, &u.ExcludeRoles)
+	}
 }
 
-func (b *body) policyApplications() *conditional.Applications {
-	o, there := b.object("applications", "conditionalAccessApplications")
-	if !there {
-		return nil
-	}
-	var a conditional.Applications
-	o.take("includeApplications", &a.IncludeApplications)
-	o.take("excludeApplications", &a.ExcludeApplications)
+func (b *body) policyApplications() func(*conditional.Applications) {
+	o, _ := b.object("applications", "conditionalAccessApplications")
+	set := o.lists("includeApplications", "excludeApplications")
 	for _, property := range []string{"includeUserActions", "includeAuthenticationContextClassReferences", "applicationFilter", "networkAccess", "globalSecureAccess"} {
 		o.fixed(property, unenforced)
 	}
 	b.within(o)
-	return &a
+	return func(a *conditional.Applications) { set(&a.IncludeApplications, &a.ExcludeApplications) }
 }
 
 func (b *body) grantControls() (*conditional.GrantControls, bool) {
@@ -224,14 +233,14 @@ func (b *body) sessionControls() (s conditional.SessionControls, there bool) {
 	for _, property := range []string{"applicationEnforcedRestrictions", "cloudAppSecurity", "persistentBrowser", "continuousAccessEvaluation", "secureSignInSession", "globalSecureAccessFilteringProfile"} {
 		o.fixed(property, unenforced)
 	}
-	o.fixed("disableResilienceDefaults", unenforced, "false")
+	o.fixed("disableResilienceDefaults", unenforced, "false", "null")
 	if f, given := o.object("signInFrequency", "signInFrequencySessionControl"); given {
 		s.SignInFrequency = &conditional.Frequency{IsEnabled: true}
 		f.take("isEnabled", &s.SignInFrequency.IsEnabled)
 		f.take("value", &s.SignInFrequency.Value)
 		f.take("type", &s.SignInFrequency.Type)
 		f.take("frequencyInterval", &s.SignInFrequency.Interval)
-		f.fixed("authenticationType", "there is one sign-in, and all of it is repeated", `"`+primaryAndSecondary+`"`)
+		f.fixed("authenticationType", "there is one sign-in, and all of it is repeated", `"`+primaryAndSecondary+`"`, "null")
 		o.within(f)
 	}
 	b.within(o)

@@ -44,13 +44,17 @@ func TestConditionalAccess_LifeOfAPolicy(t *testing.T) {
 	if str(made, "state") != "enabled" || part(made, "sessionControls", "signInFrequency", "value") != 4.0 || part(made, "modifiedDateTime") != nil || !strings.HasSuffix(str(made, "@odata.context"), "identity/conditionalAccess/policies/$entity") {
 		t.Errorf("%v", made)
 	}
-	// What was answered can be sent back as it is.
+	// What was answered can be sent back, all but what only the server sets.
+	delete(made, "createdDateTime")
+	w.do(w.admin, "PATCH", policies+"/"+id, `{"state":"disabled","modifiedDateTime":null}`, 400)
+	delete(made, "modifiedDateTime")
 	echo, err := json.Marshal(made)
 	w.must(err)
 	w.now = w.now.Add(1e9)
 	w.do(w.admin, "PATCH", policies+"/"+id, string(echo), 204)
 	w.do(w.admin, "PATCH", policies+"/"+strings.ToUpper(id), `{"state":"enabledForReportingButNotEnforced","conditions":{"users":{"includeUsers":["All"],"excludeUsers":["`+strings.ToUpper(alice)+`"]}}}`, 204)
 	w.do(w.admin, "PATCH", policies+"/"+id, `{"sessionControls":{"signInFrequency":{"isEnabled":true,"frequencyInterval":"everyTime","value":null,"type":null}}}`, 204)
+	w.do(w.admin, "PATCH", policies+"/"+id, `{"conditions":{"users":{"includeUsers":["All"]}}}`, 204) // and whom it excludes stays
 	got := w.do(w.admin, "GET", policies+"/"+id, "", 200)
 	if str(got, "state") != "enabledForReportingButNotEnforced" || str(got, "modifiedDateTime") == "" || fmt.Sprint(part(got, "conditions", "users", "excludeUsers")) != "["+alice+"]" ||
 		fmt.Sprint(part(got, "conditions", "applications", "includeApplications")) != "["+directory.LinuxSignIn+"]" || part(got, "sessionControls", "signInFrequency", "frequencyInterval") != "everyTime" || part(got, "sessionControls", "signInFrequency", "value") != nil {

@@ -95,7 +95,8 @@ func (h *Handler) updateGrant(c *httpd.Call) error {
 	}
 	scope := b.text("scope")
 	b.require("scope", scope != nil)
-	if err := b.finish("id"); err != nil {
+	b.key(c.Var("id"))
+	if err := b.finish("clientId", "consentType", "principalId", "resourceId", "startTime", "expiryTime"); err != nil {
 		return err
 	}
 	if err := h.cfg.Directory.UpdateGrant(c.R.Context(), c.By, c.Var("id"), strings.Fields(*scope)); err != nil {
@@ -160,7 +161,7 @@ func (h *Handler) createAppRole(c *httpd.Call) error {
 	b.require("principalId", principal != nil)
 	b.require("resourceId", resource != nil)
 	b.require("appRoleId", role != nil)
-	b.take("principalType", new(any))
+	b.fixed("principalType", "permissions are given to service principals", `"ServicePrincipal"`)
 	if err := b.finish(); err != nil {
 		return err
 	}
@@ -224,7 +225,8 @@ func (h *Handler) updatePolicy(c *httpd.Call) error {
 	o.fixed("allowedToCreateTenants", "there is one tenant", "false")
 	o.fixed("allowedToReadOtherUsers", "every member reads the directory", "true")
 	b.within(o)
-	if err := b.finish("id", "displayName", "description"); err != nil {
+	b.key("authorizationPolicy")
+	if err := b.finish("displayName", "description"); err != nil {
 		return err
 	}
 	if user.Apps != nil && *user.Apps || user.Groups != nil && *user.Groups {

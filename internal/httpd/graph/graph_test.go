@@ -224,7 +224,10 @@ func TestGraph_RecordedAzureCLIRequests(t *testing.T) {
 func TestGraph_UserLifeCycle(t *testing.T) {
 	w := newWorld(t)
 	id := w.user("alice")
-	w.do(w.admin, "PATCH", "/v1.0/users/alice@corp.example", `{"jobTitle":"Engineer","accountEnabled":false,"id":"x","@odata.context":"y"}`, 204)
+	w.do(w.admin, "PATCH", "/v1.0/users/alice@corp.example", `{"jobTitle":"Engineer","accountEnabled":false,"id":"`+id+`","@odata.context":"y"}`, 204)
+	for _, body := range []string{`{"jobTitle":"Clerk","id":"x"}`, `{"jobTitle":"Clerk","createdDateTime":"2020-01-01T00:00:00Z"}`} { // only the server sets them
+		w.do(w.admin, "PATCH", "/v1.0/users/"+id, body, 400)
+	}
 	o := w.do(w.admin, "GET", "/v1.0/users/"+id+"?$select=id,jobTitle,accountEnabled", "", 200)
 	if o["jobTitle"] != "Engineer" || o["accountEnabled"] != false || len(o) != 4 {
 		t.Error(o)

@@ -60,7 +60,7 @@ func (b *body) groupChange() directory.GroupChange {
 	ch := directory.GroupChange{DisplayName: b.text("displayName"), Description: b.text("description"), MailNickname: b.text("mailNickname")}
 	b.fixed("mailEnabled", "groups have no mail", "false")
 	b.fixed("securityEnabled", "every group is a security group", "true")
-	b.fixed("visibility", "everybody in the tenant sees groups", `"Public"`)
+	b.fixed("visibility", "everybody in the tenant sees groups", `"Public"`, "null")
 	for _, p := range []string{"groupTypes", "membershipRule", "membershipRuleProcessingState"} {
 		b.fixed(p, "members are added one by one")
 	}
@@ -73,7 +73,7 @@ func (h *Handler) createGroup(c *httpd.Call) error {
 		return err
 	}
 	ch := b.groupChange()
-	assignable := b.boolean("isAssignableToRole")
+	assignable := b.optional("isAssignableToRole")
 	b.require("displayName", ch.DisplayName != nil)
 	if err := b.finish(); err != nil {
 		return err
@@ -97,7 +97,8 @@ func (h *Handler) updateGroup(c *httpd.Call) error {
 	}
 	ch := b.groupChange()
 	b.unchanging("isAssignableToRole", "it is decided when the group is made", was.RoleAssignable)
-	if err := b.finish("id", "mail", "proxyAddresses", "securityIdentifier", "createdDateTime", "renewedDateTime", "deletedDateTime"); err != nil {
+	b.key(was.ID)
+	if err := b.finish("mail", "proxyAddresses", "securityIdentifier", "createdDateTime", "renewedDateTime", "deletedDateTime"); err != nil {
 		return err
 	}
 	if err := h.cfg.Directory.UpdateGroup(c.R.Context(), c.By, c.Var("id"), ch); err != nil {

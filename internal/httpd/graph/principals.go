@@ -103,9 +103,16 @@ func (h *Handler) updatePrincipal(c *httpd.Call) error {
 		return err
 	}
 	enabled := b.boolean("accountEnabled")
-	b.require("accountEnabled", enabled != nil)
-	if err := b.finish("id", "appId"); err != nil {
+	b.fixed("appRoleAssignmentRequired", "conditional access says who signs in to an application", "false")
+	b.key(c.Var("id"))
+	for _, p := range []string{"tags", "notes", "homepage", "appRoles", "oauth2PermissionScopes", "replyUrls", "alternativeNames", "passwordCredentials", "keyCredentials"} {
+		b.fixed(p, "accountEnabled is what can be changed, and the rest is its application's")
+	}
+	if err := b.finish("appId", "appDisplayName", "displayName", "appOwnerOrganizationId", "servicePrincipalNames", "servicePrincipalType", "signInAudience", "createdDateTime", "deletedDateTime"); err != nil {
 		return err
+	}
+	if b.require("accountEnabled", enabled != nil); b.err != nil {
+		return b.err
 	}
 	if err := h.cfg.Directory.EnableServicePrincipal(c.R.Context(), c.By, c.Var("id"), *enabled); err != nil {
 		return err

@@ -104,7 +104,7 @@ func (b *body) userChange() directory.UserChange {
 		Mail: b.text("mail"), JobTitle: b.text("jobTitle"), MailNickname: b.text("mailNickname"), MobilePhone: b.text("mobilePhone"), Enabled: b.boolean("accountEnabled"),
 	}
 	b.fixed("userType", "every user is a member", `"Member"`)
-	b.fixed("passwordPolicies", "one policy holds for all", `"None"`)
+	b.fixed("passwordPolicies", "one policy holds for all", `"None"`, "null")
 	for _, p := range []string{"businessPhones", "officeLocation", "preferredLanguage", "onPremisesImmutableId", "usageLocation"} {
 		b.fixed(p, "it is not kept")
 	}
@@ -141,21 +141,17 @@ func (h *Handler) createUser(c *httpd.Call) error {
 	return h.created(c, userEntity(), userObject(u))
 }
 
-// userEchoes are the read-only properties of a user that clients send back.
-func userEchoes() []string {
-	return []string{"id", "createdDateTime", "signInSessionsValidFromDateTime"}
-}
-
 func (h *Handler) updateUser(c *httpd.Call) error {
 	b, err := readBody(c, "User")
 	if err != nil {
 		return err
 	}
+	id := h.subject(c)
 	p, ch := b.profile(), b.userChange()
-	if err := b.finish(userEchoes()...); err != nil {
+	b.key(id)
+	if err := b.finish("createdDateTime", "signInSessionsValidFromDateTime"); err != nil {
 		return err
 	}
-	id := h.subject(c)
 	if _, ok := h.index().User(id); !ok {
 		return directory.NotFound(c.Var("id"))
 	}
