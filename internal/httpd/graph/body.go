@@ -93,7 +93,7 @@ func (b *body) key(is string) {
 }
 
 func readOnly(property string) error {
-	return badBody("property '%s' is read-only and cannot be set.", property).WithTarget(property).WithRemedy("Leave it out.")
+	return badBody("property '%s' is read-only and cannot be set.", property).WithTarget(property)
 }
 
 // fixed takes a property that can have only these values here. Values are JSON;

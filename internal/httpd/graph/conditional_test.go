@@ -53,8 +53,7 @@ func TestConditionalAccess_LifeOfAPolicy(t *testing.T) {
 	w.now = w.now.Add(1e9)
 	w.do(w.admin, "PATCH", policies+"/"+id, string(echo), 204)
 	w.do(w.admin, "PATCH", policies+"/"+strings.ToUpper(id), `{"state":"enabledForReportingButNotEnforced","conditions":{"users":{"includeUsers":["All"],"excludeUsers":["`+strings.ToUpper(alice)+`"]}}}`, 204)
-	w.do(w.admin, "PATCH", policies+"/"+id, `{"sessionControls":{"signInFrequency":{"isEnabled":true,"frequencyInterval":"everyTime","value":null,"type":null}}}`, 204)
-	w.do(w.admin, "PATCH", policies+"/"+id, `{"conditions":{"users":{"includeUsers":["All"]}}}`, 204) // and whom it excludes stays
+	w.do(w.admin, "PATCH", policies+"/"+id, `{"conditions":{"users":{"includeUsers":["All"]}},"sessionControls":{"signInFrequency":{"isEnabled":true,"frequencyInterval":"everyTime","value":null,"type":null}}}`, 204) // whom it excludes stays
 	got := w.do(w.admin, "GET", policies+"/"+id, "", 200)
 	if str(got, "state") != "enabledForReportingButNotEnforced" || str(got, "modifiedDateTime") == "" || fmt.Sprint(part(got, "conditions", "users", "excludeUsers")) != "["+alice+"]" ||
 		fmt.Sprint(part(got, "conditions", "applications", "includeApplications")) != "["+directory.LinuxSignIn+"]" || part(got, "sessionControls", "signInFrequency", "frequencyInterval") != "everyTime" || part(got, "sessionControls", "signInFrequency", "value") != nil {
