@@ -91,18 +91,23 @@ func (c *Client) Proxy(ctx context.Context, machineID string) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{UnixConn: conn, reader: reader}, nil
+	return &Stream{Conn: conn, reader: reader, closeWrite: conn.CloseWrite}, nil
 }
 
 // Stream is a proxied connection. It reads through the buffer that read the
-// lab's answer, because the machine's first bytes may lie in it already.
+// lab's answer, because the machine's first bytes may lie in it already. It has
+// no SyscallConn: io.Copy into a file would read past the buffer.
 type Stream struct {
-	*net.UnixConn
-	reader *bufio.Reader
+	net.Conn
+	reader     *bufio.Reader
+	closeWrite func() error
 }
 
 // Read reads what the machine sent.
 func (s *Stream) Read(p []byte) (int, error) { return s.reader.Read(p) }
+
+// CloseWrite ends what is sent to the machine.
+func (s *Stream) CloseWrite() error { return s.closeWrite() }
 
 func (c *Client) one(ctx context.Context, req Request) (Machine, error) {
 	resp, err := c.do(ctx, req)

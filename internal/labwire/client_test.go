@@ -3,8 +3,10 @@ package labwire
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -93,16 +95,32 @@ func TestClient_ContextEndsAWait(t *testing.T) {
 	}
 }
 
+// TestClient_ProxyKeepsEarlyBytes: also into a file, for which io.Copy looks for
+// a descriptor to read from.
 func TestClient_ProxyKeepsEarlyBytes(t *testing.T) {
 	c := fakeLab(t, func(_ Request, conn *net.UnixConn) {
 		_, _ = io.WriteString(conn, "{}\nSSH-2.0-early\r\n")
 	})
-	stream, err := c.Proxy(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
+	read := func(copied func(*Stream) ([]byte, error)) {
+		t.Helper()
+		stream, err := c.Proxy(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = stream.Close() }()
+		if got, err := copied(stream); err != nil || string(got) != "SSH-2.0-early\r\n" {
+			t.Errorf("%q %v", got, err)
+		}
 	}
-	defer func() { _ = stream.Close() }()
-	if got, err := io.ReadAll(stream); err != nil || string(got) != "SSH-2.0-early\r\n" {
-		t.Errorf("%q %v", got, err)
-	}
+	read(func(s *Stream) ([]byte, error) { return io.ReadAll(s) })
+	read(func(s *Stream) ([]byte, error) {
+		name := filepath.Join(t.TempDir(), "out")
+		out, err := os.Create(name)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(out, s)
+		got, again := os.ReadFile(name)
+		return got, errors.Join(err, out.Close(), again)
+	})
 }

@@ -211,10 +211,17 @@ func TestPAMModule_AgentAwayOrHung(t *testing.T) {
 		if got := probe("alice@example.com", "close"); got != "close PAM_SUCCESS" {
 			t.Errorf("got %q", got)
 		}
-		begun := time.Now()
-		if got := probe("azureuser", "account", "open", "close"); got != "account PAM_SUCCESS\nopen PAM_SUCCESS\nclose PAM_SUCCESS" || time.Since(begun) > 390*time.Millisecond {
-			t.Errorf("after %v: %q", time.Since(begun), got)
+		took := time.Hour
+		for range 10 { // a busy computer is slow, and somebody who waits is never quick
+			begun := time.Now()
+			if got := probe("azureuser", "account", "open", "close"); got != "account PAM_SUCCESS\nopen PAM_SUCCESS\nclose PAM_SUCCESS" {
+				t.Errorf("got %q", got)
+			}
+			if took = min(took, time.Since(begun)); took < 390*time.Millisecond {
+				return
+			}
 		}
+		t.Errorf("after %v", took)
 	}
 	t.Run("away", away)
 	l := listen(t, filepath.Join(b.dir, "pam.sock"))
