@@ -82,7 +82,7 @@ func (e *Engine) ChangeTags(ctx context.Context, by audit.By, id scope.ID, chang
 		err := e.changeOwnTags(ctx, by, id, change, &next)
 		return next, err
 	}
-	_, err = e.write(ctx, by, Request{ID: id}, writeAs{patch: true, action: TagsWrite, before: func(tx Tx) ([]byte, error) {
+	_, err = e.write(ctx, by, Request{ID: id}, writeAs{patch: true, action: TagsWrite, before: func(tx Tx, _ *Aside) ([]byte, error) {
 		r, ok, err := tx.ResourceByID(id.Key())
 		if err != nil || !ok {
 			return nil, absent(err, id)

@@ -30,8 +30,8 @@ func (e *Engine) PutTogether(ctx context.Context, by audit.By, parts []Part, req
 		return Result{}, err
 	}
 	put := e.together(by, parts)
-	return e.write(ctx, by, req, writeAs{before: func(tx Tx) ([]byte, error) {
-		if err := put(tx); err != nil {
+	return e.write(ctx, by, req, writeAs{before: func(tx Tx, aside *Aside) ([]byte, error) {
+		if err := put(tx, aside); err != nil {
 			return nil, err
 		}
 		return body(tx)
@@ -44,8 +44,8 @@ func (e *Engine) TryTogether(ctx context.Context, by audit.By, parts []Part) err
 		return err
 	}
 	put := e.together(by, parts)
-	err := e.cfg.Write(ctx, func(tx Tx) error {
-		if err := put(tx); err != nil {
+	err := e.writeAside(ctx, func(tx Tx, aside *Aside) error {
+		if err := put(tx, aside); err != nil {
 			return err
 		}
 		return errTaken
@@ -82,10 +82,10 @@ func (e *Engine) authorizeParts(ctx context.Context, by audit.By, parts []Part) 
 	return nil
 }
 
-func (e *Engine) together(by audit.By, parts []Part) func(Tx) error {
-	return func(tx Tx) error {
+func (e *Engine) together(by audit.By, parts []Part) func(Tx, *Aside) error {
+	return func(tx Tx, aside *Aside) error {
 		for _, p := range parts {
-			if err := e.putPart(tx, by, p); err != nil {
+			if err := e.putPart(tx, aside, by, p); err != nil {
 				return about(p.ID, err)
 			}
 		}
@@ -93,7 +93,7 @@ func (e *Engine) together(by audit.By, parts []Part) func(Tx) error {
 	}
 }
 
-func (e *Engine) putPart(tx Tx, by audit.By, p Part) error {
+func (e *Engine) putPart(tx Tx, aside *Aside, by audit.By, p Part) error {
 	if p.Put != nil {
 		return p.Put(tx)
 	}
@@ -101,7 +101,7 @@ func (e *Engine) putPart(tx Tx, by audit.By, p Part) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.putIn(tx, by, Request{ID: p.ID, Body: body})
+	_, err = e.putIn(tx, aside, by, Request{ID: p.ID, Body: body})
 	return err
 }
 

@@ -70,6 +70,8 @@ type Draft struct {
 	// Secret is what Check takes out of the properties for Store alone. It is in no
 	// row, answer, operation or record.
 	Secret string
+	// Aside works out what takes long.
+	Aside *Aside
 }
 
 // Link is a reference to another resource: it must exist, and the caller must
@@ -90,6 +92,7 @@ type Change struct {
 	Old, New *Resource
 	Now      time.Time
 	Secret   string // Draft's
+	Aside    *Aside
 }
 
 // Work is what a worker hands to Reconcile: a resource that is behind.

@@ -47,7 +47,7 @@ func (e *Engine) Patch(ctx context.Context, by audit.By, req Request) (Result, e
 type writeAs struct {
 	patch  bool
 	action string
-	before func(Tx) ([]byte, error)
+	before func(Tx, *Aside) ([]byte, error)
 }
 
 func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs) (Result, error) {
@@ -77,9 +77,9 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 	var out Result
 	var stored Resource
 	var children []Resource
-	err = e.cfg.Write(ctx, func(tx Tx) error {
+	err = e.writeAside(ctx, func(tx Tx, aside *Aside) error {
 		if as.before != nil {
-			made, err := as.before(tx)
+			made, err := as.before(tx, aside)
 			if err != nil {
 				return err
 			}
@@ -87,7 +87,7 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 				return err
 			}
 		}
-		w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, patch: as.patch}
+		w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, patch: as.patch, aside: aside}
 		if err := w.run(); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 // together with something else or not at all. Whoever calls audits a refusal, for
 // it rolls everything back, and wakes the engine when the transaction is over.
 func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
-	r, err := e.putIn(tx, by, req)
+	r, err := e.putIn(tx, nil, by, req)
 	var l *linkDenied
 	if errors.As(err, &l) {
 		err = l.refusal(by)
@@ -116,7 +116,7 @@ func (e *Engine) PutIn(tx Tx, by audit.By, req Request) (Resource, error) {
 	return r, err
 }
 
-func (e *Engine) putIn(tx Tx, by audit.By, req Request) (Resource, error) {
+func (e *Engine) putIn(tx Tx, aside *Aside, by audit.By, req Request) (Resource, error) {
 	t, err := e.Type(req.ID.Type())
 	if err != nil {
 		return Resource{}, err
@@ -134,7 +134,7 @@ func (e *Engine) putIn(tx Tx, by audit.By, req Request) (Resource, error) {
 	if err != nil {
 		return Resource{}, err
 	}
-	w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in}
+	w := writing{e: e, t: t, tx: tx, by: by, req: req, in: in, aside: aside}
 	err = w.run()
 	return w.next, err
 }
@@ -182,6 +182,7 @@ type writing struct {
 	req   Request
 	in    body
 	patch bool
+	aside *Aside
 
 	old       *Resource
 	next      Resource
@@ -212,7 +213,7 @@ func (w *writing) run() error {
 		w.next.Observed, w.next.State = w.next.Revision, Succeeded
 	}
 	if w.t.Store != nil {
-		if err := w.t.Store(w.tx, w.by, &Change{Old: w.old, New: &w.next, Now: now, Secret: w.secret}); err != nil {
+		if err := w.t.Store(w.tx, w.by, &Change{Old: w.old, New: &w.next, Now: now, Secret: w.secret, Aside: w.aside}); err != nil {
 			return err
 		}
 	}
@@ -343,7 +344,7 @@ func (w *writing) properties() error {
 
 // check lets the type validate, and holds links to the caller's rights.
 func (w *writing) check() error {
-	d := Draft{ID: w.next.ID, Old: w.old, Location: w.next.Location, Properties: w.next.Properties}
+	d := Draft{ID: w.next.ID, Old: w.old, Location: w.next.Location, Properties: w.next.Properties, Aside: w.aside}
 	if err := w.t.Check(&d); err != nil {
 		return err
 	}

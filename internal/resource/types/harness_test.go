@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,6 +140,8 @@ type world struct {
 	allowed  atomic.Bool // the preview extension
 	loggedIn func(context.Context, string) ([]string, error)
 	retired  []string // machines whose keys were made worth nothing
+	writing  atomic.Bool
+	hashed   [2]atomic.Int32 // passwords: while nobody held the store, while it was held
 }
 
 func newWorld(t *testing.T) *world {
@@ -151,7 +154,7 @@ func newWorld(t *testing.T) *world {
 		return w.now()
 	}, storetest.Index(w.tree.Refresh), storetest.Index(w.machines.Refresh), storetest.Index(w.rights.Refresh))
 	var err error
-	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: rand.Reader, PreviewAllowed: w.allowed.Load,
+	w.engine, err = resource.New(resource.Config{Types: types.All(types.Config{Backend: w.lab, Agents: w.lab, Rand: salts{w}, PreviewAllowed: w.allowed.Load,
 		Server: "server.example:443",
 		LoggedIn: func(ctx context.Context, machine string) ([]string, error) {
 			if w.loggedIn == nil {
@@ -166,8 +169,14 @@ func newWorld(t *testing.T) *world {
 			err = w.store.Read(ctx, func(tx *store.Tx) error { r, ok, err = tx.ResourceByID(id.Key()); return err })
 			return r, ok, err
 		}}), Rights: w.rights, Tenant: people{}.Tenant, Rand: rand.Reader, Covers: w.covers,
-		Write: storetest.Write[resource.Tx](w.store),
-		Read:  storetest.Read[resource.Tx](w.store)})
+		Write: func(ctx context.Context, f func(resource.Tx) error) error {
+			return storetest.Write[resource.Tx](w.store)(ctx, func(tx resource.Tx) error {
+				w.writing.Store(true)
+				defer w.writing.Store(false)
+				return f(tx)
+			})
+		},
+		Read: storetest.Read[resource.Tx](w.store)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,6 +190,20 @@ func newWorld(t *testing.T) *world {
 			Assignments: [2]string{"00000000-0000-4000-8000-0000000000f1", "00000000-0000-4000-8000-0000000000f2"}})
 	}))
 	return w
+}
+
+// salts is the source of randomness: it counts who hashes, and when.
+type salts struct{ w *world }
+
+func (s salts) Read(b []byte) (int, error) {
+	if strings.Contains(string(debug.Stack()), "shacrypt.New") {
+		at := 0
+		if s.w.writing.Load() {
+			at = 1
+		}
+		s.w.hashed[at].Add(1)
+	}
+	return rand.Read(b)
 }
 
 // covers is the real rule's beginning: who is no Owner covers nobody with a role.

@@ -140,7 +140,7 @@ func checkVirtualMachine(d *resource.Draft) error {
 		}
 		var err error
 		if d.Old != nil {
-			d.Secret, err = p.keepProfile(d.Old)
+			d.Secret, err = p.keepProfile(d)
 		} else {
 			d.Secret, err = p.OSProfile.check(d.ID.Name(), false)
 		}
@@ -213,16 +213,16 @@ func keepImage(now, was *storageProfile) *storageProfile {
 // keepProfile holds a new body to the administrator account that the machine
 // was made with: it exists once, inside the machine. It returns the password that
 // the body repeats.
-func (p *vmProperties) keepProfile(old *resource.Resource) (password string, err error) {
+func (p *vmProperties) keepProfile(d *resource.Draft) (password string, err error) {
 	var was vmProperties
 	var private vmPrivate
-	if err := firstError(old.ReadProperties(&was), old.ReadPrivate(&private)); err != nil {
+	if err := firstError(d.Old.ReadProperties(&was), d.Old.ReadPrivate(&private)); err != nil {
 		return "", err
 	}
 	if p.OSProfile == nil {
 		p.OSProfile = was.OSProfile
 	}
-	if password, err = p.OSProfile.check(old.ID.Name(), was.OSProfile.passwords()); err != nil {
+	if password, err = p.OSProfile.check(d.ID.Name(), was.OSProfile.passwords()); err != nil {
 		return "", err
 	}
 	a, errA := json.Marshal(was.OSProfile)
@@ -231,7 +231,7 @@ func (p *vmProperties) keepProfile(old *resource.Resource) (password string, err
 		return "", fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
 			WithRemedy("The administrator account is made once, with the machine.").WithTarget("osProfile")
 	}
-	if err := samePassword(private.PasswordHash, password); err != nil {
+	if err := samePassword(d.Aside, private.PasswordHash, password); err != nil {
 		return "", err
 	}
 	if was.system() != p.system() {

@@ -3,11 +3,13 @@ package types
 import (
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/resource"
 	"sallyport/internal/shacrypt"
 )
 
@@ -84,18 +86,25 @@ func goodPassword(password string) error {
 
 // samePassword refuses a password that is not known to be the one that was set.
 // None is fine: nobody can read it to send it back.
-func samePassword(hash, password string) error {
-	if password == "" || shacrypt.Verify(hash, password) {
+func samePassword(aside *resource.Aside, hash, password string) error {
+	if password == "" {
 		return nil
+	}
+	same, ready, err := aside.Work("is it "+hash+"\n"+password, func() (string, error) {
+		return strconv.FormatBool(shacrypt.Verify(hash, password)), nil
+	})
+	if err != nil || !ready || same == "true" {
+		return err
 	}
 	return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile.adminPassword' is not allowed: it is set once, when the machine is made, and the server does not keep it.").
 		WithRemedy("Leave it out. On the machine: sudo passwd.").WithTarget("osProfile.adminPassword")
 }
 
-// hashed is the hash of a password, "" of none.
-func hashed(rand io.Reader, password string) (string, error) {
-	if password == "" {
+// hashed is the hash of a new machine's password, "" of none.
+func hashed(rand io.Reader, c *resource.Change) (string, error) {
+	if c.Secret == "" {
 		return "", nil
 	}
-	return shacrypt.New(rand, password)
+	hash, _, err := c.Aside.Work("hash "+c.New.ID.Key()+"\n"+c.Secret, func() (string, error) { return shacrypt.New(rand, c.Secret) })
+	return hash, err
 }

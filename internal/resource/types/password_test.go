@@ -217,3 +217,34 @@ func TestAdminPassword_OfAScaleSet(t *testing.T) {
 		}
 	}
 }
+
+// TestAdminPassword_IsHashedWhileOthersWrite: a hash takes as long as hundreds of
+// writes, and whoever may make a machine could ask for one again and again.
+func TestAdminPassword_IsHashedWhileOthersWrite(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	w.lab.mute = true
+	w.mustPut(vmID, wordBody(word))
+	w.mustPut(vmID, wordBody(word))
+	set := strings.NewReplacer(`"disablePasswordAuthentication":true`, `"disablePasswordAuthentication":false`, `"adminUsername"`, `"adminPassword":"`+word+`","adminUsername"`).
+		Replace(setBody(0, "Manual", key(t), login, person))
+	w.mustPut(setID, set)
+	_, err := w.deploy(as(admin), templateOf(`{"type":"`+types.ScaleSet+`","name":"m0",`+set[1:]+`,{"type":"`+types.ScaleSet+`","name":"m1",`+set[1:]))
+	w.must(err)
+	if outside, inside := w.hashed[0].Load(), w.hashed[1].Load(); outside != 4 || inside != 0 {
+		t.Errorf("%d hashes while nobody held the store, %d while it was held", outside, inside)
+	}
+	var found [2]struct{ PasswordHash string }
+	w.must(w.store.Read(t.Context(), func(tx *store.Tx) error {
+		for i, name := range []string{"m0", "m1"} {
+			r, _, err := tx.ResourceByID(id(strings.Replace(setID, "/myVMSS", "/"+name, 1)).Key())
+			if err != nil {
+				return err
+			}
+			w.must(r.ReadPrivate(&found[i]))
+		}
+		return nil
+	}))
+	if a, b := found[0].PasswordHash, found[1].PasswordHash; !shacrypt.Verify(a, word) || !shacrypt.Verify(b, word) || a == b {
+		t.Errorf("two scale sets of a template: %q and %q", a, b)
+	}
+}

@@ -298,7 +298,7 @@ func (p *setProfile) check(d *resource.Draft, old *setProfile) (password string,
 	if old == nil {
 		return password, nil
 	}
-	return password, p.keep(d.Old, old, &v, password)
+	return password, p.keep(d, old, &v, password)
 }
 
 // names checks the host names' beginning and the administrator.

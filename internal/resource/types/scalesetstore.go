@@ -145,7 +145,7 @@ func (m machines) storeScaleSet(tx resource.Tx, by audit.By, c *resource.Change)
 		if err != nil {
 			return fmt.Errorf("scale set id: %w", err)
 		}
-		hash, err := hashed(m.cfg.Rand, c.Secret)
+		hash, err := hashed(m.cfg.Rand, c)
 		if err != nil {
 			return err
 		}
@@ -198,9 +198,9 @@ func (s *set) extensions() []setExtension {
 }
 
 // keep refuses to change what exists once, inside each instance.
-func (p *setProfile) keep(row *resource.Resource, old *setProfile, v *vmProperties, password string) error {
+func (p *setProfile) keep(d *resource.Draft, old *setProfile, v *vmProperties, password string) error {
 	var private setPrivate
-	if err := row.ReadPrivate(&private); err != nil {
+	if err := d.Old.ReadPrivate(&private); err != nil {
 		return err
 	}
 	was := vmProperties{StorageProfile: old.StorageProfile}
@@ -214,7 +214,7 @@ func (p *setProfile) keep(row *resource.Resource, old *setProfile, v *vmProperti
 		return fault.New(fault.Conflict, "PropertyChangeNotAllowed", "Changing property 'osProfile' is not allowed.").
 			WithRemedy("The administrator account is made once, with each instance.").WithTarget("osProfile")
 	}
-	return samePassword(private.PasswordHash, password)
+	return samePassword(d.Aside, private.PasswordHash, password)
 }
 
 // remodel marks the instances when the model is a new one, and takes an identity

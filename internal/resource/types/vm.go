@@ -86,7 +86,7 @@ func (m machines) storeVM(tx resource.Tx, _ audit.By, c *resource.Change) error 
 		if err != nil {
 			return fmt.Errorf("machine id: %w", err)
 		}
-		hash, err := hashed(m.cfg.Rand, c.Secret)
+		hash, err := hashed(m.cfg.Rand, c)
 		if err != nil {
 			return err
 		}

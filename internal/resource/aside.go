@@ -1,0 +1,79 @@
+package resource
+
+import (
+	"context"
+	"errors"
+)
+
+// Aside works out, while nobody holds the store, what a write needs and what takes
+// long, as the hash of a password. The write is tried first without it and taken
+// back, and done when everything that was asked for is there. The nil Aside works at
+// once. It is of one write and not for use by several goroutines.
+type Aside struct {
+	known map[string]string
+	due   map[string]func() (string, error)
+}
+
+// errAside takes a write back that asked for what was not there yet.
+var errAside = errors.New("something is worked out first")
+
+// asideTries is how often a write is begun anew because what it read had changed,
+// and with it what it asks for.
+const asideTries = 4
+
+// Work returns what f makes. key says of what it is made, all of it. ready is false
+// where that is not known yet; the caller then goes on as if it were good: nothing
+// of this try will be stored.
+func (a *Aside) Work(key string, f func() (string, error)) (value string, ready bool, err error) {
+	if a == nil {
+		value, err = f()
+		return value, true, err
+	}
+	if value, ready = a.known[key]; !ready {
+		if a.due == nil {
+			a.due = map[string]func() (string, error){}
+		}
+		a.due[key] = f
+	}
+	return value, ready, nil
+}
+
+// work makes what was asked for.
+func (a *Aside) work(ctx context.Context) error {
+	for key, f := range a.due {
+		if err := ctx.Err(); err != nil { // whoever asked has gone
+			return err
+		}
+		value, err := f()
+		if err != nil {
+			return err
+		}
+		if a.known == nil {
+			a.known = map[string]string{}
+		}
+		a.known[key] = value
+	}
+	return nil
+}
+
+// writeAside is a write that may ask for something to be worked out. The function
+// runs more than once; the last time, everything is worked out as it is asked for.
+func (e *Engine) writeAside(ctx context.Context, f func(Tx, *Aside) error) error {
+	a := &Aside{}
+	for range asideTries {
+		err := e.cfg.Write(ctx, func(tx Tx) error {
+			a.due = nil
+			if err := f(tx, a); err != nil && !errors.Is(err, errTaken) || len(a.due) == 0 {
+				return err
+			}
+			return errAside
+		})
+		if !errors.Is(err, errAside) {
+			return err
+		}
+		if err := a.work(ctx); err != nil {
+			return err
+		}
+	}
+	return e.cfg.Write(ctx, func(tx Tx) error { return f(tx, nil) })
+}
