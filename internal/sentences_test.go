@@ -3,7 +3,6 @@ package internal_test
 import (
 	"fmt"
 	"go/ast"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -174,35 +173,6 @@ func TestSentences_OfMachinesAreExplained(t *testing.T) {
 	}
 	if n < 30 {
 		t.Fatalf("only %d sentences were found", n)
-	}
-}
-
-// TestSentences_AreReproduced: each sentence of the page is looked up by a test,
-// which fails when something else is said.
-func TestSentences_AreReproduced(t *testing.T) {
-	all, reads, looked := sources(t), map[string]bool{}, map[string]bool{}
-	for _, s := range all {
-		if slices.ContainsFunc(s.file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == strconv.Quote(prefix+"handbooktest") }) {
-			reads[filepath.Dir(s.path)] = filepath.Dir(s.path) != "." // this test reproduces nothing
-		}
-	}
-	for _, s := range all {
-		if !strings.HasSuffix(s.path, "_test.go") || !reads[filepath.Dir(s.path)] {
-			continue
-		}
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
-				if text, err := strconv.Unquote(l.Value); err == nil {
-					looked[strings.TrimPrefix(text, "page:")] = true
-				}
-			}
-			return true
-		})
-	}
-	for id, s := range handbooktest.Open(t) {
-		if !looked[id] {
-			t.Errorf("docs/troubleshooting.md, line %d: no test reproduces %s: %s", s.Line, id, s.Text)
-		}
 	}
 }
 

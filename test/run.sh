@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs the test suites, prints each one's time and the slowest tests, and fails
-# unless the tests that skipped are exactly those of test/skips.txt.
+# unless the tests that skipped are exactly those of test/skips.txt and, of `all`,
+# each sentence of docs/troubleshooting.md was heard from a program.
 #
 # `all` runs its suites in lanes, side by side. What has machines and waits for
 # them comes first at the processors; what only computes takes the rest (nice).
@@ -121,6 +122,11 @@ skipped=$(wc -l <"$logs/.skips")
 if [ -n "$new" ]; then
   echo "skipped without a reason in test/skips.txt: $new"
   failed+=(skips)
+fi
+# Whether each sentence was heard is known only when everything has run, and passed.
+# What a program says that lacks a guard is no proof.
+if [ "${1:-all}" = all ] && [ ${#failed[@]} -eq 0 ]; then
+  find "$logs" -maxdepth 1 -type f ! -name '.*' ! -name mutations -print0 | xargs -0 test/heard.sh docs/troubleshooting.md || failed+=(sentences)
 fi
 tests=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- PASS')
 bad=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- FAIL')

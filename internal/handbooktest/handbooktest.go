@@ -3,7 +3,6 @@ package handbooktest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -116,48 +115,55 @@ func (s Sentence) In(text string, meanings ...string) bool {
 	return regexp.MustCompile(s.Pattern(meanings...)).MatchString(text)
 }
 
-// Said fails the test unless the text holds the sentence with this id, with the
-// meanings (place, meaning, place, ...) in it.
+// Said fails the test unless the text, which a program has said, holds the sentence
+// with this id, with the meanings (place, meaning, place, ...) in it, and not merely
+// as a part of a longer sentence of the page. It writes into the test's log that the
+// sentence was heard, which test/heard.sh asks for.
 func Said(t testing.TB, text, id string, meanings ...string) {
 	t.Helper()
-	s, ok := Open(t)[id]
+	page := Open(t)
+	s, ok := page[id]
 	if !ok {
 		t.Errorf("docs/troubleshooting.md has no sentence %q; what was said is:\n%s", id, text)
-	} else if !s.In(text, meanings...) {
+	} else if longer, is := page.heard(s, text, meanings...); !is {
 		t.Errorf("docs/troubleshooting.md, line %d, has another sentence (%s):\n%s\nsaid is:\n%s", s.Line, id, s.Text, text)
+	} else if longer != "" {
+		t.Errorf("docs/troubleshooting.md, line %d: what was said is not %s but the longer %s:\n%s", s.Line, id, longer, text)
+	} else {
+		t.Log(mark + id)
 	}
 }
 
-// Text is the sentence with this id as it is said with these meanings, up to the
-// first place that has none: what a test looks for that waits for a sentence.
-func Text(t testing.TB, id string, meanings ...string) string {
-	t.Helper()
-	s, ok := Open(t)[id]
-	if !ok {
-		t.Fatalf("docs/troubleshooting.md has no sentence %q", id)
+// mark stands in a log before the id of a sentence that a program has said.
+const mark = "heard on the page: "
+
+// heard reports whether a text holds the sentence, and a longer one of the page
+// that it is a part of there.
+func (p Page) heard(s Sentence, text string, meanings ...string) (longer string, is bool) {
+	if !s.In(text, meanings...) {
+		return "", false
 	}
-	fill, text := pairs(meanings), s.Text
-	for _, word := range slices.Sorted(maps.Keys(fill)) {
-		text = regexp.MustCompile(`\b`+word+`\b`).ReplaceAllLiteralString(text, "\x00"+fill[word]+"\x00")
-	}
-	parts := strings.Split(text, "\x00")
-	for i := range parts {
-		for _, at := range place.FindAllStringIndex(parts[i], -1) {
-			if i%2 == 0 && slices.Contains(Places(), parts[i][at[0]:at[1]]) {
-				return strings.Join(parts[:i], "") + parts[i][:at[0]]
-			}
+	for _, other := range p {
+		if len(other.Text) > len(s.Text) && strings.Contains(other.Text, s.Text) && other.In(text) {
+			return other.ID, true
 		}
 	}
-	return strings.Join(parts, "")
+	return "", true
 }
 
-// Known fails the test unless the page has the sentence, whole.
+// Known fails the test unless the page has the sentence that a program has said,
+// whole, and writes it into the test's log as Said does.
 func Known(t testing.TB, said string) {
 	t.Helper()
+	best := Sentence{}
 	for _, s := range Open(t) {
-		if regexp.MustCompile("^" + s.Pattern() + "$").MatchString(said) {
-			return
+		if len(s.Text) > len(best.Text) && regexp.MustCompile("^(?:"+s.Pattern()+")$").MatchString(said) {
+			best = s
 		}
 	}
-	t.Errorf("docs/troubleshooting.md does not have: %s", said)
+	if best.ID == "" {
+		t.Errorf("docs/troubleshooting.md does not have: %s", said)
+		return
+	}
+	t.Log(mark + best.ID)
 }

@@ -1,6 +1,11 @@
 package handbooktest
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -42,5 +47,78 @@ func TestSentence_PlacesStandForWhatDiffers(t *testing.T) {
 func TestOpen_ThePageHasItsForm(t *testing.T) {
 	if len(Open(t)) < 20 {
 		t.Fatal("the page has hardly a sentence")
+	}
+}
+
+// asked is a test that only keeps what is said of it.
+type asked struct {
+	testing.TB
+	failed bool
+	log    []string
+}
+
+func (a *asked) Helper()               {}
+func (a *asked) Errorf(string, ...any) { a.failed = true }
+func (a *asked) Log(words ...any)      { a.log = append(a.log, fmt.Sprint(words...)) }
+
+// TestSaid_ReportsWhatWasHeard: the record has what was said, and nothing else.
+func TestSaid_ReportsWhatWasHeard(t *testing.T) {
+	const id = "arm.BeingDeleted.action" // a part of arm.BeingDeleted
+	text := "'web1' is being deleted."
+	for name, c := range map[string]struct {
+		ask  func(*asked)
+		want string
+	}{
+		"said":         {func(a *asked) { Said(a, "ERROR: "+text+"\n", id) }, id},
+		"with meaning": {func(a *asked) { Said(a, text, id, "NAME", "web1") }, id},
+		"known":        {func(a *asked) { Known(a, text) }, id},
+		"a word":       {func(a *asked) { Said(a, "'web1' was being deleted.", id) }, ""},
+		"of another":   {func(a *asked) { Said(a, text, id, "NAME", "web2") }, ""},
+		"nothing":      {func(a *asked) { Said(a, "", id) }, ""},
+		"the longer":   {func(a *asked) { Said(a, text+" Wait until it is gone and try again.", id) }, ""},
+		"no such id":   {func(a *asked) { Said(a, text, "arm.BeingDeleted.act") }, ""},
+		"not known":    {func(a *asked) { Known(a, "'web1' was being deleted.") }, ""},
+		"known in it":  {func(a *asked) { Known(a, text+"..") }, ""},
+	} {
+		a := &asked{TB: t}
+		c.ask(a)
+		if c.want == "" && (!a.failed || len(a.log) > 0) || c.want != "" && (a.failed || !slices.Equal(a.log, []string{mark + c.want})) {
+			t.Errorf("%s: failed %v, %q", name, a.failed, a.log)
+		}
+	}
+}
+
+// TestHeard_NamesWhatNobodyHeard: the judge at the end of a whole run counts the
+// records of Said, and no other word of a log.
+func TestHeard_NamesWhatNobodyHeard(t *testing.T) {
+	page := "# Page\n\n> it is off <!-- off -->\n\n> it is off. Wait. <!-- off.long -->\n"
+	for name, c := range map[string]struct {
+		page, want string
+		logs       []string
+	}{
+		"all":              {page, "", []string{"    a_test.go:7: " + mark + "off\nok\n", mark + "off.long\n"}},
+		"one":              {page, ": off.long", []string{"    a_test.go:7: " + mark + "off\n"}},
+		"none":             {page, ": off off.long", []string{"ok\n"}},
+		"a longer id":      {page, ": off", []string{mark + "off.long\n"}},
+		"an id by itself":  {page, ": off", []string{`code "off"` + "\noff\n" + mark + "off.long\n"}},
+		"more on its line": {page, ": off", []string{mark + "off is missing\n" + mark + "off.long\n"}},
+		"a new entry":      {page + "\n> WHY <!-- new -->\n", ": new", []string{mark + "off\n" + mark + "off.long\n"}},
+		"an empty page":    {"# Page\n", "has no sentences", []string{mark + "off\n"}},
+	} {
+		dir := t.TempDir()
+		words := []string{filepath.Join(dir, "page")}
+		for i, log := range append([]string{c.page}, c.logs...) {
+			if i > 0 {
+				words = append(words, filepath.Join(dir, fmt.Sprint("log", i)))
+			}
+			if err := os.WriteFile(words[i], []byte(log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.CommandContext(t.Context(), "../../test/heard.sh", words...).CombinedOutput()
+		first, _, _ := strings.Cut(string(out), "\n")
+		if (err == nil) != (c.want == "") || err != nil && !strings.HasSuffix(first, c.want) {
+			t.Errorf("%s: %v %s", name, err, out)
+		}
 	}
 }

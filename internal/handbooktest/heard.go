@@ -19,6 +19,7 @@ import (
 type Heard struct {
 	mu      sync.Mutex
 	waiting map[string][2]*regexp.Regexp // in a text, and whole
+	said    []string
 }
 
 // Expect names the sentences.
@@ -42,6 +43,7 @@ func (h *Heard) hear(said string, whole int) {
 	for id, patterns := range h.waiting {
 		if p := patterns[whole]; p != nil && p.MatchString(said) {
 			delete(h.waiting, id)
+			h.said = append(h.said, id)
 		}
 	}
 }
@@ -54,8 +56,8 @@ func (h *Heard) HearError(err error) error {
 	return err
 }
 
-// Main runs the package's tests and fails when all of them have run and a sentence
-// was not said: for TestMain.
+// Main runs the package's tests, writes the sentences that were said into their log,
+// and fails when all of them have run and a sentence was not said: for TestMain.
 func (h *Heard) Main(m *testing.M) int {
 	p, err := read()
 	if err != nil {
@@ -68,6 +70,11 @@ func (h *Heard) Main(m *testing.M) int {
 		}
 	}
 	code := m.Run()
+	if testing.Verbose() {
+		for _, id := range h.said {
+			fmt.Println(mark + id)
+		}
+	}
 	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
 			return code

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,10 +128,25 @@ func (h *serverHost) run(words ...string) string {
 	h.t.Helper()
 	text, err := json.Marshal(words)
 	h.must(err)
+	return h.result(text, os.Args[0])
+}
+
+// onDisk runs it as run does, with its state on a disk of its own, which nobody else
+// sees and on which a script is run first.
+func (h *serverHost) onDisk(state, script string) string {
+	h.t.Helper()
+	text, err := json.Marshal([]string{"run", "--state", state, "--listen", "127.0.0.1:0"})
+	h.must(err)
+	script = `set -e; mount -t tmpfs -o size=16m,mode=700,uid="$2",gid="$2" disk "$1"; cp -a "$3/." "$1"; cd "$1"; ` + script + `; cd /; exec "$0"`
+	return h.result(text, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, os.Args[0], state, strconv.Itoa(childUID), h.made)
+}
+
+func (h *serverHost) result(command []byte, program ...string) string {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), childCommand+"="+string(text))
+	cmd := exec.CommandContext(ctx, program[0], program[1:]...)
+	cmd.Env = append(os.Environ(), childCommand+"="+string(command))
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	cmd.Cancel = func() error { return cmd.Process.Kill() }
@@ -168,6 +184,27 @@ func TestStart_SaysWhy(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			handbooktest.Said(t, h.run(append([]string{"init", "--url", "https://login.corp.example"}, words...)...), sentence)
+		})
+	}
+}
+
+// TestStart_OnADiskThatTakesNothing: the cause is in the sentence.
+func TestStart_OnADiskThatTakesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("a disk of its own needs root")
+	}
+	h := newServerHost(t)
+	for name, c := range map[string]struct{ script, sentence, why string }{
+		"full":      {"cat /dev/zero >ballast 2>/dev/null || true", "start.StoreNotOpened.full", "full"},
+		"read-only": {`mount -o remount,ro "$1"`, "start.StoreLock", "read-only file system"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := h.folder(name)
+			text := h.onDisk(state, c.script)
+			handbooktest.Said(t, text, c.sentence, "FILE", filepath.Join(state, storeFile))
+			if !strings.Contains(text, c.why) {
+				t.Errorf("%q is not in %q", c.why, text)
+			}
 		})
 	}
 }

@@ -42,18 +42,23 @@ func sqlite() dialect {
 	}
 }
 
-// damagedFile says that SQLite finds no store in the file: its manual's result codes
-// SQLITE_CORRUPT and SQLITE_NOTADB.
-func damagedFile(err error, place string) error {
+// unusableFile says that SQLite finds no store in the file, or no room beside it: its
+// manual's result codes SQLITE_CORRUPT and SQLITE_NOTADB, SQLITE_FULL and
+// SQLITE_IOERR_SHMSIZE. The last one's text says nothing of a disk that is full.
+func unusableFile(err error, place string) error {
 	var e *driver.Error
 	if !errors.As(err, &e) {
 		return nil
 	}
-	if code := e.Code() & 0xff; code != 11 && code != 26 {
-		return nil
+	switch code := e.Code(); {
+	case code&0xff == 11, code&0xff == 26:
+		return fault.Wrap(err, fault.Conflict, "StoreDamaged", "%s is damaged, or is no store", place).
+			WithRemedy("Put the folder away as it is, and restore the newest backup into a new one: sally server restore")
+	case code&0xff == 13, code == 4874:
+		return fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment in %s: its disk is full (%v)", place, err).
+			WithRemedy("Make room there, then start the server again.")
 	}
-	return fault.Wrap(err, fault.Conflict, "StoreDamaged", "%s is damaged, or is no store", place).
-		WithRemedy("Put the folder away as it is, and restore the newest backup into a new one: sally server restore")
+	return nil
 }
 
 func reserveFile(cfg Config) error {
@@ -98,7 +103,7 @@ const lockSuffix = ".lock"
 func lockFile(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path+lockSuffix, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot lock the deployment at %s", path)
+		return nil, fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot lock the deployment at %s: %v", path, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
 		return nil, errors.Join(fault.Wrap(err, fault.Conflict, "StoreInUse", "another process serves the deployment at %s", path).

@@ -135,7 +135,7 @@ func unreachable(err error, d dialect, cfg Config) error {
 	if why := refused(err, d.place(cfg)); why != nil {
 		return why
 	}
-	if why := damagedFile(err, d.place(cfg)); why != nil {
+	if why := unusableFile(err, d.place(cfg)); why != nil {
 		return why
 	}
 	return fault.Wrap(err, fault.Unavailable, "StoreNotOpened", "cannot open the deployment in %s: %v", d.place(cfg), err)

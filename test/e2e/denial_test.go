@@ -25,25 +25,31 @@ func wants(r result, word string) error {
 	return nil
 }
 
-// refusedSoon waits until a login is refused with all words: the machine learns
-// of a change within a moment.
+// refusedSoon waits until a login is refused with all words, which are those of
+// says: the machine learns of a change within a moment.
 func refusedSoon(t *testing.T, try func() result, words ...string) {
 	t.Helper()
+	page, last := handbooktest.Open(t), result{}
 	err := until(limitGrant, func() error {
 		r := try()
 		if r.code == 0 {
 			return fmt.Errorf("the login succeeded: %s", r)
 		}
 		for _, w := range words {
+			if id, ok := strings.CutPrefix(w, "page:"); ok && page[id].In(r.out+r.err) {
+				continue
+			}
 			if !strings.Contains(r.out+r.err, w) {
 				return fmt.Errorf("the text does not say %q: %s", w, r)
 			}
 		}
+		last = r
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	says(t, last.out+last.err, words...)
 }
 
 // allowedSoon waits until a login as the person works.
@@ -57,7 +63,7 @@ func allowedSoon(t *testing.T, p *person, m *vm) {
 func TestDenial_NoRole(t *testing.T) {
 	m := machine(t, "myVM")
 	p := newUser(t, "norole")
-	refusedSoon(t, func() result { return p.sshIP(m, "true") }, handbooktest.Text(t, "no-role", "NAME", p.name, "SCOPE", m.id), "orrelation id")
+	refusedSoon(t, func() result { return p.sshIP(m, "true") }, "page:no-role", p.name, "--scope "+m.id, "orrelation id")
 }
 
 // Owner and Contributor run the machine and do not log in to it.
@@ -123,9 +129,9 @@ func TestDenial_DisabledBetweenCertificateAndLogin(t *testing.T) {
 	allowedSoon(t, p, m)
 	key := certificate(t, p)
 	admin(t).must(t, "ad", "user", "update", "--id", p.name, "--account-enabled", "false")
-	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "true") }, handbooktest.Text(t, "disabled", "NAME", p.name), "orrelation id")
+	refusedSoon(t, func() result { return m.ssh(p.name, key.options(), "true") }, "page:disabled", "account "+p.name+" is", "orrelation id")
 	r := p.sshIP(m, "true")
-	refused(t, r, handbooktest.Text(t, "AADSTS50057"))
+	refused(t, r, "page:AADSTS50057")
 }
 
 // The article's case: the identity is removed, nobody logs in; assigned again,
@@ -195,7 +201,7 @@ func TestDenial_AgentStoppedAndKilled(t *testing.T) {
 	allowedSoon(t, p, m)
 	// A session that is open meets a dead agent at sudo and gets a sentence.
 	m.mustRoot(t, "mv /run/sallyport/pam.sock /run/sallyport/pam.sock.away")
-	refused(t, m.ssh(p.name, key.options(), "true"), handbooktest.Text(t, "pam-away"))
+	refused(t, m.ssh(p.name, key.options(), "true"), "page:pam-away")
 	m.mustRoot(t, "mv /run/sallyport/pam.sock.away /run/sallyport/pam.sock")
 	m.mustRoot(t, "pkill -KILL -f '[s]ally agent root'")
 	if r := m.ssh("azureuser", []string{"-i", m.key}, "true"); r.code != 0 {

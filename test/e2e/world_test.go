@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/handbooktest"
 )
 
 const (
@@ -389,10 +391,14 @@ func (p *person) fails(t *testing.T, words []string, args ...string) result {
 	return r
 }
 
+// says fails the test unless the text holds these words; "page:ID" is a sentence of
+// docs/troubleshooting.md.
 func says(t *testing.T, text string, words ...string) {
 	t.Helper()
 	for _, word := range words {
-		if !strings.Contains(text, word) {
+		if id, ok := strings.CutPrefix(word, "page:"); ok {
+			handbooktest.Said(t, text, id)
+		} else if !strings.Contains(text, word) {
 			t.Errorf("the text does not say %q:\n%s", word, text)
 		}
 	}

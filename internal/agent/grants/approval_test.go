@@ -15,10 +15,8 @@ func TestApproval_EverySentenceIsInTheHandbook(t *testing.T) {
 		"device-declined": protocol.DeviceDeclined, "device-other": protocol.DeviceOther, "device-policy": protocol.DevicePolicy, "device-expired": protocol.DeviceExpired, "device-no-time": protocol.DeviceNoTime, "device-not-allowed": protocol.DeviceNotAllowed,
 		"device-account": protocol.DeviceAccount, "device-too-many": protocol.DeviceTooMany, "device-away": protocol.DeviceAway, "device-refused": protocol.DeviceRefused,
 	} {
-		text := handbooktest.Text(t, id, "NAME", "alice@corp.example")
-		if got := Approval(state, "alice@corp.example", ""); got != text {
-			t.Errorf("%s: the page has %q, said is %q", state, text, got)
-		}
+		text := Approval(state, "alice@corp.example", "")
+		handbooktest.Said(t, text, id, "NAME", "alice@corp.example")
 		if got := Approval(state, "alice@corp.example", "an-id"); got != text+" (correlation id an-id)" {
 			t.Errorf("%q", got)
 		}

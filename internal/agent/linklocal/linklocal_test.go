@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 )
 
 // rig is a machine in a folder.
@@ -100,6 +101,7 @@ func TestTake_NeverFromACloud(t *testing.T) {
 		if f := fault.As(err); f.Code != "MetadataAddressTaken" || !strings.Contains(f.Text, c.says) || len(r.run) > 0 || r.marked() {
 			t.Errorf("%s: %v, ran %v", name, err, r.run)
 		}
+		handbooktest.Said(t, fault.As(err).Public(), "MetadataAddressTaken")
 	}
 }
 

@@ -235,7 +235,7 @@ func TestPAMModule_AgentAwayOrHung(t *testing.T) {
 func TestPAMModule_CVE_2026_41070_TrustsNoAnswerButTwo(t *testing.T) {
 	b := build{dir: privateDir(t), sanitize: true}
 	probe := pamProbe(t, b, "domains=example.com")
-	plain := "says " + handbooktest.Text(t, "pam-denied") + "\naccount PAM_PERM_DENIED"
+	plain := "says " + deniedNoReason + "\naccount PAM_PERM_DENIED"
 	deny := func(text string) []byte {
 		b, err := frame{typePAMDeny, []string{text}}.encode(limitPAM)
 		if err != nil {
@@ -273,8 +273,12 @@ func TestPAMModule_CVE_2026_41070_TrustsNoAnswerButTwo(t *testing.T) {
 			l := listen(t, filepath.Join(b.dir, "pam.sock"))
 			defer func() { _ = l.Close() }()
 			go answerOnce(l, c.answer)
-			if got := probe("alice@example.com", "account"); got != c.want {
+			got := probe("alice@example.com", "account")
+			if got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if c.want == plain {
+				handbooktest.Said(t, got, "pam-denied")
 			}
 		})
 	}

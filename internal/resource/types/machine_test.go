@@ -301,7 +301,7 @@ func TestExtension_Refusals(t *testing.T) {
 	w.must(err)
 	w.settle(time.Minute)
 	_, err = w.put(as(admin), extID, extBody)
-	handbooktest.Said(t, fault.As(heard.HearError(err)).Public(), "OperationNotAllowed")
+	w.refused(err, "arm.OperationNotAllowed.extension")
 }
 
 func TestExtension_AgentFailsOrStaysAway(t *testing.T) {

@@ -128,3 +128,38 @@ func TestSentences_ScaleSets(t *testing.T) {
 	_, err = w.do(setID, "manualupgrade", `{"instanceIds":["0"]}`)
 	w.refused(err, "arm.ExtensionBeingRemoved")
 }
+
+// failed checks that a resource has failed in the words of the page.
+func (w *world) failed(at, sentence string, meanings ...string) {
+	w.t.Helper()
+	r, err := w.engine.Find(w.t.Context(), as(admin), id(at))
+	w.must(err)
+	if r.State != resource.Failed || r.Error == nil {
+		w.t.Fatalf("%s: %s is %s", sentence, at, r.State)
+	}
+	handbooktest.Said(w.t, r.Error.Message, sentence, meanings...)
+}
+
+// What ends while somebody waits for it says why.
+func TestSentences_StoppedOnTheWay(t *testing.T) {
+	w := newWorld(t).withMachine()
+	w.lab.mute = true
+	w.mustPut(extID, extBody)
+	_, err := w.engine.Act(t.Context(), as(admin), id(vmID), "powerOff")
+	w.must(err)
+	w.settle(5 * time.Minute)
+	w.failed(extID, "OperationNotAllowed")
+}
+
+func TestSentences_InstanceStoppedOnTheWay(t *testing.T) {
+	w := withSet(t, "Manual", "")
+	k, _ := dig(w.get(setID, false), "properties", "virtualMachineProfile", "osProfile", "linuxConfiguration", "ssh", "publicKeys", 0, "keyData").(string)
+	w.mustPut(setID, setBody(2, "Manual", k, login, person))
+	w.lab.mute = true
+	_, err := w.do(setID, "manualupgrade", `{"instanceIds":["0"]}`)
+	w.must(err)
+	_, err = w.do(setID, "powerOff", `{"instanceIds":["0"]}`)
+	w.must(err)
+	w.settle(10 * time.Minute)
+	w.failed(instanceID(0)+"/extensions/AADSSHLoginForLinux", "OperationNotAllowed.instance")
+}
