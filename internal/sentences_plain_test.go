@@ -24,7 +24,7 @@ func plain() map[string]int {
 		// A path or condition that only a program's author has wrong, a door that is not
 		// for people, a second server of which both lose nothing, and data that no
 		// request makes.
-		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "httpd/arm InvalidResourceNamespace", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
+		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
 			"resource PreconditionFailed 2", "httpd PreconditionFailed", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory TenantExists", "resource/types DeploymentExists"},
 		// Of a running server, to programs, machines and its log; and what only a tool
 		// that writes keys or packages could have done.

@@ -203,6 +203,11 @@ func (s *Server) find(r *http.Request) (*entry, map[string]string, error) {
 			}
 		}
 	}
+	if s.cfg.Nothing != nil && surfaceOf(path) == route.ARM {
+		if err := s.cfg.Nothing(r.Method, path); err != nil {
+			return &entry{row: route.Row{Surface: route.ARM}}, nil, err
+		}
+	}
 	return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, fault.New(fault.NotFound, "InvalidResourcePath", "this server has nothing at %s", r.URL.Path)
 }
 

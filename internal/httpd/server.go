@@ -49,6 +49,9 @@ type Config struct {
 	Manifest func() string
 	// Waiting, where set, holds connections of calls that are answered later.
 	Waiting *Waiting
+	// Nothing, where set, says what a path of Resource Manager's would be that no row
+	// has; nil where it does not know either.
+	Nothing func(method string, path []string) error
 	// Answered, where set, is told of every answer: its row ("" where none
 	// matched), status and time.
 	Answered func(rowID string, status int, took time.Duration)

@@ -53,8 +53,10 @@ const (
 
 // Failure is why a resource or operation failed, for people.
 type Failure struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Target  string    `json:"target,omitempty"`
+	Details []Failure `json:"details,omitempty"` // of what failed inside
 }
 
 // Resource is one resource as stored.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -49,8 +50,11 @@ func TestEscalation_StrongerIdentityOnAMachine(t *testing.T) {
 		t.Errorf("%v", out)
 	}
 	// In a template he is the same.
-	c.want(403, "mallory", "PUT", group+"/providers/Microsoft.Resources/deployments/d"+armVersion, `{"properties":{"mode":"Incremental","template":{"$schema":"x","contentVersion":"1.0.0.0","resources":[{"type":"Microsoft.Compute/virtualMachines","apiVersion":"2024-07-01","name":"vm","location":"westeurope",
+	out = c.want(201, "mallory", "PUT", group+"/providers/Microsoft.Resources/deployments/d"+armVersion, `{"properties":{"mode":"Incremental","template":{"$schema":"x","contentVersion":"1.0.0.0","resources":[{"type":"Microsoft.Compute/virtualMachines","apiVersion":"2024-07-01","name":"vm","location":"westeurope",
 "identity":{"type":"UserAssigned","userAssignedIdentities":{"`+identity+`":{}}},"properties":{"networkProfile":{"networkInterfaces":[{"id":"`+group+`/providers/Microsoft.Network/networkInterfaces/nic"}]}}}]}}}`)
+	if p, _ := out["properties"].(map[string]any); p["provisioningState"] != "Failed" || !strings.Contains(fmt.Sprint(p["error"]), "holds roles that you do not hold") {
+		t.Errorf("in a template: %v", out)
+	}
 	if shown := c.want(200, "admin", "GET", vm+armVersion, ""); shown["identity"] != nil {
 		t.Fatalf("assigned all the same: %v", shown)
 	}

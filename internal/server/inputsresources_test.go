@@ -47,6 +47,9 @@ func constant() map[string]string {
 		"….primary":                           "there is one interface with one configuration",
 		"properties.subnets[].type":           "what a subnet is",
 		"properties.parameters.p.type":        "the template says it, and the sample has one",
+		"properties.error.code":               "of a deployment of which nothing was made; its details say of what",
+		"properties.error.target":             "the deployment",
+		"properties.outputResources":          "of a deployment of which nothing was made",
 	}
 }
 

@@ -34,7 +34,7 @@ func (h *Handler) mountDeployments(m *httpd.Mux) {
 		if req.Body, err = c.Body(); err != nil {
 			return err
 		}
-		result, err := d.Put(c.R.Context(), c.By, req)
+		result, err := d.Start(c.R.Context(), c.By, req)
 		if err != nil {
 			return err
 		}
@@ -71,6 +71,7 @@ func (h *Handler) deploymentOperations(c *httpd.Call) error {
 		OutputResources []struct {
 			ID string `json:"id"`
 		} `json:"outputResources"`
+		Error *resource.Failure `json:"error"`
 	}
 	if err := r.ReadProperties(&p); err != nil {
 		return err
@@ -91,6 +92,15 @@ func (h *Handler) deploymentOperations(c *httpd.Call) error {
 		}
 		name := target.Name()
 		list = append(list, map[string]any{"id": id.String() + "/operations/" + name, "operationId": name, "properties": properties})
+	}
+	if p.Error != nil {
+		for _, cause := range p.Error.Details {
+			properties := map[string]any{"provisioningOperation": "Create", "provisioningState": resource.Failed, "timestamp": r.CreatedAt.UTC().Format("2006-01-02T15:04:05Z"), "statusMessage": map[string]any{"status": "Failed", "error": cause}}
+			if target, err := scope.Parse(cause.Target); err == nil {
+				properties["targetResource"] = map[string]any{"id": target.String(), "resourceName": target.Name(), "resourceType": target.Type()}
+			}
+			list = append(list, map[string]any{"id": id.String() + "/operations/refused", "operationId": "refused", "properties": properties})
+		}
 	}
 	return c.JSON(http.StatusOK, h.page(c, list, ""))
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
@@ -97,5 +96,5 @@ func (h *Handler) provider(c *httpd.Call) error {
 	if strings.EqualFold(c.Var("namespace"), "Microsoft.HybridConnectivity") { // az ssh asks for it before it connects to a hybrid machine
 		return c.JSON(http.StatusOK, h.showProvider(c.Var("subscription"), "Microsoft.HybridConnectivity", nil))
 	}
-	return fault.New(fault.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", c.Var("namespace"))
+	return noNamespace(c.Var("namespace"))
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"sallyport/internal/fault"
 	"sallyport/internal/scope"
 )
 
@@ -267,7 +268,7 @@ func (s scopeOf) identify(raw map[string]any, kind, name string) (scope.ID, erro
 	}
 	id, err := scope.Parse(text)
 	if err != nil {
-		return scope.ID{}, invalid("'%s' is not the id of a resource.", clip(text))
+		return scope.ID{}, fault.New(fault.Invalid, InvalidName, "'%s' cannot be the id of a resource.", clip(text)).WithRemedy("A name has letters, digits and - _ . ( ).").WithTarget("name")
 	}
 	return id, nil
 }

@@ -12,8 +12,15 @@ import (
 // maxDepth bounds nesting, of JSON and of expressions; no template needs more.
 const maxDepth = 64
 
+// The codes of refusals: Invalid of how a template is written, InvalidName of a
+// resource that it calls something that no resource can be called.
+const (
+	Invalid     = "InvalidTemplate"
+	InvalidName = "InvalidResourceName"
+)
+
 func invalid(format string, args ...any) *fault.Error {
-	return fault.New(fault.Invalid, "InvalidTemplate", format, args...)
+	return fault.New(fault.Invalid, Invalid, format, args...)
 }
 
 // Read decodes a request for a deployment. Beside JSON it takes what Azure takes

@@ -204,7 +204,7 @@ func TestPlan_Refuses(t *testing.T) {
 		one(`}, {"type": "a.b/C", "name": "X"`): "multiple times", one(`, "condition": "yes"`): "condition", one(`, "copy": {"name": "l", "count": 9000}`): "count",
 		one(`, "properties": {"copy": []}`): "'copy' inside", `{"resources": [{"type": "A.B/c"}]}`: "'name'", `{"resources": [{"type": "A.B/c/d", "name": "x"}]}`: "names",
 		`{"parameters": {"p": {"type": "string"}}}`: "'p' is not provided", `{"parameters": {"p": {"type": "int", "defaultValue": "x"}}}`: "type 'int'",
-		`{"functions": [{}]}`: "Functions", `{"resources": [{"type": "A.B/c", "name": ".."}]}`: "not the id", `{"resources": [{"type": "A.B/c", "name": "[reference('y')]"}]}`: "'name'",
+		`{"functions": [{}]}`: "Functions", `{"resources": [{"type": "A.B/c", "name": ".."}]}`: "cannot be the id", `{"resources": [{"type": "A.B/c", "name": "[reference('y')]"}]}`: "'name'",
 	} {
 		if _, err := New(parse(t, text), nil, env(t)); err == nil || !strings.Contains(fault.As(err).Text, words) {
 			t.Errorf("%s: %v; want %q", text, err, words)

@@ -26,6 +26,9 @@ type deploymentProperties struct {
 	OutputResources []reference    `json:"outputResources"`
 	Timestamp       string         `json:"timestamp"`
 	CorrelationID   string         `json:"correlationId"`
+
+	// Error is why nothing of it was made, see Start.
+	Error *resource.Failure `json:"error,omitempty"`
 }
 
 // deploymentType waits until what a deployment has written is done. What it
@@ -37,7 +40,17 @@ func (m machines) deploymentType() resource.Type {
 			return resource.Strict(d.Properties, &p, "properties of a deployment")
 		},
 		Store: func(tx resource.Tx, _ audit.By, c *resource.Change) error {
-			if c.New == nil || c.Old != nil {
+			if c.New == nil {
+				return nil
+			}
+			var p deploymentProperties
+			if err := c.New.ReadProperties(&p); err != nil {
+				return err
+			}
+			if p.Error != nil {
+				c.New.State, c.New.Error, c.New.Observed = resource.Failed, p.Error, c.New.Revision
+			}
+			if c.Old != nil {
 				return nil
 			}
 			group, _ := c.New.ID.Parent()
@@ -104,7 +117,8 @@ func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (res
 }
 
 func deploymentFailed(id scope.ID, f resource.Failure) *resource.Failure {
-	return &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + id.String() + "': (" + f.Code + ") " + f.Message}
+	f.Target = id.String()
+	return &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + f.Target + "': (" + f.Code + ") " + f.Message, Details: []resource.Failure{f}}
 }
 
 // Deployments runs templates: everything that a template says is written in one
@@ -152,11 +166,66 @@ func (d Deployments) Put(ctx context.Context, by audit.By, req resource.Request)
 	if err != nil {
 		return resource.Result{}, err
 	}
-	var body struct {
-		Tags       map[string]string    `json:"tags,omitempty"`
-		Properties deploymentProperties `json:"properties"`
+	return run.put(ctx, req)
+}
+
+// Start is Put where a refusal of a part, and not of the template's own text, is a
+// deployment that is there, has failed and says why: Azure's clients look for it
+// there, and its command line shows nothing of an answer that is not 201. Nothing
+// else is made.
+func (d Deployments) Start(ctx context.Context, by audit.By, req resource.Request) (resource.Result, error) {
+	run, err := d.prepare(ctx, by, req)
+	if run == nil {
+		return resource.Result{}, err
 	}
-	body.Tags, body.Properties = run.tags, run.properties()
+	var result resource.Result
+	if err == nil {
+		result, err = run.put(ctx, req)
+	}
+	if why := fault.As(err); err != nil && ofAPart(why) {
+		return run.fail(ctx, req, why)
+	}
+	return result, err
+}
+
+// ofAPart reports whether a refusal is one of what the template says, not of how it
+// is written, and will be the same when it is tried again.
+func ofAPart(why *fault.Error) bool {
+	switch why.Kind {
+	case fault.Invalid, fault.Forbidden, fault.NotFound, fault.Conflict, fault.Precondition:
+		return why.Code != template.Invalid
+	}
+	return false
+}
+
+// deploymentBody is what the engine gets of a deployment.
+type deploymentBody struct {
+	Tags       map[string]string    `json:"tags,omitempty"`
+	Properties deploymentProperties `json:"properties"`
+}
+
+// fail stores a deployment of which nothing was made.
+func (run *running) fail(ctx context.Context, req resource.Request, why *fault.Error) (resource.Result, error) {
+	cause := resource.Failure{Code: why.Code, Message: why.Public(), Target: why.Target}
+	p := run.properties()
+	p.OutputResources, p.Timestamp = []reference{}, run.by.At.UTC().Format(time.RFC3339Nano)
+	p.Error = &resource.Failure{Code: "DeploymentFailed", Target: req.ID.String(), Details: []resource.Failure{cause},
+		Message: "At least one resource deployment operation failed, and nothing was made: (" + cause.Code + ") " + cause.Message}
+	b, err := json.Marshal(deploymentBody{run.tags, p})
+	if err == nil && len(b) > maxDeployment {
+		p.Parameters = nil
+		b, err = json.Marshal(deploymentBody{run.tags, p})
+	}
+	if err != nil {
+		return resource.Result{}, err
+	}
+	req.Body = b
+	return run.d.Engine.Put(ctx, run.by, req)
+}
+
+func (run *running) put(ctx context.Context, req resource.Request) (resource.Result, error) {
+	d, by := run.d, run.by
+	body := deploymentBody{run.tags, run.properties()}
 	return d.Engine.PutTogether(ctx, by, run.parts, req, func(tx resource.Tx) ([]byte, error) {
 		var err error
 		if body.Properties.Outputs, err = run.plan.Outputs(run.reading(tx)); err != nil {
@@ -198,6 +267,8 @@ type running struct {
 	tags  map[string]string
 }
 
+// prepare reads a deployment. Where a resource has a name that nothing can have, it
+// returns what there is beside the refusal.
 func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Request) (*running, error) {
 	if err := d.Engine.Authorize(ctx, by, Deployment+"/write", req.ID); err != nil {
 		return nil, err
@@ -232,10 +303,13 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 		return nil, err
 	}
 	plan, err := template.New(text, in.Properties.Parameters, template.Env{Group: up, Location: group.Location, Tenant: d.Tenant().ID, Name: req.ID.Name(), Versions: d.versions})
+	run := &running{d: d, by: by, plan: plan, tags: in.Tags}
+	if err != nil && fault.As(err).Code == template.InvalidName {
+		return run, err
+	}
 	if err != nil {
 		return nil, err
 	}
-	run := &running{d: d, by: by, plan: plan, tags: in.Tags}
 	for _, r := range plan.Resources {
 		part, err := run.part(r)
 		if err != nil {
