@@ -1,7 +1,6 @@
 package httpd
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -45,19 +44,21 @@ func (c *Call) apiVersion() error {
 }
 
 // unread refuses what the row would not read, and the caller relies on: a query option
-// of Resource Manager's, and a condition on an ETag of what has none.
+// or parameter of Resource Manager's, a body, and a condition on an ETag of what has
+// none.
 func (c *Call) unread() error {
 	azure := c.Row.Surface == route.ARM || c.Row.Surface == route.Graph
 	if !azure || c.Row.Door != route.Caller {
 		return nil
 	}
 	if c.Row.Surface == route.ARM {
-		known := c.Row.Options()
-		for name := range c.R.URL.Query() {
-			if strings.HasPrefix(name, "$") && !slices.Contains(known, name) {
-				return fault.New(fault.Invalid, "InvalidQueryParameter", "the query option %q is not supported here", clipped(name)).
-					WithRemedy("This operation reads: %s.", cmp.Or(strings.Join(known, ", "), "none that begins with $")).WithTarget(clipped(name))
-			}
+		if err := c.unreadQuery(); err != nil {
+			return err
+		}
+	}
+	if c.Row.Bodyless() {
+		if err := c.unreadBody(); err != nil {
+			return err
 		}
 	}
 	if c.R.Method == http.MethodGet || c.R.Method == http.MethodHead || c.Row.Conditional() {
@@ -70,6 +71,44 @@ func (c *Call) unread() error {
 		return fault.New(fault.Invalid, "InvalidParameter", "If-None-Match is not supported here").WithRemedy("Leave it out.").WithTarget("If-None-Match")
 	}
 	return nil
+}
+
+// unreadQuery refuses a query that the row would not read as it is meant: an unknown
+// name, one that is there twice, and what no machine can do.
+func (c *Call) unreadQuery() error {
+	options, parameters := c.Row.Options(), append(c.Row.Parameters(), "api-version")
+	for name, given := range c.R.URL.Query() {
+		known, kind := parameters, "none but api-version"
+		if strings.HasPrefix(name, "$") {
+			known, kind = options, "none that begins with $"
+		}
+		switch {
+		case !slices.Contains(known, name):
+			if known = slices.DeleteFunc(known, func(s string) bool { return s == "api-version" }); len(known) > 0 {
+				kind = strings.Join(known, ", ")
+			}
+			return fault.New(fault.Invalid, "InvalidQueryParameter", "the query option %q is not supported here", clipped(name)).
+				WithRemedy("This operation reads: %s.", kind).WithTarget(clipped(name))
+		case len(given) > 1:
+			return fault.New(fault.Invalid, "InvalidQueryParameter", "the query option %q is given more than once", clipped(name)).WithTarget(clipped(name))
+		case slices.Contains([]string{route.SkipShutdown, route.Hibernate, route.ForceDeletion}, name) && given[0] != "" && !strings.EqualFold(given[0], "false"):
+			return fault.New(fault.Invalid, "InvalidParameter", "%s=%.80s is not supported here: machines are stopped and deleted in one way; nothing was changed", name, given[0]).WithRemedy("Leave it out.").WithTarget(name)
+		}
+	}
+	return nil
+}
+
+// unreadBody refuses a body that says something to a row that reads none.
+func (c *Call) unreadBody() error {
+	body, err := c.Body()
+	if err != nil {
+		return err
+	}
+	switch strings.Join(strings.Fields(string(body)), "") {
+	case "", "{}", "null":
+		return nil
+	}
+	return fault.New(fault.Invalid, "InvalidRequestContent", "this operation takes no body, and nothing of it would have an effect; nothing was changed").WithRemedy("Leave it out.")
 }
 
 func clipped(text string) string {

@@ -118,7 +118,7 @@ func (c *Call) decode(v any, strict bool) error {
 		d.DisallowUnknownFields()
 	}
 	if err := d.Decode(v); err != nil {
-		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "the request's body is not the JSON that is wanted here: %s", jsonReason(err))
+		return NotDecoded(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fault.New(fault.Invalid, "InvalidRequestContent", "the request's body holds more than one JSON value")
@@ -126,13 +126,24 @@ func (c *Call) decode(v any, strict bool) error {
 	return nil
 }
 
-// jsonReason is what encoding/json says, which names fields and offsets of the
-// caller's own body and nothing of ours.
-func jsonReason(err error) string {
-	if errors.Is(err, io.EOF) {
-		return "it is empty"
+// NotDecoded is the refusal of a body that encoding/json could not decode. It names
+// the member, of the caller's own body, and nothing of ours.
+func NotDecoded(err error) error {
+	const code, wanted = "InvalidRequestContent", "the request's body is not the JSON that is wanted here: "
+	var kind *json.UnmarshalTypeError
+	unknown, isUnknown := strings.CutPrefix(err.Error(), "json: unknown field ")
+	unknown = strings.Trim(unknown, `"`)
+	switch {
+	case errors.As(err, &kind) && kind.Field != "":
+		return fault.Wrap(err, fault.Invalid, code, wanted+"%q cannot be a JSON %s", clipped(kind.Field), kind.Value).WithTarget(clipped(kind.Field))
+	case isUnknown:
+		return fault.Wrap(err, fault.Invalid, code, wanted+"%q is not known", clipped(unknown)).WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clipped(unknown))
+	case errors.Is(err, io.EOF):
+		return fault.Wrap(err, fault.Invalid, code, wanted+"it is empty")
+	case errors.As(err, &kind):
+		return fault.Wrap(err, fault.Invalid, code, wanted+"it cannot be a JSON %s", kind.Value)
 	}
-	return strings.TrimPrefix(err.Error(), "json: ")
+	return fault.Wrap(err, fault.Invalid, code, wanted+"%s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // Form reads an application/x-www-form-urlencoded body, at most 64 KiB. A

@@ -111,6 +111,15 @@ func (r *Resource) Touch(now time.Time) {
 	r.ChangedAt = now
 }
 
+// Writes is how often the resource was written.
+func (r *Resource) Writes() int64 {
+	var born, n int64
+	if _, err := fmt.Sscanf(r.ETag, `W/"%x-%x"`, &born, &n); err != nil {
+		return 1
+	}
+	return n
+}
+
 // ReadPrivate decodes the private part; a resource without one leaves v alone.
 func (r *Resource) ReadPrivate(v any) error {
 	if len(r.Private) == 0 {

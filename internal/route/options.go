@@ -67,3 +67,70 @@ func (r Row) Conditional() bool {
 	}
 	return false
 }
+
+// Parameters are the query parameters of a row of Resource Manager's that begin with
+// no dollar, beside api-version. As with Options, another one is refused: whoever asks
+// that a machine hibernates must not have it switched off.
+func (r Row) Parameters() []string {
+	const principal = "principal"
+	id, _ := strings.CutPrefix(r.ID, "arm.")
+	switch id {
+	case "sessions.list", "sessions.revoke", "certificates.revokeAll", "access.explain":
+		return []string{principal}
+	case "certificates.list":
+		return []string{principal, "all"}
+	case "machineSessions.list":
+		return []string{principal, "machine"}
+	case "machineSessions.get", "machineSessions.end":
+		return []string{"machine"}
+	case "auditRecords.list":
+		return []string{"startTime", "endTime"}
+	case "auditRecords.follow":
+		return []string{"startTime", "endTime", "wait", "from"}
+	}
+	switch kind, verb, _ := strings.Cut(id, "."); {
+	case verb == "powerOff":
+		return []string{SkipShutdown}
+	case verb == "deallocate":
+		return []string{Hibernate}
+	case verb == "delete" && slices.Contains([]string{"virtualMachines", "scaleSets", "scaleSetInstances"}, kind), id == "scaleSets.deleteInstances":
+		return []string{ForceDeletion}
+	}
+	return nil
+}
+
+// What Azure's clients may ask of the way that a machine is stopped, each false unless
+// they say so. No machine here can do it, so that httpd lets false through alone.
+const (
+	SkipShutdown  = "skipShutdown"
+	Hibernate     = "hibernate"
+	ForceDeletion = "forceDeletion"
+)
+
+// Bodyless reports whether an operation of Resource Manager's reads no body, so that
+// one which says anything is refused.
+func (r Row) Bodyless() bool {
+	id, ok := strings.CutPrefix(r.ID, "arm.")
+	kind, verb, _ := strings.Cut(id, ".")
+	switch {
+	case !ok || r.Method == "GET" || r.Method == "HEAD":
+		return false
+	case r.Method == "DELETE":
+		return true
+	case r.Method == "PUT":
+		return slices.Contains([]string{"managementGroupSubscriptions", "tagNames", "tagValues"}, kind)
+	}
+	switch id {
+	case "providers.register", "managementGroups.entities", "hybridMachines.quarantine", "joinTokens.create", "auditRecords.verify":
+		return true
+	}
+	switch kind {
+	case "virtualMachines", "scaleSetInstances":
+		return slices.Contains([]string{"start", "powerOff", "deallocate", "restart"}, verb)
+	case "sessions", "machineSessions", "certificates":
+		return r.Method == "POST"
+	case "agentUpgrades":
+		return verb != "put"
+	}
+	return false
+}

@@ -174,6 +174,8 @@ func (h *Handler) followAudit(c *httpd.Call) error {
 		}
 	case values.Get("from") == "end":
 		return h.auditEnd(c, f, values.Get("$top") != "")
+	case values.Get("from") != "":
+		return fault.New(fault.Invalid, "InvalidParameter", "from can be end alone").WithTarget("from")
 	}
 	// An answer that waits outlives the server's write timeout. A writer without
 	// deadlines (a test's) says so with an error, which changes nothing.
@@ -257,13 +259,17 @@ func (h *Handler) setAuditRetention(c *httpd.Call) error {
 		return err
 	}
 	var body struct {
-		Days *int `json:"days"`
+		Days    *int  `json:"days"`
+		ForEver *bool `json:"forEver"` // an echo
 	}
 	if err := c.Decode(&body); err != nil {
 		return err
 	}
 	if body.Days == nil || *body.Days != 0 && (*body.Days < leastDays || *body.Days > mostDays) {
 		return fault.New(fault.Invalid, "InvalidRetention", "audit records are kept for ever (0) or for %d to %d days", leastDays, mostDays).WithTarget("days")
+	}
+	if body.ForEver != nil && *body.ForEver != (*body.Days == 0) {
+		return fault.New(fault.Invalid, "InvalidRetention", "forEver says something other than days, where 0 is for ever").WithTarget("forEver")
 	}
 	if err := h.cfg.Retention.SetRetention(c.R.Context(), c.By, *body.Days); err != nil {
 		return err

@@ -44,8 +44,11 @@ func (h *Handler) mountCertificates(m *httpd.Mux) {
 // "all" everybody's.
 func (h *Handler) certificates(c *httpd.Call) error {
 	who := h.person(c)
-	if c.R.URL.Query().Get("all") == "true" {
+	switch all := c.R.URL.Query().Get("all"); {
+	case all == "true" && c.R.URL.Query().Get("principal") == "":
 		who = ""
+	case all != "" && all != "false":
+		return fault.New(fault.Invalid, "InvalidParameter", "all is true or false, and true does not go with a principal").WithTarget("all")
 	}
 	if err := h.overCertificates(c, who, readCertificates); err != nil {
 		return err

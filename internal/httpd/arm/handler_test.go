@@ -343,7 +343,7 @@ func TestRows_NobodyGetsNothing(t *testing.T) {
 		"{location}", "eastus", "{namespace}", "Microsoft.Compute", "{publisher}", types.LoginPublisher, "{type}", types.LoginExtension, "{version}", types.ExtensionVersion, "{offer}", "x", "{sku}", "x")
 	for _, r := range rows() {
 		body := ""
-		if r.Method == http.MethodPut || r.Method == http.MethodPatch {
+		if (r.Method == http.MethodPut || r.Method == http.MethodPatch) && !r.Bodyless() {
 			body = `{"properties":{}}`
 		}
 		answer, v := s.call(nobody, r.Method, fill.Replace(r.Pattern), body)

@@ -164,7 +164,7 @@ func decode(c *httpd.Call, v any) error {
 		return err
 	}
 	if err := protocol.Decode(body, v); err != nil {
-		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "the request's body cannot be read: %v", err)
+		return httpd.NotDecoded(err)
 	}
 	return nil
 }

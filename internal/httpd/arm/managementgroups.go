@@ -100,11 +100,15 @@ func (h *Handler) mountManagementGroupTree(m *httpd.Mux) {
 // managementGroup shows one, with its children where they are asked for.
 func (h *Handler) managementGroup(c *httpd.Call, id scope.ID) error {
 	q := c.R.URL.Query()
-	switch expand := q.Get("$expand"); {
-	case expand == "":
+	expand, recurse := strings.ToLower(q.Get("$expand")), strings.ToLower(q.Get("$recurse"))
+	if recurse != "" && recurse != "true" && recurse != "false" || recurse == "true" && expand == "" {
+		return fault.New(fault.Invalid, "InvalidParameter", "$recurse is true or false, and goes with $expand=children").WithTarget("$recurse")
+	}
+	switch expand {
+	case "":
 		return answer(c, http.StatusOK)(h.cfg.Accounts.ManagementGroup(c.R.Context(), c.By, id))
-	case strings.EqualFold(expand, "children"):
-		return answer(c, http.StatusOK)(h.cfg.Accounts.ManagementGroupWithChildren(c.R.Context(), c.By, id, strings.EqualFold(q.Get("$recurse"), "true")))
+	case "children":
+		return answer(c, http.StatusOK)(h.cfg.Accounts.ManagementGroupWithChildren(c.R.Context(), c.By, id, recurse == "true"))
 	}
 	return fault.New(fault.Invalid, "InvalidParameter", "a management group can be shown with $expand=children").WithTarget("$expand")
 }

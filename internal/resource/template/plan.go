@@ -2,6 +2,7 @@ package template
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -194,6 +195,9 @@ func (p *Plan) resource(s scopeOf, raw map[string]any, parentKind, parentName, l
 	if slices.ContainsFunc(p.Resources, func(r Resource) bool { return r.ID.Key() == id.Key() }) {
 		return invalid("The resource '%s' is defined multiple times in a template.", id)
 	}
+	if err := s.version(raw); err != nil {
+		return err
+	}
 	after, err := s.dependsOn(raw)
 	if err != nil {
 		return err
@@ -207,17 +211,47 @@ func (p *Plan) resource(s scopeOf, raw map[string]any, parentKind, parentName, l
 	if !ok {
 		return nil
 	}
-	var list []map[string]any
-	items, _ := children.([]any)
-	for _, c := range items {
-		m, _ := c.(map[string]any)
-		list = append(list, m)
+	list, err := objects(children)
+	if err != nil {
+		return err
 	}
 	outer := p.scope
 	p.scope = s
 	defer func() { p.scope = outer }()
 	return p.resources(list, kind, name)
 }
+
+// objects are the resources inside of another one.
+func objects(v any) (list []map[string]any, err error) {
+	items, ok := v.([]any)
+	for _, c := range items {
+		m, isObject := c.(map[string]any)
+		list, ok = append(list, m), ok && isObject
+	}
+	if !ok {
+		return nil, invalid("'resources' of a resource is a list of resources.")
+	}
+	return list, nil
+}
+
+// version holds the apiVersion of a resource, where it has one, to the shape of one:
+// what answers is the same in each.
+func (s scopeOf) version(raw map[string]any) error {
+	v, ok := fold(raw, "apiVersion")
+	if !ok {
+		return nil
+	}
+	v, err := s.value(v)
+	if err != nil {
+		return err
+	}
+	if text, _ := v.(string); !versionShape.MatchString(text) {
+		return invalid("The 'apiVersion' of a resource of the template is a date, such as 2022-09-01.").WithTarget("apiVersion")
+	}
+	return nil
+}
+
+var versionShape = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(-[a-zA-Z]{1,20})?$`)
 
 // named is a text of a resource that must be there.
 func (s scopeOf) named(raw map[string]any, field string) (string, error) {
@@ -282,12 +316,12 @@ func (s scopeOf) dependsOn(raw map[string]any) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, _ := v.([]any)
-	texts, ok := allTexts(list)
-	if !ok {
-		return nil, invalid("'dependsOn' is a list of names.")
+	if list, isList := v.([]any); isList {
+		if texts, ok := allTexts(list); ok {
+			return texts, nil
+		}
 	}
-	return texts, nil
+	return nil, invalid("'dependsOn' is a list of names.")
 }
 
 // order sorts the resources: each behind what it depends on, otherwise as they

@@ -3,6 +3,7 @@ package template
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 
@@ -45,6 +46,10 @@ func read(raw []byte, v any, known bool) error {
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 			return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: could not find member '%s'.", clip(strings.Trim(name, `"`))).
 				WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clip(strings.Trim(name, `"`)))
+		}
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) && kind.Field != "" {
+			return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: '%s' cannot be a JSON %s.", clip(kind.Field), kind.Value).WithTarget(clip(kind.Field))
 		}
 		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: it is not JSON.")
 	}

@@ -149,7 +149,7 @@ const machines = `{
   "parameters": {"name": {"type": "string"}, "key": {"type": "secureString", "defaultValue": "s3cret"}, "size": {"type": "int", "defaultValue": 2, "allowedValues": [1, 2]}},
   "resources": [
     {"type": "Microsoft.Authorization/roleAssignments", "name": "[guid(parameters('name'))]", "properties": {"principalId": "[reference(resourceId('Microsoft.Compute/virtualMachines', parameters('name')), '2024-01-01', 'Full').identity.principalId]"}},
-    {"type": "Microsoft.Compute/virtualMachines", "name": "[parameters('name')]", "apiVersion": "x", "dependsOn": ["Microsoft.Network/networkINTERFACES/nic0", "nics"], "properties": {"secret": "[parameters('key')]", "nothing": null},
+    {"type": "Microsoft.Compute/virtualMachines", "name": "[parameters('name')]", "apiVersion": "2022-01-01", "dependsOn": ["Microsoft.Network/networkINTERFACES/nic0", "nics"], "properties": {"secret": "[parameters('key')]", "nothing": null},
      "resources": [{"type": "extensions", "name": "login", "properties": {}}]},
     {"type": "Microsoft.Network/networkInterfaces", "name": "[concat('nic', copyIndex())]", "copy": {"name": "nics", "count": "[parameters('size')]"}, "properties": {"n": "[copyIndex()]"}},
     {"type": "Microsoft.Network/publicIPAddresses", "name": "off", "condition": "[equals(parameters('size'), 9)]"},
@@ -200,7 +200,8 @@ func TestPlan_Refuses(t *testing.T) {
 		return `{"resources": [{"type": "A.B/c", "name": "x"` + more + `}]}`
 	}
 	for text, words := range map[string]string{
-		one(`, "dependsOn": ["y"]`): "'y' is not defined", one(`, "dependsOn": ["x"]`): "Circular", one(`, "resourceGroup": "other"`): "one resource group",
+		one(`, "dependsOn": ["y"]`): "'y' is not defined", one(`, "dependsOn": ["x"]`): "Circular", one(`, "dependsOn": "y"`): "list of names", one(`, "resources": {}`): "list of resources", one(`, "resources": ["x"]`): "list of resources",
+		one(`, "apiVersion": "latest"`): "is a date", one(`, "apiVersion": 20220101`): "is a date", one(`, "resourceGroup": "other"`): "one resource group",
 		one(`}, {"type": "a.b/C", "name": "X"`): "multiple times", one(`, "condition": "yes"`): "condition", one(`, "copy": {"name": "l", "count": 9000}`): "count",
 		one(`, "properties": {"copy": []}`): "'copy' inside", `{"resources": [{"type": "A.B/c"}]}`: "'name'", `{"resources": [{"type": "A.B/c/d", "name": "x"}]}`: "names",
 		`{"parameters": {"p": {"type": "string"}}}`: "'p' is not provided", `{"parameters": {"p": {"type": "int", "defaultValue": "x"}}}`: "type 'int'",

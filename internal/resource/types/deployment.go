@@ -288,6 +288,8 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 		return nil, noEffect("templateLink", "this server reads no other address")
 	case empty(p.Template):
 		return nil, fault.New(fault.Invalid, "InvalidTemplate", "The deployment has no template.").WithTarget("properties.template")
+	case p.Template[0] != '{':
+		return nil, fault.New(fault.Invalid, "InvalidTemplate", "The deployment's template is no JSON object.").WithTarget("properties.template")
 	case strings.EqualFold(p.Mode, "Complete"):
 		return nil, fault.New(fault.Invalid, "InvalidDeploymentMode", "The mode 'Complete' would delete what the template does not name; here a deployment adds and changes.").WithRemedy("Deploy with the mode Incremental.").WithTarget("properties.mode")
 	case !strings.EqualFold(p.Mode, "Incremental"):

@@ -47,8 +47,14 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 		}
 	}
 	if old != nil {
-		if err := a.authorizeMove(ctx, by, resource.TypeManagementGroup+"/write", id, parent.Key() != keyed(old.Above).Key()); err != nil {
+		moves := parent.Key() != keyed(old.Above).Key()
+		if err := a.authorizeMove(ctx, by, resource.TypeManagementGroup+"/write", id, moves); err != nil {
 			return nil, err
+		}
+		if moves {
+			if err := a.authorizeLeaving(ctx, by, resource.TypeManagementGroup+"/write", keyed(old.Above)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var next resource.Resource
@@ -98,11 +104,18 @@ func (a Accounts) readManagementGroup(id scope.ID, body []byte) (name string, pa
 		Name       string `json:"name"`
 		Type       any    `json:"type"`
 		Properties struct {
-			TenantID    string `json:"tenantId"`
+			TenantID    any    `json:"tenantId"`
 			DisplayName string `json:"displayName"`
 			Details     struct {
-				Parent *reference `json:"parent"`
+				Parent *struct {
+					reference
+					Name        any `json:"name"` // echoes, as those below: what GET shows can be put back
+					DisplayName any `json:"displayName"`
+				} `json:"parent"`
+				Version any `json:"version"`
+				Updated any `json:"updatedTime"`
 			} `json:"details"`
+			Children any `json:"children"`
 		} `json:"properties"`
 	}
 	if err := resource.Strict(body, &in, "management group"); err != nil {
@@ -129,21 +142,42 @@ func (a Accounts) MoveSubscription(ctx context.Context, by audit.By, group, subs
 	if err := a.authorizeMove(ctx, by, resource.TypeManagementGroup+"/subscriptions/write", subscription, true); err != nil {
 		return err
 	}
+	old, err := a.stored(ctx, subscription)
+	if err != nil || old == nil {
+		return absent(err, subscription)
+	}
+	if left := keyed(old.Above); left.Key() != group.Key() {
+		if err := a.authorizeLeaving(ctx, by, subscriptionInGroup+"/delete", left); err != nil {
+			return err
+		}
+	}
 	return a.Write(ctx, func(tx AccountsTx) error {
-		for _, id := range []scope.ID{group, subscription} {
-			if _, ok, err := tx.ResourceByID(id.Key()); err != nil || !ok {
-				return absent(err, id)
-			}
+		if _, ok, err := tx.ResourceByID(group.Key()); err != nil || !ok {
+			return absent(err, group)
+		}
+		r, ok, err := tx.ResourceByID(subscription.Key())
+		if err != nil || !ok {
+			return absent(err, subscription)
+		}
+		if keyed(r.Above).Key() != keyed(old.Above).Key() {
+			return fault.New(fault.Conflict, "Conflict", "subscription '%s' was moved meanwhile", subscription.Name()).WithRemedy("Repeat the request.")
 		}
 		if err := standsUnder(tx, subscription, group); err != nil {
 			return err
 		}
-		r, _, err := tx.ResourceByID(subscription.Key())
-		if err != nil {
-			return err
-		}
 		return placeSubscription(tx, by, r, group)
 	})
+}
+
+// authorizeLeaving needs the action at the management group that something is taken
+// out of: whoever holds a role there loses it inside. As in Azure ("Moving management
+// groups and subscriptions"), the root management group is left without asking, or
+// only who governs everything could put anything in its place.
+func (a Accounts) authorizeLeaving(ctx context.Context, by audit.By, action string, from scope.ID) error {
+	if from.IsZero() || from.Key() == scope.Root().Key() || from.Key() == scope.ManagementGroup(a.Tenant().ID).Key() {
+		return nil
+	}
+	return a.Engine.Authorize(ctx, by, action, from)
 }
 
 // authorizeMove needs the write on what moves and, when it moves, the right to

@@ -172,6 +172,9 @@ func (a Accounts) NameAvailable(ctx context.Context, body []byte) (map[string]an
 	if err := resource.Strict(body, &in, "question for a name"); err != nil {
 		return nil, err
 	}
+	if in.Type != "" && !strings.EqualFold(in.Type, resource.TypeManagementGroup) {
+		return nil, fault.New(fault.Invalid, "InvalidParameter", "names of the type '%s' are not asked for here", clip(in.Type)).WithRemedy("It is %s.", resource.TypeManagementGroup).WithTarget("type")
+	}
 	id, err := scope.Parse(scope.ManagementGroup(in.Name).String())
 	if err != nil || in.Name == "" || len(in.Name) > 90 {
 		return map[string]any{"nameAvailable": false, "reason": "Invalid", "message": "A name has 1 to 90 letters, digits and - _ . ( )."}, nil

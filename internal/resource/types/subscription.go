@@ -68,9 +68,13 @@ func (a Accounts) Subscription(ctx context.Context, by audit.By, id scope.ID) (m
 func (a Accounts) showSubscription(r resource.Resource) map[string]any {
 	var p titled
 	_ = r.ReadProperties(&p) // a name is all it holds
-	return map[string]any{"id": r.ID.String(), "subscriptionId": r.ID.Name(), "tenantId": a.Tenant().ID, "displayName": p.DisplayName, "state": "Enabled",
+	out := map[string]any{"id": r.ID.String(), "subscriptionId": r.ID.Name(), "tenantId": a.Tenant().ID, "displayName": p.DisplayName, "state": "Enabled",
 		"managedByTenants": []any{}, "authorizationSource": "RoleBased",
 		"subscriptionPolicies": map[string]any{"locationPlacementId": "Public_2014-09-01", "quotaId": "PayAsYouGo_2014-09-01", "spendingLimit": "Off"}}
+	if len(r.Tags) > 0 {
+		out["tags"] = r.Tags
+	}
+	return out
 }
 
 // Locations lists the locations that a resource can be made in.
@@ -111,7 +115,7 @@ func (a Accounts) ManagementGroup(ctx context.Context, by audit.By, id scope.ID)
 func (a Accounts) showManagementGroup(r resource.Resource) map[string]any {
 	var p titled
 	_ = r.ReadProperties(&p) // a name is all it holds
-	details := map[string]any{"version": 1}
+	details := map[string]any{"version": r.Writes(), "updatedTime": r.ChangedAt.UTC()}
 	if up, err := scope.Parse(r.Above); err == nil && up != scope.Root() {
 		details["parent"] = map[string]any{"id": up.String(), "name": up.Name()}
 	}
