@@ -72,7 +72,7 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 			return err
 		}
 		if ok != (old != nil) || (ok && was.ETag != old.ETag) {
-			return fault.New(fault.Conflict, "Conflict", "management group '%s' changed meanwhile", id.Name()).WithRemedy("Repeat the request.")
+			return changedMeanwhile(id)
 		}
 		if next = was; !ok {
 			next = resource.Resource{ID: id, Revision: 1, Observed: 1, State: resource.Succeeded, CreatedAt: tx.Now(), WantedAt: tx.Now()}
@@ -160,7 +160,7 @@ func (a Accounts) MoveSubscription(ctx context.Context, by audit.By, group, subs
 			return absent(err, subscription)
 		}
 		if keyed(r.Above).Key() != keyed(old.Above).Key() {
-			return fault.New(fault.Conflict, "Conflict", "subscription '%s' was moved meanwhile", subscription.Name()).WithRemedy("Repeat the request.")
+			return changedMeanwhile(keyed(r.Above))
 		}
 		if err := standsUnder(tx, subscription, group); err != nil {
 			return err
@@ -279,6 +279,11 @@ func fits(tx AccountsTx, id, parent scope.ID) error {
 		return misplaced(id, parent)
 	}
 	return nil
+}
+
+// changedMeanwhile refuses a write whose rights were asked of what is no longer so.
+func changedMeanwhile(group scope.ID) error {
+	return fault.New(fault.Conflict, "Conflict", "management group '%s' changed meanwhile", group.Name()).WithRemedy("Repeat the request.")
 }
 
 func absent(err error, id scope.ID) error {
