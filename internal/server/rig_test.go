@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
-	"sallyport/internal/keystore"
+	"sallyport/internal/keystore/keystoretest"
 	"sallyport/internal/store"
 	"sallyport/internal/store/storetest"
 )
@@ -39,8 +39,7 @@ func rig(t testing.TB, now func() time.Time) *deployment {
 	place.Now, place.Writer, place.Declared = now, writerName, audit.Declared
 	st, err := store.Open(ctx, place)
 	fine(err)
-	keys, err := keystore.Create(keystore.Config{Dir: filepath.Join(dir, keysDir), Rand: rand.Reader})
-	fine(err)
+	keys := keystoretest.Open(t, filepath.Join(dir, keysDir))
 	_, err = bootstrap(ctx, InitConfig{State: dir, Domain: "corp.example", URL: "https://login.corp.example", DisplayName: "Corp", Admin: "admin", Now: now, Rand: rand.Reader}, st, keys)
 	fine(err)
 	fine(st.Close())

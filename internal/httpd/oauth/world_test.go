@@ -29,6 +29,7 @@ import (
 	edge "sallyport/internal/httpd/oauth"
 	pages "sallyport/internal/httpd/signin"
 	"sallyport/internal/keystore"
+	"sallyport/internal/keystore/keystoretest"
 	"sallyport/internal/machine/protocol"
 	"sallyport/internal/oauth"
 	"sallyport/internal/oauth/token"
@@ -176,8 +177,7 @@ func newWorldIn(t testing.TB, of string) *world {
 	w.store, err = store.Open(t.Context(), storePlace(t, w.now))
 	must(err)
 	t.Cleanup(func() { _ = w.store.Close() })
-	w.keys, err = keystore.Create(keystore.Config{Dir: filepath.Join(t.TempDir(), "keys"), Rand: rand.Reader})
-	must(err)
+	w.keys = keystoretest.Open(t, filepath.Join(t.TempDir(), "keys"))
 	w.index, w.settings, w.revoked = directory.NewIndex(), oauth.NewSettingsIndex(), sshca.NewRevocations()
 	w.people = directory.NewService(directory.Config{Write: write[directory.Tx](w), Index: w.index, Authority: everybody{w}, Rand: rand.Reader})
 	w.creds, err = credential.NewService(credential.Config{Write: write[credential.Tx](w), Read: read[credential.Tx](w), Directory: w.people,
