@@ -28,6 +28,7 @@ type Call struct {
 	Row route.Row
 
 	vars       map[string]string
+	asked      asked
 	thumbprint string
 	leave      func()       // gives its room back; nil before it has some
 	later      func() error // answers it, when the handler has ended

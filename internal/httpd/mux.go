@@ -181,40 +181,53 @@ func split(u *url.URL) (path, folded []string, invalid error) {
 
 // find returns the entry for a request, or a fault that says whether the path
 // or only the method is unknown.
-func (s *Server) find(r *http.Request) (*entry, map[string]string, error) {
+func (s *Server) find(r *http.Request) (*entry, map[string]string, asked, error) {
 	path, folded, err := split(r.URL)
+	var how asked
+	if strings.EqualFold(path[0], "v1.0") {
+		path, how = odata(path, r.Method == http.MethodGet)
+		folded = lower(path)
+	}
 	list := s.entries[r.Method]
 	for i := range list {
 		if vars, ok := list[i].match(path, folded); ok {
 			if err != nil {
-				return &entry{row: route.Row{Surface: list[i].row.Surface}}, nil, err
+				return &entry{row: route.Row{Surface: list[i].row.Surface}}, nil, how, err
 			}
-			return &list[i], vars, nil
+			return &list[i], vars, how, nil
 		}
 	}
 	if err != nil {
-		return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, err
+		return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, how, err
 	}
 	for method, list := range s.entries {
 		for i := range list {
 			if _, ok := list[i].match(path, folded); ok {
-				return &entry{row: route.Row{Surface: list[i].row.Surface}}, nil,
+				return &entry{row: route.Row{Surface: list[i].row.Surface}}, nil, how,
 					fault.New(fault.Invalid, "MethodNotAllowed", "%s does not take %s; it takes %s", r.URL.Path, r.Method, method).WithTarget("method")
 			}
 		}
 	}
 	if s.cfg.Nothing != nil && surfaceOf(path) == route.ARM {
 		if err := s.cfg.Nothing(r.Method, path); err != nil {
-			return &entry{row: route.Row{Surface: route.ARM}}, nil, err
+			return &entry{row: route.Row{Surface: route.ARM}}, nil, how, err
 		}
 	}
-	return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, fault.New(fault.NotFound, "InvalidResourcePath", "this server has nothing at %s", r.URL.Path)
+	return &entry{row: route.Row{Surface: surfaceOf(path)}}, nil, how, nothingAt(r.URL)
+}
+
+func lower(path []string) []string {
+	folded := make([]string, len(path))
+	for i, s := range path {
+		folded[i] = strings.ToLower(s)
+	}
+	return folded
 }
 
 // surfaceOf chooses the error shape for a path that matches nothing.
 func surfaceOf(path []string) route.Surface {
 	switch {
-	case path[0] == "v1.0":
+	case strings.EqualFold(path[0], "v1.0"), strings.EqualFold(path[0], "beta"):
 		return route.Graph
 	case strings.EqualFold(path[0], "subscriptions"), strings.EqualFold(path[0], "providers"):
 		return route.ARM

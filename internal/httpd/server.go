@@ -181,7 +181,7 @@ func (s *Server) serve(c *Call) error {
 // It and admit have frames of their own, which are gone while the handler waits:
 // thousands of machines wait.
 func (s *Server) enter(c *Call) (HandlerFunc, error) {
-	e, vars, err := s.find(c.R)
+	e, vars, how, err := s.find(c.R)
 	if e != nil {
 		c.Row = e.row
 	}
@@ -192,7 +192,7 @@ func (s *Server) enter(c *Call) (HandlerFunc, error) {
 		}
 		return nil, err
 	}
-	c.vars = vars
+	c.vars, c.asked = vars, how
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(c.Row); err != nil {
 			return nil, err

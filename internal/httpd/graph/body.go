@@ -29,6 +29,19 @@ func readBody(c *httpd.Call, resource string) (*body, error) {
 	return b, nil
 }
 
+// withoutBody refuses what is said to an action that is told nothing.
+func withoutBody(c *httpd.Call) error {
+	raw, err := c.Body()
+	if err != nil || len(bytes.TrimSpace(raw)) == 0 {
+		return err
+	}
+	b := body{resource: "action"}
+	if err := json.Unmarshal(raw, &b.fields); err != nil {
+		return badBody("the request's body must be a JSON object.")
+	}
+	return b.finish()
+}
+
 func badBody(format string, args ...any) *fault.Error {
 	return fault.New(fault.Invalid, "Request_BadRequest", format, args...).WithRemedy("See the Microsoft Graph documentation of this request.")
 }

@@ -171,7 +171,8 @@ func referenced(ref string) (string, bool) {
 	if err != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", false
 	}
-	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
+	path := strings.ReplaceAll(strings.ReplaceAll(u.Path, "('", "/"), "')", "")
+	parts := strings.Split(strings.Trim(path, "/"), "/")
 	if n := len(parts); n >= 2 {
 		switch parts[n-2] {
 		case "directoryObjects", "users", "groups", "servicePrincipals":

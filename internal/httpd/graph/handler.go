@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"net/http"
 	"strings"
 
 	"sallyport/internal/audit"
@@ -78,6 +79,12 @@ func (h *Handler) Mount(m *httpd.Mux) {
 // about itself.
 func (h *Handler) handle(m *httpd.Mux, id string, f httpd.HandlerFunc) {
 	m.Handle(id, func(c *httpd.Call) error {
+		h.resolve(c)
+		if c.R.Method != http.MethodGet && id != "graph.directoryObjects.getByIds" {
+			if err := unasked(c); err != nil {
+				return err
+			}
+		}
 		if c.By.Type == audit.User || c.By.Principal == "" {
 			if err := h.cfg.Directory.MayAsk(c.By, h.action(c)); err != nil {
 				return err
@@ -85,6 +92,36 @@ func (h *Handler) handle(m *httpd.Mux, id string, f httpd.HandlerFunc) {
 		}
 		return f(c)
 	})
+}
+
+// resolve reads the other keys of Graph: applications and service principals go by
+// (appId='ID'), too, and people by (userPrincipalName='NAME').
+func (h *Handler) resolve(c *httpd.Call) {
+	id := c.Var("id")
+	if !strings.HasPrefix(id, "(") {
+		return
+	}
+	name, literal, _ := strings.Cut(strings.TrimSuffix(id[1:], ")"), "=")
+	text, n, ok := "", 0, strings.HasPrefix(literal, "'")
+	if ok {
+		text, n, ok = quoted(literal)
+	}
+	if !ok || n != len(literal) {
+		return
+	}
+	set, _, _ := strings.Cut(strings.TrimPrefix(c.Row.Pattern, "/v1.0/"), "/")
+	switch set + " " + name {
+	case "applications appId":
+		if a, ok := h.index().Application(strings.ToLower(text)); ok {
+			c.SetVar("id", a.ID)
+		}
+	case "servicePrincipals appId":
+		if p, ok := h.index().ServicePrincipalByAppID(strings.ToLower(text)); ok {
+			c.SetVar("id", p.ID)
+		}
+	case "users userPrincipalName":
+		c.SetVar("id", text)
+	}
 }
 
 // action is what the request needs. A person who reads himself by his id or name

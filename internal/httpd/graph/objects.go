@@ -49,13 +49,17 @@ func (h *Handler) objects(c *httpd.Call, ids []string) error {
 	if err != nil {
 		return err
 	}
-	p := &page{q: q}
+	p := &page{q: q, cast: c.Cast()}
 	slices.Sort(ids)
 	for _, id := range ids {
 		if !q.count && id <= q.after {
 			continue
 		}
-		if o, ok := h.object(id); ok && !p.add(id, o) {
+		o, ok := h.object(id)
+		if kind := shortType(o); !ok || p.cast != "" && !strings.EqualFold(p.cast, kind) {
+			continue
+		}
+		if !p.add(id, o) {
 			break
 		}
 	}
@@ -77,6 +81,20 @@ func (h *Handler) getByIDs(c *httpd.Call) error {
 	if err := b.finish(); err != nil {
 		return err
 	}
+	q, err := parseQuery(c, objectEntity())
+	if err != nil {
+		return err
+	}
+	for key := range q.values {
+		if strings.HasPrefix(key, "$") && key != "$select" {
+			return unsupported("the query option '%s' is not supported here.", bounded(key))
+		}
+	}
+	for _, t := range types {
+		if !slices.Contains(objectTypes(), t) {
+			return badBody("invalid value specified for property 'types': '%s'.", bounded(t)).WithTarget("types")
+		}
+	}
 	if len(ids) > maxIDs {
 		return badBody("too many ids: at most %d in one request.", maxIDs).WithTarget("ids")
 	}
@@ -92,13 +110,25 @@ func (h *Handler) getByIDs(c *httpd.Call) error {
 			continue
 		}
 		seen[id] = true
-		short := strings.TrimPrefix(o["@odata.type"].(string), "#microsoft.graph.") //nolint:forcetypeassert // typed sets it
+		short := shortType(o)
 		if len(types) > 0 && !slices.Contains(types, short) && !slices.Contains(types, "directoryObject") {
 			continue
 		}
-		found = append(found, o)
+		found = append(found, q.project(o))
 	}
 	return c.JSON(200, object{"@odata.context": h.context("directoryObjects"), "value": found})
+}
+
+// objectTypes are the types that getByIds looks for. Some are of objects that are not
+// here: clients name all that they would understand.
+func objectTypes() []string {
+	return []string{"user", "group", "servicePrincipal", "application", "device", "orgContact", "contact", "directoryRole", "directoryRoleTemplate", "administrativeUnit", "directoryObject", "directoryObjectPartnerReference", "tenant"}
+}
+
+// shortType is the type of an object without its namespace.
+func shortType(o object) string {
+	t, _ := o["@odata.type"].(string)
+	return strings.TrimPrefix(t, "#microsoft.graph.")
 }
 
 func (h *Handler) getObject(c *httpd.Call) error {
@@ -170,6 +200,11 @@ func (h *Handler) checkMemberGroups(c *httpd.Call) error {
 	}
 	if len(asked) > 20 {
 		return badBody("too many groupIds: at most 20 in one request.").WithTarget("groupIds")
+	}
+	for _, g := range asked {
+		if _, ok := guid.Parse(g); !ok {
+			return badBody("invalid GUID: '%s'.", bounded(g)).WithTarget("groupIds")
+		}
 	}
 	in := []string{}
 	for _, g := range h.index().GroupsOf(id) {

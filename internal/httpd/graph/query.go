@@ -53,16 +53,45 @@ func parseQuery(c *httpd.Call, e entity) (query, error) {
 	if err != nil {
 		return query{}, badQuery("the query string cannot be read.")
 	}
-	q := query{top: defaultPage, fields: e.defaults, values: values}
+	q := query{top: defaultPage, fields: e.defaults, values: url.Values{}}
 	for key, given := range values {
-		if len(given) != 1 {
+		if key = system(key); len(given) != 1 || q.values.Has(key) {
 			return query{}, badQuery("the query option '%s' is given more than once.", bounded(key))
 		}
+		if c.Counted() && strings.HasPrefix(key, "$") && key != "$filter" && key != "$search" {
+			return query{}, unsupported("the query option '%s' has no meaning for a number.", bounded(key))
+		}
+		q.values[key] = given
 		if err := q.option(key, given[0], e); err != nil {
 			return query{}, err
 		}
 	}
+	q.count = q.count || c.Counted()
 	return q, nil
+}
+
+// system is the name of a query option. Those of OData go without their dollar, too
+// (OData 4.01 URL Conventions, section 5.1): not to read them would answer another
+// question than was asked.
+func system(key string) string {
+	if slices.Contains([]string{"filter", "search", "top", "skip", "skiptoken", "select", "expand", "orderby", "count", "format", "apply", "compute"}, key) {
+		return "$" + key
+	}
+	return key
+}
+
+// unasked refuses the query options of a write, which nobody reads.
+func unasked(c *httpd.Call) error {
+	values, err := url.ParseQuery(c.R.URL.RawQuery)
+	if err != nil {
+		return badQuery("the query string cannot be read.")
+	}
+	for key := range values {
+		if strings.HasPrefix(system(key), "$") {
+			return unsupported("the query option '%s' is not supported here.", bounded(key))
+		}
+	}
+	return nil
 }
 
 func (q *query) option(key, value string, e entity) (err error) {
@@ -159,8 +188,7 @@ func (h *Handler) context(suffix string) string {
 	return h.cfg.URL + "/v1.0/$metadata#" + suffix
 }
 
-// created answers a POST. Query options say nothing about what was done, so
-// they are not read.
+// created answers a POST.
 func (h *Handler) created(c *httpd.Call, e entity, o object) error {
 	q := query{fields: e.defaults}
 	out := q.project(o)
@@ -170,6 +198,9 @@ func (h *Handler) created(c *httpd.Call, e entity, o object) error {
 
 // show answers with one object.
 func (h *Handler) show(c *httpd.Call, e entity, o object) error {
+	if c.Counted() || c.Cast() != "" {
+		return c.Nothing()
+	}
 	q, err := parseQuery(c, e)
 	if err != nil {
 		return err
@@ -191,6 +222,7 @@ type page struct {
 	total int
 	last  string
 	more  bool
+	cast  string // the type that it holds, "" for whatever the list does
 }
 
 // add takes the next object and reports whether more are wanted.
@@ -220,6 +252,14 @@ func (q *query) start() string {
 
 // answer writes a page.
 func (h *Handler) answer(c *httpd.Call, set string, p *page) error {
+	if c.Cast() != p.cast {
+		return c.Nothing()
+	}
+	if c.Counted() {
+		c.W.Header().Set("Content-Type", "text/plain")
+		_, err := c.W.Write(strconv.AppendInt(nil, int64(p.total), 10))
+		return err
+	}
 	out := object{"@odata.context": h.context(set), "value": p.items}
 	if p.items == nil {
 		out["value"] = []object{}

@@ -177,6 +177,9 @@ func (h *Handler) deleteUser(c *httpd.Call) error {
 }
 
 func (h *Handler) revokeSessions(c *httpd.Call) error {
+	if err := withoutBody(c); err != nil {
+		return err
+	}
 	if err := h.cfg.Directory.RevokeSessions(c.R.Context(), c.By, h.subject(c)); err != nil {
 		return err
 	}
