@@ -57,6 +57,7 @@ func sentences(u unit) []sentence {
 	}
 	for _, f := range u.files {
 		ast.Inspect(f, c.call)
+		ast.Inspect(f, c.failure)
 	}
 	return c.found
 }
@@ -165,6 +166,39 @@ func (c *collector) remedy(n ast.Node) bool {
 		}
 	}
 	return true
+}
+
+// failure takes what an operation says that failed: a value, and no fault.
+func (c *collector) failure(n ast.Node) bool {
+	lit, ok := n.(*ast.CompositeLit)
+	if !ok {
+		return true
+	}
+	if t, ok := c.u.info.Types[lit].Type.(*types.Named); !ok || t.Obj().Pkg() == nil || t.Obj().Pkg().Path() != prefix+"resource" || t.Obj().Name() != "Failure" {
+		return true
+	}
+	s := sentence{pkg: c.u.name, kind: "Failed", at: c.u.set.Position(lit.Pos())}
+	for _, e := range lit.Elts {
+		if pair, ok := e.(*ast.KeyValueExpr); ok && pair.Key.(*ast.Ident).Name == "Code" {
+			s.code = c.text(pair.Value)
+		} else if ok {
+			s.text = c.formatted(pair.Value)
+		}
+	}
+	if strings.Trim(strings.ReplaceAll(s.text, hole, ""), " .;:") != "" {
+		c.found = append(c.found, s)
+	}
+	return true
+}
+
+// formatted is the text of an expression that may be a call of fmt.Sprintf.
+func (c *collector) formatted(e ast.Expr) string {
+	if call, ok := e.(*ast.CallExpr); ok && len(call.Args) > 0 {
+		if f, ok := call.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Sprintf" {
+			return c.text(call.Args[0])
+		}
+	}
+	return c.text(e)
 }
 
 func (c *collector) call(n ast.Node) bool {

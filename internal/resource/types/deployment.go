@@ -106,7 +106,7 @@ func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (res
 		case err != nil:
 			return resource.Progress{}, err
 		case !ok || r.State == resource.Deleting:
-			failed = deploymentFailed(id, resource.Failure{Code: "ResourceNotFound", Message: "it was deleted while the deployment ran"})
+			failed = &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + id.String() + "': (ResourceNotFound) it was deleted while the deployment ran"}
 		case r.Behind():
 			waiting = true
 		case r.State == resource.Failed && r.Error != nil:

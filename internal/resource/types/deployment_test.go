@@ -185,6 +185,7 @@ func TestDeployment_FailsWithWhatItMade(t *testing.T) {
 	if s.Status != resource.Failed || s.Error.Code != "DeploymentFailed" || !strings.Contains(s.Error.Message, vmID) || !strings.Contains(s.Error.Message, "OSProvisioningTimedOut") {
 		t.Fatalf("the deployment: %+v", s.Error)
 	}
+	w.failed(deployID, "arm.DeploymentFailed", "CODE", "OSProvisioningTimedOut")
 	if !w.exists(nicID) {
 		t.Error("the interface is gone")
 	}

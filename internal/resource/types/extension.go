@@ -209,8 +209,12 @@ func otherInstalled(vm scope.ID, h Handler, name string) *resource.Failure {
 		return failure(h, exitOther, fmt.Sprintf("the other version of the login extension, %s, is installed on the instance. Delete it from the model with: sally vmss extension delete --resource-group %s --vmss-name %s --name %s, then upgrade the instance: sally vmss update-instances %s",
 			h.other().Type, up.ResourceGroupName(), up.Name(), name, arguments(vm)))
 	}
-	return failure(h, exitOther, fmt.Sprintf("the other version of the login extension, %s, is installed on the machine. Delete it with: sally vm extension delete --resource-group %s --vm-name %s --name %s; %s is set up by itself then",
-		h.other().Type, vm.ResourceGroupName(), vm.Name(), name, h.Type))
+	command, option := "vm", "--vm-name"
+	if isHybrid(vm) {
+		command, option = "machine", "--machine-name"
+	}
+	return failure(h, exitOther, fmt.Sprintf("the other version of the login extension, %s, is installed on the machine. Delete it with: sally %s extension delete --resource-group %s %s %s --name %s; %s is set up by itself then",
+		h.other().Type, command, vm.ResourceGroupName(), option, vm.Name(), name, h.Type))
 }
 
 func failure(h Handler, code int, message string) *resource.Failure {

@@ -83,6 +83,12 @@ func TestHybrid_Extension(t *testing.T) {
 	if dig(got, "properties", "provisioningState") == resource.Succeeded || !strings.Contains(text, "exit code 22") || !strings.Contains(text, "sally machine identity assign") {
 		t.Errorf("%v", got)
 	}
+	w.failed(arcExt, "exit-22.joined")
+	w.allowed.Store(true)
+	w.mustPut(arcID+"/extensions/AADLoginForLinux", previewBody)
+	w.settle(time.Minute)
+	w.mustPut(arcExt, extBody)
+	w.failed(arcExt, "exit-23.joined", "NAME", "AADLoginForLinux")
 }
 
 // A machine whose agent is there puts everything back before its key goes; one

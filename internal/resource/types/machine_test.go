@@ -128,6 +128,7 @@ func TestVirtualMachine_AgentThatNeverComesIsADefinedFailure(t *testing.T) {
 	if s := w.status(r.Operation); s.Status != resource.Failed || s.Error.Code != "OSProvisioningTimedOut" {
 		t.Fatalf("%+v %+v", s, s.Error)
 	}
+	w.failed(vmID, "OSProvisioningTimedOut")
 }
 
 func TestVirtualMachine_BackEndAwayIsTriedAgain(t *testing.T) {
@@ -321,6 +322,7 @@ func TestExtension_AgentFailsOrStaysAway(t *testing.T) {
 	if s := w.status(r.Operation); s.Status != resource.Failed || !strings.Contains(s.Error.Message, "exit code 5") {
 		t.Fatalf("failed: %+v", s)
 	}
+	w.failed(extID, "VMExtensionProvisioningError")
 }
 
 func TestGroup_DeleteTakesEverythingAndItsGrants(t *testing.T) {

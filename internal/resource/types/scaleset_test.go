@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/resource/types"
@@ -192,11 +193,7 @@ func TestScaleSet_Identity(t *testing.T) {
 	w.mustPut(setID, setBody(1, "Manual", key(t), login, ""))
 	w.settle(2 * time.Minute)
 	failed := fmt.Sprint(dig(w.get(instanceID(0), true), "properties", "instanceView", "extensions", 0, "statuses", 0))
-	for _, word := range []string{"exit code 22", "sally vmss identity assign", "sally vmss update-instances --resource-group AzureADLinuxVM --name myVMSS --instance-ids 0"} {
-		if !strings.Contains(failed, word) {
-			t.Errorf("no %q: %s", word, failed)
-		}
-	}
+	handbooktest.Said(t, failed, "exit-22.instance", "WHAT", "--resource-group AzureADLinuxVM --name myVMSS --instance-ids 0")
 	if s := dig(w.get(setID, false), "properties", "provisioningState"); s != "Failed" {
 		t.Error(s)
 	}

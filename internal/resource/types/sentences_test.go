@@ -1,6 +1,7 @@
 package types_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -151,6 +152,53 @@ func TestSentences_StoppedOnTheWay(t *testing.T) {
 	w.failed(extID, "OperationNotAllowed")
 }
 
+// An operation whose resource is gone, or was wanted again, says what became of it.
+func TestSentences_OvertakenOperations(t *testing.T) {
+	w := newWorld(t).withMachine()
+	said := func(r resource.Result, sentence string) {
+		t.Helper()
+		s := w.status(r.Operation)
+		if s.Error == nil {
+			t.Fatalf("%s: %+v", sentence, s)
+		}
+		handbooktest.Said(t, s.Error.Message, sentence)
+	}
+	remove := func(at string) resource.Result {
+		t.Helper()
+		r, err := w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(at)})
+		w.must(err)
+		w.settle(time.Minute)
+		return r
+	}
+	made := w.mustPut(extID, extBody)
+	w.settle(time.Minute)
+	w.loggedIn = func(context.Context, string) ([]string, error) { return []string{"alice@example.test"}, nil }
+	kept := remove(extID)
+	said(kept, "VMExtensionInUse")
+	w.mustPut(extID, extBody)
+	w.settle(time.Minute)
+	said(kept, "arm.DeleteFailed")
+	w.loggedIn = nil
+	remove(extID)
+	said(made, "arm.ResourceDeleted")
+}
+
+// A part is refused; or what a deployment made is gone before the deployment is done.
+func TestSentences_FailedDeployments(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	r, err := w.deployments().Start(t.Context(), as(admin), resource.Request{ID: id(deployID), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a?","location":"southcentralus","properties":{}}`))})
+	w.must(err)
+	text, _ := dig(r.Body, "properties", "error", "message").(string)
+	handbooktest.Said(t, text, "arm.DeploymentFailed.refused")
+	_, err = w.deploy(as(admin), templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a","location":"southcentralus","properties":{}}`))
+	w.must(err)
+	_, err = w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(rg + "/providers/Microsoft.Network/publicIPAddresses/a")})
+	w.must(err)
+	w.settle(time.Minute)
+	w.failed(deployID, "arm.DeploymentFailed.deleted")
+}
+
 func TestSentences_InstanceStoppedOnTheWay(t *testing.T) {
 	w := withSet(t, "Manual", "")
 	k, _ := dig(w.get(setID, false), "properties", "virtualMachineProfile", "osProfile", "linuxConfiguration", "ssh", "publicKeys", 0, "keyData").(string)
@@ -162,4 +210,13 @@ func TestSentences_InstanceStoppedOnTheWay(t *testing.T) {
 	w.must(err)
 	w.settle(10 * time.Minute)
 	w.failed(instanceID(0)+"/extensions/AADSSHLoginForLinux", "OperationNotAllowed.instance")
+}
+
+func TestSentences_BothVersionsInAModel(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	w.allowed.Store(true)
+	w.mustPut(setID, setBody(1, "Manual", key(t), login+`,{"name":"AADLoginForLinux","properties":{"publisher":"Microsoft.Azure.ActiveDirectory.LinuxSSH","type":"AADLoginForLinux","typeHandlerVersion":"1.0"}}`, person))
+	w.settle(2 * time.Minute)
+	w.failed(instanceID(0)+"/extensions/AADLoginForLinux", "exit-23.instance")
+	w.failed(setID, "arm.InstanceFailed")
 }
