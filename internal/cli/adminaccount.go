@@ -21,7 +21,8 @@ func flagAdminPassword() flag {
 	return flag{name: "admin-password", usage: "The local administrator's password: @FILE, or leave it out and type it; typed here, everybody on this computer may read it in the list of processes"}
 }
 
-// authentication is the way that was asked for, found as az finds it.
+// authentication is the way that was asked for, found as az finds it. What az
+// refuses when it has read the command line ends with 1, as it does there.
 func authentication(in values) (string, error) {
 	keys, password := len(in.list("ssh-key-values")) > 0, in.given("admin-password")
 	kind := strings.ToLower(in.text("authentication-type"))
@@ -38,9 +39,9 @@ func authentication(in values) (string, error) {
 	case kind != bySSHKey && kind != byPassword && kind != byBoth:
 		return "", usageError{"argument --authentication-type: '" + in.text("authentication-type") + "' is not one of ssh, password, all"}
 	case kind == bySSHKey && password:
-		return "", usageError{"Admin password cannot be used with SSH authentication type."}
+		return "", clientError{"Admin password cannot be used with SSH authentication type."}
 	case kind == byPassword && keys:
-		return "", usageError{"SSH key cannot be used with password authentication type."}
+		return "", clientError{"SSH key cannot be used with password authentication type."}
 	}
 	return kind, nil
 }
@@ -63,7 +64,7 @@ func (a *app) credentials(p *plan, kind string, in values) (err error) {
 		}
 	}
 	if !goodPassword(p.password) {
-		return usageError{"The password length must be between 12 and 72. Password must have the 3 of the following: 1 lower case character, 1 upper case character, 1 number and 1 special character."}
+		return clientError{"The password length must be between 12 and 72. Password must have the 3 of the following: 1 lower case character, 1 upper case character, 1 number and 1 special character."}
 	}
 	a.warn("The password of '" + p.admin + "' opens a local account of the machine: no role, policy, second factor or revocation reaches it. --authentication-type ssh makes a machine without one.")
 	return nil

@@ -48,12 +48,13 @@ func TestVMCreate_AdminPassword(t *testing.T) {
 	}{
 		{"cannot be used with SSH", []string{"--authentication-type", "ssh", "--admin-password", "@" + file}},
 		{"cannot be used with password", []string{"--authentication-type", "password", "--ssh-key-values", "x"}},
-		{"not one of ssh, password, all", []string{"--authentication-type", "certificate"}},
 		{"between 12 and 72", []string{"--admin-password", "Short-1"}},
 		{"between 12 and 72", []string{"--admin-password", "only small letters"}},
 		{"between 12 and 72", []string{"--admin-password", strings.Repeat("Ab1-", 19)}},
 	} {
-		p.fails(2, []string{tc.says}, create(tc.more...)...)
+		p.fails(1, []string{tc.says}, create(tc.more...)...)
 		sent(false, "PUT ")
 	}
+	p.fails(2, []string{"not one of ssh, password, all"}, create("--authentication-type", "certificate")...)
+	sent(false, "PUT ")
 }

@@ -227,7 +227,7 @@ func (a *app) assignee(ctx context.Context, s *client.Session, in values) (id, k
 	}
 	if id = in.text("assignee-object-id"); id != "" {
 		if in.text("assignee") != "" {
-			return "", "", usageError{"usage error: --assignee and --assignee-object-id go one without the other"}
+			return "", "", clientError{"usage error: --assignee and --assignee-object-id go one without the other"}
 		}
 		if !isGUID(id) {
 			return "", "", usageError{"argument --assignee-object-id: it must be a GUID"}
@@ -327,6 +327,9 @@ func (a *app) assignmentList() *cobra.Command {
 		s, err := a.session(ctx)
 		if err != nil {
 			return err
+		}
+		if in.on("all") && (in.text("scope") != "" || in.text("resource-group") != "") {
+			return clientError{"usage error: --all is of the whole subscription; leave --scope and --resource-group out"}
 		}
 		list, err := assignments(ctx, s, in)
 		if err != nil {

@@ -108,7 +108,7 @@ func (a *app) adminKeys(in values) ([]string, error) {
 			text = string(data)
 		}
 		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text)); err != nil {
-			return nil, usageError{"argument --ssh-key-values: '" + v + "' is neither an OpenSSH public key nor a file that holds one"}
+			return nil, clientError{"argument --ssh-key-values: '" + v + "' is neither an OpenSSH public key nor a file that holds one"}
 		}
 		keys = append(keys, strings.TrimSpace(text))
 	}

@@ -190,7 +190,7 @@ func TestVMCreate_Article(t *testing.T) {
 		t.Error("the key was replaced")
 	}
 	p.fails(2, []string{"--image"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "nonsense", "--admin-username", "x")
-	p.fails(2, []string{"cannot be root"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "UbuntuLTS", "--admin-username", "root")
+	p.fails(1, []string{"cannot be root"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "UbuntuLTS", "--admin-username", "root")
 }
 
 func TestRoleAssignment_Article(t *testing.T) {

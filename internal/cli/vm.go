@@ -395,7 +395,7 @@ func (a *app) setExtension(ctx context.Context, in values) error {
 	for flag, member := range map[string]string{"settings": "settings", "protected-settings": "protectedSettings"} {
 		if value := in.text(flag); value != "" {
 			if !json.Valid([]byte(value)) {
-				return usageError{"argument --" + flag + ": the value is not JSON"}
+				return clientError{"argument --" + flag + ": the value is not JSON"}
 			}
 			properties[member] = json.RawMessage(value)
 		}

@@ -182,8 +182,8 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 	if err := onlySystem(in.list("assign-identity")); err != nil {
 		return plan{}, err
 	}
-	if (in.text("role") != "" || in.text("scope") != "") && !in.given("assign-identity") {
-		return plan{}, usageError{"usage error: --role and --scope need --assign-identity"}
+	if err := a.givenRole(ctx, s, in); err != nil {
+		return plan{}, err
 	}
 	image, err := imageReference(ctx, s, in.text("image"))
 	if err != nil {
@@ -203,7 +203,7 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 		p.computer = p.name
 	}
 	if p.admin == "" || strings.EqualFold(p.admin, "root") {
-		return plan{}, usageError{"argument --admin-username: name the machine's local administrator; it cannot be root"}
+		return plan{}, clientError{"argument --admin-username: name the machine's local administrator; it cannot be root"}
 	}
 	var rg struct {
 		Location string `json:"location"`
@@ -213,6 +213,11 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 	}
 	if p.location == "" {
 		p.location = rg.Location
+	}
+	if in.given("location") || strings.Contains(in.text("image"), ":") {
+		if err := offered(ctx, s, p); err != nil {
+			return plan{}, err
+		}
 	}
 	tags := map[string]any{"tags": map[string]string{}}
 	if err := addTags(tags, in); err != nil {
@@ -224,6 +229,45 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 	}
 	p.nameParts(in)
 	return p, nil
+}
+
+// givenRole looks for the role of the identity before anything is made.
+func (a *app) givenRole(ctx context.Context, s *client.Session, in values) error {
+	role, at := in.text("role"), in.text("scope")
+	switch {
+	case role == "" && at == "":
+		return nil
+	case !in.given("assign-identity"):
+		return clientError{"usage error: --role and --scope need --assign-identity"}
+	case role == "" || at == "":
+		return usageError{"usage error: --role and --scope go together"}
+	}
+	path, err := scopePath(at)
+	if err == nil {
+		_, err = roleID(ctx, s, path, role)
+	}
+	return err
+}
+
+// offered asks whether there is such an image at the place, before anything is made.
+func offered(ctx context.Context, s *client.Session, p plan) error {
+	subscription, err := subscriptionOf(s)
+	if err != nil {
+		return err
+	}
+	path := "/subscriptions/" + subscription + "/providers/Microsoft.Compute/locations/" + url.PathEscape(p.location)
+	for _, part := range [][2]string{{"publishers", "publisher"}, {"artifacttypes/vmimage/offers", "offer"}, {"skus", "sku"}, {"versions", "version"}} {
+		name, _ := p.image[part[1]].(string)
+		if part[1] == "version" && strings.EqualFold(name, "latest") {
+			path += "/versions"
+			break
+		}
+		path += "/" + part[0] + "/" + url.PathEscape(name)
+	}
+	if _, err := s.Send(ctx, call(http.MethodGet, path)); err != nil {
+		return usageError{sentence(err)}
+	}
+	return nil
 }
 
 // nameParts gives the network parts az's names.

@@ -68,8 +68,8 @@ func setVerbs() []verb {
 			flags: set(flag{name: "new-capacity", required: true, usage: "Number of instances"}),
 			body: func(in values) (any, error) {
 				n, err := strconv.Atoi(in.text("new-capacity"))
-				if err != nil || n < 0 {
-					return nil, usageError{"argument --new-capacity: '" + in.text("new-capacity") + "' is not a number of instances"}
+				if err != nil {
+					return nil, clientError{"argument --new-capacity: '" + in.text("new-capacity") + "' is not a number of instances"}
 				}
 				return map[string]any{"sku": map[string]any{"capacity": n}}, nil
 			},

@@ -38,6 +38,9 @@ func (a *app) createSet(ctx context.Context, in values) error {
 	if in.text("load-balancer") != "" {
 		return usageError{"argument --load-balancer: there are no load balancers here; give \"\" or leave it out"}
 	}
+	if mode := in.text("orchestration-mode"); !strings.EqualFold(mode, "Uniform") && !strings.EqualFold(mode, "Flexible") {
+		return usageError{"argument --orchestration-mode: '" + mode + "' is not Uniform; there is no other here"}
+	}
 	capacity, err := strconv.Atoi(in.text("instance-count"))
 	if err != nil || capacity < 0 {
 		return usageError{"argument --instance-count: '" + in.text("instance-count") + "' is not a number of instances"}

@@ -180,6 +180,7 @@ func armDeployments() []Row {
 		armRow("deployments.delete", "DELETE", one, kind+"/delete", ""),
 		armRow("deployments.validate", "POST", one+"/validate", kind+"/write", ""),
 		armRow("deployments.operations", "GET", one+"/operations", kind+"/read", ""),
+		armRow("deployments.operationsOf", "GET", armGroup+"/deployments/{name}/operations", kind+"/read", ""), // the address that az and the SDKs ask
 		armRow("deployments.listInGroup", "GET", armGroup+"/providers/"+kind, "", whyListed),
 	}
 }

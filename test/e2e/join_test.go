@@ -283,7 +283,7 @@ func comesBack(t *testing.T, p *person, b *box, uid, before string) {
 }
 
 // TestJoin_ServicePrincipalAndQuarantine, without systemd: a service principal
-// makes its own token; a stolen key is worth nothing after a quarantine; the uid of
+// makes its own token, by its secret and by a certificate; a stolen key is worth nothing after a quarantine; the uid of
 // somebody who is gone is nobody's again.
 func TestJoin_ServicePrincipalAndQuarantine(t *testing.T) {
 	b := hostOn(t, "sp-host", platform{debian12, netns})
@@ -315,8 +315,19 @@ func TestJoin_ServicePrincipalAndQuarantine(t *testing.T) {
 	if r := b.try("sally machine disconnect --yes"); r.code != 0 {
 		t.Fatalf("disconnect of a machine that the server knows no more: %s", r)
 	}
-	if r := b.join(joinToken(t, "-n", b.name)); r.code != 0 {
+	// The service principal has it join again, with a certificate.
+	b.put(t, "/run/sp.pem", principalFile(t, f[0]), 0o600)
+	again := func(file string) result {
+		return b.try("cd /run && sally machine join -g " + group + " -n sp-host --service-principal -u " + f[0] + " -p " + file + " --rejoin --server '" + theWorld.address + "'")
+	}
+	if r := again("/run/nothing.pem"); r.code == 0 {
+		t.Errorf("joined with no file: %s", r)
+	}
+	if r := again("/run/sp.pem"); r.code != 0 {
 		t.Fatalf("join after quarantine: %s", r)
+	}
+	if left := b.sh(t, "ls -a /tmp /root | grep -i sally || true"); left != "" {
+		t.Errorf("the sign-in left %s", left)
 	}
 	allowedSoon(t, p, b.vm)
 	if now := strings.TrimSpace(p.sshIP(b.vm, "id -u").out); now != uid {
@@ -325,8 +336,8 @@ func TestJoin_ServicePrincipalAndQuarantine(t *testing.T) {
 
 	// The uid of somebody who is gone is nobody's again, whatever the name.
 	a.must(t, "ad", "user", "delete", "--id", p.name)
-	again := a.must(t, "ad", "user", "create", "--display-name", "quarantined", "--user-principal-name", p.name, "--password", p.password, "--query", "id", "-o", "tsv")
-	a.must(t, "role", "assignment", "create", "--role", roleUser, "--assignee", again, "--scope", b.id)
+	newcomer := a.must(t, "ad", "user", "create", "--display-name", "quarantined", "--user-principal-name", p.name, "--password", p.password, "--query", "id", "-o", "tsv")
+	a.must(t, "role", "assignment", "create", "--role", roleUser, "--assignee", newcomer, "--scope", b.id)
 	if err := until(limitGrant, func() error {
 		r := b.try("getent passwd " + p.name)
 		if f := strings.Split(r.out, ":"); len(f) < 4 || f[2] == uid || f[2] <= uid {

@@ -26,6 +26,7 @@ func (h *Handler) mountDeployments(m *httpd.Mux) {
 		return c.NoContent(http.StatusNoContent)
 	})
 	m.Handle("arm.deployments.operations", h.deploymentOperations)
+	m.Handle("arm.deployments.operationsOf", h.deploymentOperations)
 	m.Handle("arm.deployments.put", func(c *httpd.Call) error {
 		req, err := request(c, types.Deployment)
 		if err != nil {

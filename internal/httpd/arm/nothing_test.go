@@ -69,7 +69,7 @@ func TestDeployments_SayWhichPartIsRefused(t *testing.T) {
 		if name == "a name" {
 			said(t, map[string]any{"error": dig(op, "error", "details", 0)}, "arm.InvalidResourceName.template")
 		}
-		_, list := s.call(admin, http.MethodGet, at+"/operations", "")
+		_, list := s.call(admin, http.MethodGet, strings.Replace(at, "/providers/Microsoft.Resources", "", 1)+"/operations", "")
 		if dig(list, "value", 0, "properties", "statusMessage", "error", "code") != c.code || dig(list, "value", 0, "properties", "provisioningState") != "Failed" {
 			t.Errorf("%s: its operations: %v", name, list)
 		}

@@ -52,7 +52,7 @@ func kindOf(pattern string) (namespace, kind string) {
 		names = append(names, words[i])
 	}
 	if !found && len(names) > 1 && strings.EqualFold(names[1], "resourceGroups") {
-		names = names[1:] // Azure knows the type by both of its names
+		names = names[1:2] // Azure knows the type by both of its names; behind it is an older address of deployments
 	}
 	return namespace, strings.Join(names, "/")
 }

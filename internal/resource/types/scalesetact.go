@@ -66,7 +66,7 @@ func (s *set) selected(body []byte, all bool) (list []*resource.Resource, named 
 	for _, id := range slices.Compact(in.IDs) {
 		i := slices.IndexFunc(s.instances, func(r resource.Resource) bool { return r.ID.Name() == id })
 		if i < 0 {
-			return nil, false, fault.New(fault.NotFound, "InvalidParameter", "The provided instanceId %s is not an active Virtual Machine Scale Set VM instanceId.", clip(id)).
+			return nil, false, fault.New(fault.Invalid, "InvalidParameter", "The provided instanceId %s is not an active Virtual Machine Scale Set VM instanceId.", clip(id)).
 				WithRemedy("See: sally vmss list-instances --resource-group %s --name %s", s.row.ID.ResourceGroupName(), s.row.ID.Name()).WithTarget("instanceIds")
 		}
 		list = append(list, &s.instances[i])
