@@ -393,3 +393,31 @@ func TestInputs_Parameters(t *testing.T) {
 		t.Errorf("az vm stop: %d %s", got.status, got.text)
 	}
 }
+
+// TestInputs_KindsOfValues gives each leaf of each resource type every other kind of
+// value: it is refused by name, and nothing is made.
+func TestInputs_KindsOfValues(t *testing.T) {
+	c := newCastle(t)
+	for _, k := range armKinds(standing(c)) {
+		t.Run(k.name, func(t *testing.T) {
+			x := &inputs{castle: c, t: t, kind: k, seen: record{}, used: map[string]bool{}}
+			it := x.next()
+			for path, v := range leaves("", it.body, map[string]any{}) {
+				for _, wrong := range []any{"text", float64(5), true, []any{"text"}, map[string]any{"text": "text"}} {
+					if fmt.Sprintf("%T", wrong) == fmt.Sprintf("%T", v) || strings.HasPrefix(path, "properties.template") || reason(readOnly(), path, x.used) {
+						continue
+					}
+					r := x.ask("PUT", it.path, with(it.body, path, wrong))
+					names := strings.Split(element.ReplaceAllString(path, ""), ".")
+					named := slices.ContainsFunc(names[max(0, len(names)-2):], func(name string) bool { return strings.Contains(strings.ToLower(r.text), strings.ToLower(name)) })
+					if !r.proper() || r.status != 400 || !named {
+						t.Errorf("%s = %s: %d %s", path, written(wrong), r.status, r.text)
+					}
+					if made := x.ask("GET", it.path, nil); made.status != 404 {
+						t.Fatalf("%s = %s made something: %d %s", path, written(wrong), made.status, made.text)
+					}
+				}
+			}
+		})
+	}
+}

@@ -87,6 +87,33 @@ func TestDefinition_Refusals(t *testing.T) {
 	}
 }
 
+// What matches nothing that there is grants nothing, and in a "not" list takes nothing
+// away: whoever wrote it believes something else.
+func TestDefinition_PatternsThatMatchNothing(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut(rg, `{"location":"southcentralus"}`)
+	for _, pattern := range []string{"No.Such/things/read", "No.Such/*/read", "No.Such/*", "*/nosuch", "*/nosuch/*", "*nosuch*", "Microsoft.Compute/*/nosuch/action", "Microsoft.Compute/nosuch/*", "Microsoft.Compute/virtualMachines/*/nosuch",
+		"Microsoft.Compute/virtualMachines/**", "Microsoft.Compute", "Microsoft.Compute/*x*/write/*", "Mıcrosoft.Compute/*", "\u212aicrosoft.Compute/*", "/*", "*/", "Microsoft.Compute/virtualMachines/rea%64"} {
+		for _, list := range []string{"actions", "notActions", "dataActions", "notDataActions"} {
+			body := roleBody("R", `"`+list+`":["`+pattern+`"]`, sub)
+			if err := w.define(as(admin), sub, role1, body); code(err) != "InvalidActionOrNotAction" || fault.As(err).Target != list {
+				t.Errorf("%s in %s: %v", pattern, list, err)
+			}
+		}
+	}
+	// A pattern of control actions is none of data actions, and the other way about.
+	for list, pattern := range map[string]string{"dataActions": "*/write", "notDataActions": "Microsoft.Compute/virtualMachines/*/read", "actions": "*/loginAsAdmin/*", "notActions": "Microsoft.Compute/*/login/action"} {
+		if err := w.define(as(admin), sub, role1, roleBody("R", `"`+list+`":["`+pattern+`"]`, sub)); code(err) != "InvalidActionOrNotAction" {
+			t.Errorf("%s in %s: %v", pattern, list, err)
+		}
+	}
+	for list, pattern := range map[string]string{"actions": "MICROSOFT.compute/*", "notActions": "*/write", "dataActions": "Microsoft.Compute/virtualMachines/*", "notDataActions": "*/loginAsAdmin/action"} {
+		if err := w.define(as(admin), sub, role1, roleBody("R", `"`+list+`":["`+pattern+`"]`, sub)); err != nil {
+			t.Errorf("%s in %s: %v", pattern, list, err)
+		}
+	}
+}
+
 func TestDefinition_MadeChangedAndDeleted(t *testing.T) {
 	w := newWorld(t).withMachine()
 	w.must(w.define(as(admin), sub, role1, roleBody("Operator", loginOnly, sub)))
