@@ -106,11 +106,32 @@ func (b *body) field(t *Type, folded, name string, value json.RawMessage) error 
 				b.top = map[string]json.RawMessage{}
 			}
 			b.top[keep] = value
-			return nil
+			return topKind(keep, value)
 		}
 	}
 	return fault.New(fault.Invalid, invalidContent, "property %q is not known in the body of a %s; nothing was changed", clip(name), t.Title).
 		WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clip(name))
+}
+
+// topKind holds what is kept at the top of a body to the kind of value that it has in
+// Azure.
+func topKind(name string, value json.RawMessage) error {
+	var text string
+	var texts []string
+	var object struct {
+		Name     string      `json:"name"`
+		Tier     string      `json:"tier"`
+		Type     string      `json:"type"`
+		Capacity json.Number `json:"capacity"`
+	}
+	var into any = &text
+	switch name {
+	case "zones":
+		into = &texts
+	case "sku", "extendedLocation":
+		into = &object
+	}
+	return Strict(value, into, name)
 }
 
 // location normalizes as Azure does: "South Central US" is southcentralus.

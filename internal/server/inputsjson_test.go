@@ -170,7 +170,10 @@ func declared(path string, t reflect.Type, into map[string]any) map[string]any {
 		for i := range t.NumField() {
 			f := t.Field(i)
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			given := map[string]any{"text": "probe", "bool": true, "number": float64(7), "texts": []any{"probe"}}[f.Tag.Get("kind")]
 			switch {
+			case given != nil:
+				into[path+"."+name] = given
 			case f.Anonymous && name == "":
 				declared(path, f.Type, into)
 			case name != "":

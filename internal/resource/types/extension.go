@@ -27,8 +27,8 @@ type extensionProperties struct {
 	TypeHandlerVersion      string          `json:"typeHandlerVersion,omitempty"`
 	AutoUpgradeMinorVersion *bool           `json:"autoUpgradeMinorVersion,omitempty"`
 	EnableAutomaticUpgrade  *bool           `json:"enableAutomaticUpgrade,omitempty"`
-	ForceUpdateTag          any             `json:"forceUpdateTag,omitempty"`
-	SuppressFailures        any             `json:"suppressFailures,omitempty"`
+	ForceUpdateTag          any             `json:"forceUpdateTag,omitempty" kind:"text"`
+	SuppressFailures        any             `json:"suppressFailures,omitempty" kind:"bool"`
 	Settings                json.RawMessage `json:"settings,omitempty"`
 	ProtectedSettings       json.RawMessage `json:"protectedSettings,omitempty"`
 	FromKeyVault            json.RawMessage `json:"protectedSettingsFromKeyVault,omitempty"`

@@ -18,8 +18,8 @@ import (
 // (Azure Arc's Microsoft.HybridCompute/machines): almost everything about it is
 // what it says of itself, so that little can be written.
 type hybridProperties struct {
-	LocationData any `json:"locationData,omitempty"`
-	OSProfile    any `json:"osProfile,omitempty"`
+	LocationData any `json:"locationData,omitempty" kind:"object"`
+	OSProfile    any `json:"osProfile,omitempty" kind:"object"`
 
 	// Refused unless empty: each would promise something.
 	ClientPublicKey            json.RawMessage `json:"clientPublicKey,omitempty"`

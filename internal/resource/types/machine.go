@@ -20,18 +20,18 @@ type vmProperties struct {
 	OSProfile       *osProfile       `json:"osProfile,omitempty"`
 	NetworkProfile  *networkProfile  `json:"networkProfile,omitempty"`
 
-	DiagnosticsProfile      any `json:"diagnosticsProfile,omitempty"`
-	AvailabilitySet         any `json:"availabilitySet,omitempty"`
-	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty"`
-	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty"`
-	ApplicationProfile      any `json:"applicationProfile,omitempty"`
-	BillingProfile          any `json:"billingProfile,omitempty"`
-	Priority                any `json:"priority,omitempty"`
-	EvictionPolicy          any `json:"evictionPolicy,omitempty"`
-	LicenseType             any `json:"licenseType,omitempty"`
-	ExtensionsTimeBudget    any `json:"extensionsTimeBudget,omitempty"`
-	PlatformFaultDomain     any `json:"platformFaultDomain,omitempty"`
-	ScheduledEventsProfile  any `json:"scheduledEventsProfile,omitempty"`
+	DiagnosticsProfile      any `json:"diagnosticsProfile,omitempty" kind:"object"`
+	AvailabilitySet         any `json:"availabilitySet,omitempty" kind:"object"`
+	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty" kind:"object"`
+	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty" kind:"object"`
+	ApplicationProfile      any `json:"applicationProfile,omitempty" kind:"object"`
+	BillingProfile          any `json:"billingProfile,omitempty" kind:"object"`
+	Priority                any `json:"priority,omitempty" kind:"text"`
+	EvictionPolicy          any `json:"evictionPolicy,omitempty" kind:"text"`
+	LicenseType             any `json:"licenseType,omitempty" kind:"text"`
+	ExtensionsTimeBudget    any `json:"extensionsTimeBudget,omitempty" kind:"text"`
+	PlatformFaultDomain     any `json:"platformFaultDomain,omitempty" kind:"number"`
+	ScheduledEventsProfile  any `json:"scheduledEventsProfile,omitempty" kind:"object"`
 
 	// Refused unless empty: each would promise something.
 	SecurityProfile json.RawMessage `json:"securityProfile,omitempty"`
@@ -46,14 +46,14 @@ type vmProperties struct {
 
 type hardwareProfile struct {
 	VMSize           string `json:"vmSize,omitempty"`
-	VMSizeProperties any    `json:"vmSizeProperties,omitempty"`
+	VMSizeProperties any    `json:"vmSizeProperties,omitempty" kind:"object"`
 }
 
 type storageProfile struct {
 	ImageReference     *imageReference `json:"imageReference,omitempty"`
 	OSDisk             map[string]any  `json:"osDisk,omitempty"`
 	DataDisks          json.RawMessage `json:"dataDisks,omitempty"`
-	DiskControllerType any             `json:"diskControllerType,omitempty"`
+	DiskControllerType any             `json:"diskControllerType,omitempty" kind:"text"`
 }
 
 type imageReference struct {
@@ -86,8 +86,8 @@ type linuxConfiguration struct {
 	DisablePasswordAuthentication *bool    `json:"disablePasswordAuthentication,omitempty"`
 	SSH                           *sshKeys `json:"ssh,omitempty"`
 	ProvisionVMAgent              *bool    `json:"provisionVMAgent,omitempty"`
-	PatchSettings                 any      `json:"patchSettings,omitempty"`
-	PlatformUpdates               any      `json:"enableVMAgentPlatformUpdates,omitempty"`
+	PatchSettings                 any      `json:"patchSettings,omitempty" kind:"object"`
+	PlatformUpdates               any      `json:"enableVMAgentPlatformUpdates,omitempty" kind:"bool"`
 }
 
 type sshKeys struct {
@@ -101,7 +101,7 @@ type sshKey struct {
 
 type networkProfile struct {
 	NetworkInterfaces       []networkReference `json:"networkInterfaces,omitempty"`
-	NetworkAPIVersion       any                `json:"networkApiVersion,omitempty"`
+	NetworkAPIVersion       any                `json:"networkApiVersion,omitempty" kind:"text"`
 	InterfaceConfigurations json.RawMessage    `json:"networkInterfaceConfigurations,omitempty"`
 }
 

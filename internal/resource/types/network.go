@@ -17,12 +17,12 @@ import (
 // virtualNetworkProperties: a description only. Machines get their addresses
 // from their back end.
 type virtualNetworkProperties struct {
-	AddressSpace           any      `json:"addressSpace,omitempty"`
+	AddressSpace           any      `json:"addressSpace,omitempty" kind:"object"`
 	Subnets                []subnet `json:"subnets,omitempty"`
-	DHCPOptions            any      `json:"dhcpOptions,omitempty"`
-	FlowTimeoutInMinutes   any      `json:"flowTimeoutInMinutes,omitempty"`
-	EnableDdosProtection   any      `json:"enableDdosProtection,omitempty"`
-	EnableVMProtection     any      `json:"enableVmProtection,omitempty"`
+	DHCPOptions            any      `json:"dhcpOptions,omitempty" kind:"object"`
+	FlowTimeoutInMinutes   any      `json:"flowTimeoutInMinutes,omitempty" kind:"number"`
+	EnableDdosProtection   any      `json:"enableDdosProtection,omitempty" kind:"bool"`
+	EnableVMProtection     any      `json:"enableVmProtection,omitempty" kind:"bool"`
 	VirtualNetworkPeerings any      `json:"virtualNetworkPeerings,omitempty"`
 	ResourceGUID           any      `json:"resourceGuid,omitempty"`      // read-only
 	ProvisioningState      any      `json:"provisioningState,omitempty"` // read-only
@@ -58,7 +58,7 @@ func virtualNetworkType() resource.Type {
 
 type securityGroupProperties struct {
 	SecurityRules        []securityRule `json:"securityRules,omitempty"`
-	FlushConnection      any            `json:"flushConnection,omitempty"`
+	FlushConnection      any            `json:"flushConnection,omitempty" kind:"bool"`
 	DefaultSecurityRules any            `json:"defaultSecurityRules,omitempty"` // read-only
 	NetworkInterfaces    any            `json:"networkInterfaces,omitempty"`    // read-only
 	Subnets              any            `json:"subnets,omitempty"`              // read-only
@@ -82,10 +82,10 @@ type securityRule struct {
 		Direction                string `json:"direction"`
 		Description              string `json:"description,omitempty"`
 		ProvisioningState        any    `json:"provisioningState,omitempty"`
-		SourcePortRanges         []any  `json:"sourcePortRanges,omitempty"`
-		DestinationPortRanges    []any  `json:"destinationPortRanges,omitempty"`
-		SourceAddressPrefixes    []any  `json:"sourceAddressPrefixes,omitempty"`
-		DestinationPrefixes      []any  `json:"destinationAddressPrefixes,omitempty"`
+		SourcePortRanges         []any  `json:"sourcePortRanges,omitempty" kind:"texts"`
+		DestinationPortRanges    []any  `json:"destinationPortRanges,omitempty" kind:"texts"`
+		SourceAddressPrefixes    []any  `json:"sourceAddressPrefixes,omitempty" kind:"texts"`
+		DestinationPrefixes      []any  `json:"destinationAddressPrefixes,omitempty" kind:"texts"`
 	} `json:"properties"`
 }
 
@@ -116,13 +116,13 @@ func securityGroupType() resource.Type {
 }
 
 type publicIPProperties struct {
-	PublicIPAllocationMethod any `json:"publicIPAllocationMethod,omitempty"`
-	PublicIPAddressVersion   any `json:"publicIPAddressVersion,omitempty"`
-	DNSSettings              any `json:"dnsSettings,omitempty"`
-	IdleTimeoutInMinutes     any `json:"idleTimeoutInMinutes,omitempty"`
-	DdosSettings             any `json:"ddosSettings,omitempty"`
+	PublicIPAllocationMethod any `json:"publicIPAllocationMethod,omitempty" kind:"text"`
+	PublicIPAddressVersion   any `json:"publicIPAddressVersion,omitempty" kind:"text"`
+	DNSSettings              any `json:"dnsSettings,omitempty" kind:"object"`
+	IdleTimeoutInMinutes     any `json:"idleTimeoutInMinutes,omitempty" kind:"number"`
+	DdosSettings             any `json:"ddosSettings,omitempty" kind:"object"`
 	IPTags                   any `json:"ipTags,omitempty"`
-	DeleteOption             any `json:"deleteOption,omitempty"`
+	DeleteOption             any `json:"deleteOption,omitempty" kind:"text"`
 	IPAddress                any `json:"ipAddress,omitempty"`         // read-only
 	IPConfiguration          any `json:"ipConfiguration,omitempty"`   // read-only
 	ResourceGUID             any `json:"resourceGuid,omitempty"`      // read-only
@@ -216,10 +216,10 @@ func refuseInUse(code string) func(resource.Tx, audit.By, *resource.Change) erro
 type networkInterfaceProperties struct {
 	IPConfigurations            []ipConfiguration `json:"ipConfigurations,omitempty"`
 	NetworkSecurityGroup        *reference        `json:"networkSecurityGroup,omitempty"`
-	EnableAcceleratedNetworking any               `json:"enableAcceleratedNetworking,omitempty"`
-	EnableIPForwarding          any               `json:"enableIPForwarding,omitempty"`
-	DNSSettings                 any               `json:"dnsSettings,omitempty"`
-	NICType                     any               `json:"nicType,omitempty"`
+	EnableAcceleratedNetworking any               `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
+	EnableIPForwarding          any               `json:"enableIPForwarding,omitempty" kind:"bool"`
+	DNSSettings                 any               `json:"dnsSettings,omitempty" kind:"object"`
+	NICType                     any               `json:"nicType,omitempty" kind:"text"`
 	HostedWorkloads             any               `json:"hostedWorkloads,omitempty"`   // read-only, as all below
 	TapConfigurations           any               `json:"tapConfigurations,omitempty"` //
 	MACAddress                  any               `json:"macAddress,omitempty"`
@@ -240,8 +240,8 @@ type ipConfiguration struct {
 
 type ipConfigurationProperties struct {
 	Primary                   any        `json:"primary,omitempty"`
-	PrivateIPAllocationMethod any        `json:"privateIPAllocationMethod,omitempty"`
-	PrivateIPAddressVersion   any        `json:"privateIPAddressVersion,omitempty"`
+	PrivateIPAllocationMethod any        `json:"privateIPAllocationMethod,omitempty" kind:"text"`
+	PrivateIPAddressVersion   any        `json:"privateIPAddressVersion,omitempty" kind:"text"`
 	PrivateIPAddress          any        `json:"privateIPAddress,omitempty"`
 	Subnet                    *reference `json:"subnet,omitempty"`
 	PublicIPAddress           *reference `json:"publicIPAddress,omitempty"`

@@ -92,7 +92,7 @@ func TestDefinition_Refusals(t *testing.T) {
 func TestDefinition_PatternsThatMatchNothing(t *testing.T) {
 	w := newWorld(t)
 	w.mustPut(rg, `{"location":"southcentralus"}`)
-	for _, pattern := range []string{"No.Such/things/read", "No.Such/*/read", "No.Such/*", "*/nosuch", "*/nosuch/*", "*nosuch*", "Microsoft.Compute/*/nosuch/action", "Microsoft.Compute/nosuch/*", "Microsoft.Compute/virtualMachines/*/nosuch",
+	for _, pattern := range []string{"No.Such/things/read", "No.Such/*/read", "No.Such/*", "*/nosuch", "*/rea", "Microsoft.Compute/*/logi", "icrosoft.Compute/*", "*/nosuch/*", "*nosuch*", "Microsoft.Compute/*/nosuch/action", "Microsoft.Compute/nosuch/*", "Microsoft.Compute/virtualMachines/*/nosuch",
 		"Microsoft.Compute/virtualMachines/**", "Microsoft.Compute", "Microsoft.Compute/*x*/write/*", "Mıcrosoft.Compute/*", "\u212aicrosoft.Compute/*", "/*", "*/", "Microsoft.Compute/virtualMachines/rea%64"} {
 		for _, list := range []string{"actions", "notActions", "dataActions", "notDataActions"} {
 			body := roleBody("R", `"`+list+`":["`+pattern+`"]`, sub)

@@ -36,13 +36,13 @@ type scaleSetProperties struct {
 	Orchestration string         `json:"orchestrationMode,omitempty"`
 	ScaleIn       *scaleInPolicy `json:"scaleInPolicy,omitempty"`
 
-	Overprovision           any `json:"overprovision,omitempty"`
-	NoExtensionsOnExtra     any `json:"doNotRunExtensionsOnOverprovisionedVMs,omitempty"`
-	SinglePlacementGroup    any `json:"singlePlacementGroup,omitempty"`
-	ZoneBalance             any `json:"zoneBalance,omitempty"`
-	PlatformFaultDomains    any `json:"platformFaultDomainCount,omitempty"`
-	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty"`
-	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty"`
+	Overprovision           any `json:"overprovision,omitempty" kind:"bool"`
+	NoExtensionsOnExtra     any `json:"doNotRunExtensionsOnOverprovisionedVMs,omitempty" kind:"bool"`
+	SinglePlacementGroup    any `json:"singlePlacementGroup,omitempty" kind:"bool"`
+	ZoneBalance             any `json:"zoneBalance,omitempty" kind:"bool"`
+	PlatformFaultDomains    any `json:"platformFaultDomainCount,omitempty" kind:"number"`
+	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty" kind:"object"`
+	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty" kind:"object"`
 
 	// Refused unless empty or off: each would promise something.
 	AutomaticRepairs   *switched       `json:"automaticRepairsPolicy,omitempty"`
@@ -63,23 +63,23 @@ type upgradePolicy struct {
 	Rolling     json.RawMessage `json:"rollingUpgradePolicy,omitempty"`
 	AutomaticOS *struct {
 		Enabled         bool `json:"enableAutomaticOSUpgrade,omitempty"`
-		DisableRollback any  `json:"disableAutomaticRollback,omitempty"`
-		UseRolling      any  `json:"useRollingUpgradePolicy,omitempty"`
-		DeferralEnabled any  `json:"osRollingUpgradeDeferral,omitempty"`
+		DisableRollback any  `json:"disableAutomaticRollback,omitempty" kind:"bool"`
+		UseRolling      any  `json:"useRollingUpgradePolicy,omitempty" kind:"bool"`
+		DeferralEnabled any  `json:"osRollingUpgradeDeferral,omitempty" kind:"bool"`
 	} `json:"automaticOSUpgradePolicy,omitempty"`
 }
 
 type scaleInPolicy struct {
 	Rules         []string `json:"rules,omitempty"`
-	ForceDeletion any      `json:"forceDeletion,omitempty"`
-	Prioritize    any      `json:"prioritizeUnhealthyVMs,omitempty"`
+	ForceDeletion any      `json:"forceDeletion,omitempty" kind:"bool"`
+	Prioritize    any      `json:"prioritizeUnhealthyVMs,omitempty" kind:"bool"`
 }
 
 type switched struct {
 	Enabled        bool `json:"enabled,omitempty"`
-	GracePeriod    any  `json:"gracePeriod,omitempty"`
-	RepairAction   any  `json:"repairAction,omitempty"`
-	RestoreTimeout any  `json:"restoreTimeout,omitempty"`
+	GracePeriod    any  `json:"gracePeriod,omitempty" kind:"text"`
+	RepairAction   any  `json:"repairAction,omitempty" kind:"text"`
+	RestoreTimeout any  `json:"restoreTimeout,omitempty" kind:"text"`
 }
 
 // setProfile is the model: what every instance is made from.
@@ -89,14 +89,14 @@ type setProfile struct {
 	NetworkProfile   *setNetworkProfile   `json:"networkProfile,omitempty"`
 	ExtensionProfile *setExtensionProfile `json:"extensionProfile,omitempty"`
 
-	HardwareProfile        any `json:"hardwareProfile,omitempty"`
-	DiagnosticsProfile     any `json:"diagnosticsProfile,omitempty"`
-	BillingProfile         any `json:"billingProfile,omitempty"`
-	Priority               any `json:"priority,omitempty"`
-	EvictionPolicy         any `json:"evictionPolicy,omitempty"`
-	LicenseType            any `json:"licenseType,omitempty"`
-	ScheduledEventsProfile any `json:"scheduledEventsProfile,omitempty"`
-	ApplicationProfile     any `json:"applicationProfile,omitempty"`
+	HardwareProfile        any `json:"hardwareProfile,omitempty" kind:"object"`
+	DiagnosticsProfile     any `json:"diagnosticsProfile,omitempty" kind:"object"`
+	BillingProfile         any `json:"billingProfile,omitempty" kind:"object"`
+	Priority               any `json:"priority,omitempty" kind:"text"`
+	EvictionPolicy         any `json:"evictionPolicy,omitempty" kind:"text"`
+	LicenseType            any `json:"licenseType,omitempty" kind:"text"`
+	ScheduledEventsProfile any `json:"scheduledEventsProfile,omitempty" kind:"object"`
+	ApplicationProfile     any `json:"applicationProfile,omitempty" kind:"object"`
 
 	// Refused unless empty.
 	SecurityProfile json.RawMessage `json:"securityProfile,omitempty"`
@@ -112,23 +112,23 @@ type setOSProfile struct {
 
 type setNetworkProfile struct {
 	Interfaces  []setInterface  `json:"networkInterfaceConfigurations,omitempty"`
-	APIVersion  any             `json:"networkApiVersion,omitempty"`
+	APIVersion  any             `json:"networkApiVersion,omitempty" kind:"text"`
 	HealthProbe json.RawMessage `json:"healthProbe,omitempty"` // refused
 }
 
 type setInterface struct {
 	Name       string `json:"name"`
-	Tags       any    `json:"tags,omitempty"`
+	Tags       any    `json:"tags,omitempty" kind:"object"`
 	Properties struct {
 		Primary                     any          `json:"primary,omitempty"`
-		EnableAcceleratedNetworking any          `json:"enableAcceleratedNetworking,omitempty"`
-		DisableTCPStateTracking     any          `json:"disableTcpStateTracking,omitempty"`
-		EnableFPGA                  any          `json:"enableFpga,omitempty"`
-		EnableIPForwarding          any          `json:"enableIPForwarding,omitempty"`
-		DNSSettings                 any          `json:"dnsSettings,omitempty"`
-		DeleteOption                any          `json:"deleteOption,omitempty"`
-		AuxiliaryMode               any          `json:"auxiliaryMode,omitempty"`
-		AuxiliarySKU                any          `json:"auxiliarySku,omitempty"`
+		EnableAcceleratedNetworking any          `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
+		DisableTCPStateTracking     any          `json:"disableTcpStateTracking,omitempty" kind:"bool"`
+		EnableFPGA                  any          `json:"enableFpga,omitempty" kind:"bool"`
+		EnableIPForwarding          any          `json:"enableIPForwarding,omitempty" kind:"bool"`
+		DNSSettings                 any          `json:"dnsSettings,omitempty" kind:"object"`
+		DeleteOption                any          `json:"deleteOption,omitempty" kind:"text"`
+		AuxiliaryMode               any          `json:"auxiliaryMode,omitempty" kind:"text"`
+		AuxiliarySKU                any          `json:"auxiliarySku,omitempty" kind:"text"`
 		SecurityGroup               *reference   `json:"networkSecurityGroup,omitempty"`
 		IPConfigurations            []setAddress `json:"ipConfigurations,omitempty"`
 	} `json:"properties"`
@@ -138,7 +138,7 @@ type setAddress struct {
 	Name       string `json:"name"`
 	Properties struct {
 		Primary        any        `json:"primary,omitempty"`
-		AddressVersion any        `json:"privateIPAddressVersion,omitempty"`
+		AddressVersion any        `json:"privateIPAddressVersion,omitempty" kind:"text"`
 		Subnet         *reference `json:"subnet,omitempty"`
 
 		// Refused unless empty.
@@ -152,7 +152,7 @@ type setAddress struct {
 
 type setExtensionProfile struct {
 	Extensions []setExtension `json:"extensions,omitempty"`
-	TimeBudget any            `json:"extensionsTimeBudget,omitempty"`
+	TimeBudget any            `json:"extensionsTimeBudget,omitempty" kind:"text"`
 }
 
 type setExtension struct {
