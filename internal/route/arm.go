@@ -130,6 +130,8 @@ func armCompute() []Row {
 		armRow("extensionTypes.list", "GET", publisher+"/vmextension/types", "", whyCatalog),
 		armRow("extensionVersions.list", "GET", publisher+"/vmextension/types/{type}/versions", "", whyCatalog),
 		armRow("extensionVersions.get", "GET", publisher+"/vmextension/types/{type}/versions/{version}", "", whyCatalog),
+		armRow("imageOffers.list", "GET", publisher+"/vmimage/offers", "", whyCatalog),
+		armRow("imageSKUs.list", "GET", publisher+"/vmimage/offers/{offer}/skus", "", whyCatalog),
 		armRow("imageVersions.list", "GET", publisher+"/vmimage/offers/{offer}/skus/{sku}/versions", "", whyCatalog),
 		armRow("imageVersions.get", "GET", publisher+"/vmimage/offers/{offer}/skus/{sku}/versions/{version}", "", whyCatalog))
 	for _, verb := range []string{"start", "powerOff", "deallocate", "restart"} {

@@ -49,6 +49,9 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
+	if images := a.must(t, "vm", "image", "list", "--all", "-l", place, "-p", "Debian", "--query", "sort([].sku)", "-o", "tsv"); strings.Join(strings.Fields(images), " ") != "11-backports-gen2 12-gen2 13-gen2" {
+		t.Errorf("vm image list --all: %s", images)
+	}
 	failed := a.must(t, "deployment", "group", "list", "-g", own, "--query", "[?properties.error.details[0].code=='InvalidResourceName'].name | [0]", "-o", "tsv")
 	if why := a.must(t, "deployment", "operation", "group", "list", "-g", own, "-n", failed, "--query", "[0].properties.statusMessage.error.code", "-o", "tsv"); why != "InvalidResourceName" {
 		t.Errorf("why the deployment failed: %q", why)

@@ -23,6 +23,8 @@ func (h *Handler) mountCatalog(m *httpd.Mux) {
 	m.Handle("arm.extensionTypes.list", somewhere(extensionTypes))
 	m.Handle("arm.extensionVersions.list", somewhere(extensionVersions))
 	m.Handle("arm.extensionVersions.get", somewhere(extensionVersion))
+	m.Handle("arm.imageOffers.list", somewhere(imageOffers))
+	m.Handle("arm.imageSKUs.list", somewhere(imageSKUs))
 	m.Handle("arm.imageVersions.list", somewhere(imageVersions))
 	m.Handle("arm.imageVersions.get", somewhere(imageVersion))
 }
@@ -178,6 +180,30 @@ func image(c *httpd.Call) (types.Image, string, error) {
 		return im, "", fault.New(fault.NotFound, "NotFound", "Artifact: VMImage was not found.").WithRemedy("Use one of the aliases that are listed by: sally vm image list")
 	}
 	return im, "/Publishers/" + im.Publisher + "/ArtifactTypes/VMImage/Offers/" + im.Offer + "/Skus/" + im.SKU + "/Versions/" + im.Version, nil
+}
+
+func imageOffers(c *httpd.Call) error {
+	out := []map[string]any{}
+	for _, im := range types.Images() {
+		if strings.EqualFold(im.Publisher, c.Var("publisher")) && !lists(out, im.Offer) {
+			out = append(out, listing(c, "/Publishers/"+im.Publisher+"/ArtifactTypes/VMImage/Offers/"+im.Offer, im.Offer))
+		}
+	}
+	return c.JSON(http.StatusOK, sortedBy(out, "name"))
+}
+
+func imageSKUs(c *httpd.Call) error {
+	out := []map[string]any{}
+	for _, im := range types.Images() {
+		if strings.EqualFold(im.Publisher, c.Var("publisher")) && strings.EqualFold(im.Offer, c.Var("offer")) && !lists(out, im.SKU) {
+			out = append(out, listing(c, "/Publishers/"+im.Publisher+"/ArtifactTypes/VMImage/Offers/"+im.Offer+"/Skus/"+im.SKU, im.SKU))
+		}
+	}
+	return c.JSON(http.StatusOK, sortedBy(out, "name"))
+}
+
+func lists(list []map[string]any, name string) bool {
+	return slices.ContainsFunc(list, func(m map[string]any) bool { return m["name"] == name })
 }
 
 func imageVersions(c *httpd.Call) error {

@@ -17,6 +17,9 @@ func Nothing(method string, path []string) error {
 	for at >= 0 && !strings.EqualFold(path[at], "providers") {
 		at--
 	}
+	if method == "POST" && len(path) == 5 && strings.EqualFold(path[2], "resourceGroups") {
+		return noAction("Microsoft.Resources", "resourceGroups", path[4])
+	}
 	if at < 0 || at+1 == len(path) {
 		return nil
 	}
@@ -41,11 +44,15 @@ func Nothing(method string, path []string) error {
 		above, last = strings.Join(words[:n], "/"), words[n]
 	}
 	if method == "POST" && (len(path)-at)%2 == 1 && has(kinds, above) {
-		return fault.New(fault.NotFound, "InvalidAction", "The resource type '%.80s' of the namespace '%s' has no action '%.80s'.", above, namespace, last).
-			WithRemedy("%s", instead(namespace+"/"+kind, "See what there is: az provider show --namespace "+namespace))
+		return noAction(namespace, above, last)
 	}
 	return fault.New(fault.NotFound, "InvalidResourceType", "The resource type '%.80s' could not be found in the namespace '%s'.", kind, namespace).
 		WithRemedy("%s", instead(namespace+"/"+kind, "See what there is: az provider show --namespace "+namespace))
+}
+
+func noAction(namespace, kind, action string) error {
+	return fault.New(fault.NotFound, "InvalidAction", "The resource type '%.80s' of the namespace '%s' has no action '%.80s'.", kind, namespace, action).
+		WithRemedy("%s", instead(namespace+"/"+kind+"/"+action, "See what there is: az provider show --namespace "+namespace))
 }
 
 func noNamespace(name string) error {
@@ -67,7 +74,7 @@ func instead(name, other string) string {
 		{"microsoft.compute/snapshots", "A machine here has one disk, made from its image; it comes and goes with it."},
 		{"microsoft.compute/images", "Machines are made from the images of: sally vm image list"},
 		{"microsoft.compute/galleries", "Machines are made from the images of: sally vm image list"},
-		{"microsoft.compute/locations/publishers", "The images are those of: sally vm image list"},
+		{"microsoft.resources/resourcegroups/exporttemplate", "Nothing is turned into a template here; templates are written by hand: az deployment group create"},
 		{"microsoft.compute/skus", "A size decides only how a machine runs: see docs/lab.md."},
 		{"microsoft.compute/locations/vmsizes", "A size decides only how a machine runs: see docs/lab.md."},
 		{"microsoft.compute/virtualmachines/vmsizes", "A size decides only how a machine runs: see docs/lab.md."},

@@ -21,6 +21,7 @@ func TestNothing_SaysWhatThereIsInstead(t *testing.T) {
 		{"POST", group + "/providers/Microsoft.Compute/virtualMachines/vm/runCommand", "arm.InvalidAction", "InvalidAction", "sally ssh vm"},
 		{"POST", group + "/providers/Microsoft.Compute/virtualMachines/vm/redeploy", "arm.InvalidAction", "InvalidAction", "az provider show"},
 		{"GET", sub + "/providers/Microsoft.Insights/eventtypes/management/values", "arm.InvalidResourceNamespace", "InvalidResourceNamespace", "sally audit list"},
+		{"POST", group + "/exportTemplate", "arm.InvalidAction", "InvalidAction", "written by hand"},
 		{"PUT", group + "/providers/Microsoft.Authorization/locks/l", "arm.InvalidResourceType", "InvalidResourceType", "roles"},
 		{"GET", "/providers/Microsoft.Authorization/providerOperations", "arm.InvalidResourceType", "InvalidResourceType", "provider show"},
 		{"GET", group + "/providers/Microsoft.Compute/virtualMachines/vm/providers/Microsoft.Insights/metrics", "arm.InvalidResourceNamespace", "InvalidResourceNamespace", "audit"},
@@ -38,6 +39,23 @@ func TestNothing_SaysWhatThereIsInstead(t *testing.T) {
 		if answer, v := s.call(admin, http.MethodGet, path, ""); dig(v, "error", "code") != code && (code != "" || answer.StatusCode != 200) {
 			t.Errorf("%s: %d %v", path, answer.StatusCode, v)
 		}
+	}
+}
+
+// The images that az vm image list --all walks down to.
+func TestCatalog_Images(t *testing.T) {
+	s := newServer(t)
+	at := "/subscriptions/" + subID + "/providers/Microsoft.Compute/locations/southcentralus/publishers/debian/artifacttypes/vmimage/offers"
+	names := func(path string) (out []string) {
+		_, v := s.call(admin, http.MethodGet, path, "")
+		list, _ := v.([]any)
+		for _, one := range list {
+			out = append(out, fmt.Sprint(dig(one, "name")))
+		}
+		return out
+	}
+	if got := fmt.Sprint(names(at), names(at+"/DEBIAN-12/skus"), names(at+"/nope/skus"), names(strings.Replace(at, "debian", "nobody", 1))); got != "[debian-11 debian-12 debian-13] [12-gen2] [] []" {
+		t.Error(got)
 	}
 }
 
@@ -78,6 +96,13 @@ func TestDeployments_SayWhichPartIsRefused(t *testing.T) {
 		}
 		if _, v := s.call(admin, http.MethodGet, at, ""); dig(v, "properties", "error", "code") != "DeploymentFailed" || strings.Contains(fmt.Sprint(v), "hidden-word") {
 			t.Errorf("%s: %v", name, v)
+		}
+	}
+	// What is refused may be a secret, and others read the deployment.
+	for _, hidden := range []string{`{"type":"Microsoft.Network/publicIPAddresses","name":"first","location":"[parameters('s')]","properties":{}}`, `{"type":"Microsoft.Network/publicIPAddresses","name":"[concat(parameters('s'), '!')]","properties":{}}`} {
+		s.call(admin, http.MethodPut, at, body(hidden))
+		if _, v := s.call(admin, http.MethodGet, at, ""); dig(v, "properties", "error", "code") != "DeploymentFailed" || strings.Contains(fmt.Sprint(v), "hidden-word") || !strings.Contains(fmt.Sprint(v), "secret parameter") {
+			t.Errorf("%s: %v", hidden, v)
 		}
 	}
 	if answer, v := s.call(admin, http.MethodPut, at, body("")); answer.StatusCode != 200 || dig(v, "properties", "error") != nil {

@@ -43,10 +43,35 @@ func (p *Plan) parameters(declared map[string]parameter, given map[string]json.R
 		shown := map[string]any{"type": d.Type}
 		if !d.secure() {
 			shown["value"] = v
+		} else {
+			p.secrets = append(p.secrets, allOf(v)...)
 		}
 		p.Parameters[name] = shown
 	}
 	return nil
+}
+
+// Reveals reports whether a text has something of a secret parameter in it: its
+// beginning will do, because what is said of a long value is cut.
+func (p Plan) Reveals(text string) bool {
+	return slices.ContainsFunc(p.secrets, func(s string) bool { return len(s) > 3 && strings.Contains(text, s[:min(len(s), 16)]) })
+}
+
+// allOf are the texts in a value.
+func allOf(v any) (out []string) {
+	switch x := v.(type) {
+	case string:
+		return []string{x}
+	case []any:
+		for _, e := range x {
+			out = append(out, allOf(e)...)
+		}
+	case map[string]any:
+		for _, e := range x {
+			out = append(out, allOf(e)...)
+		}
+	}
+	return out
 }
 
 // fits reports whether a value is of the parameter's type and among what it allows.

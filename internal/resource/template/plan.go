@@ -67,6 +67,7 @@ type Plan struct {
 
 	outputs map[string]output
 	scope   scopeOf
+	secrets []string // the texts in secret parameters
 }
 
 // Resource is one resource of a plan.
@@ -88,7 +89,7 @@ const (
 )
 
 // New works a template out. Nothing is read: what the bodies take from resources
-// is asked when they are made.
+// is asked when they are made. With a refusal comes what there is until then.
 func New(t Template, given map[string]json.RawMessage, env Env) (Plan, error) {
 	if len(t.Functions) > 0 {
 		return Plan{}, invalid("Functions of one's own are not known here; nothing was changed.").WithRemedy("Write them out.").WithTarget("functions")
@@ -103,7 +104,7 @@ func New(t Template, given map[string]json.RawMessage, env Env) (Plan, error) {
 		return Plan{}, err
 	}
 	if err := p.resources(t.Resources, "", ""); err != nil {
-		return Plan{}, err
+		return p, err
 	}
 	return p, p.order()
 }

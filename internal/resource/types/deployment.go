@@ -207,6 +207,9 @@ type deploymentBody struct {
 // fail stores a deployment of which nothing was made.
 func (run *running) fail(ctx context.Context, req resource.Request, why *fault.Error) (resource.Result, error) {
 	cause := resource.Failure{Code: why.Code, Message: why.Public(), Target: why.Target}
+	if run.plan.Reveals(cause.Message + cause.Target) {
+		cause.Message, cause.Target = "What is said names the value of a secret parameter, and a deployment is read by others. To read it, validate the template: az deployment group validate.", ""
+	}
 	p := run.properties()
 	p.OutputResources, p.Timestamp = []reference{}, run.by.At.UTC().Format(time.RFC3339Nano)
 	p.Error = &resource.Failure{Code: "DeploymentFailed", Target: req.ID.String(), Details: []resource.Failure{cause},
