@@ -61,12 +61,12 @@ func TestResources(t *testing.T) {
 	}
 	id := a.must(t, of("create", "--properties", "{}", "-l", place, "--query", "id", "-o", "tsv")...)
 	a.must(t, of("tag", "--tags", "team=red")...)
-	a.must(t, of("update", "--set", "tags.stage=test")...)
-	if got := a.must(t, "resource", "show", "--ids", id, "--query", "tags.[team,stage]", "-o", "tsv"); strings.Join(strings.Fields(got), " ") != "red test" {
+	a.must(t, of("update", "--set", "tags.stage=try")...)
+	if got := a.must(t, "resource", "show", "--ids", id, "--query", "tags.[team,stage]", "-o", "tsv"); strings.Join(strings.Fields(got), " ") != "red try" {
 		t.Errorf("resource show: %q", got)
 	}
 	for want, words := range map[string][]string{
-		"web": {"-g", own, "--query", "[?createdTime!=null].name"}, own + "/web": {"--tag", "stage=test", "--query", "[].join('/', [resourceGroup, name])"},
+		"web": {"-g", own, "--query", "[?createdTime!=null].name"}, own + "/web": {"--tag", "stage=try", "--query", "[].join('/', [resourceGroup, name])"},
 		"": {"-g", own, "--resource-type", "Microsoft.Compute/virtualMachines", "--query", "[].name"},
 	} {
 		if got := a.must(t, append([]string{"resource", "list", "-o", "tsv"}, words...)...); got != want {
