@@ -46,9 +46,14 @@ type Certificate struct {
 	Start, End  time.Time
 }
 
+// Life is the time for which a credential is good. A zero Start means now, or the
+// start of the certificate; a zero End DefaultSecretLife, or the certificate's end.
+type Life struct{ Start, End time.Time }
+
 // AddSecret generates a secret for an application or service principal and
-// returns its text. A zero end means DefaultSecretLife.
-func (s *Service) AddSecret(ctx context.Context, by audit.By, ownerID, displayName string, end time.Time) (Secret, string, error) {
+// returns its text. It is good at once: a start that is ahead, as the clock of a client
+// can be, is now.
+func (s *Service) AddSecret(ctx context.Context, by audit.By, ownerID, displayName string, life Life) (Secret, string, error) {
 	ownerID = strings.ToLower(ownerID)
 	added := event("credential.addSecret", audit.Success, ownerID, nil)
 	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
@@ -59,14 +64,16 @@ func (s *Service) AddSecret(ctx context.Context, by audit.By, ownerID, displayNa
 		return Secret{}, "", err
 	}
 	text := secretPrefix + base64.RawURLEncoding.EncodeToString(raw[:32])
-	secret := Secret{ID: guid.Of([16]byte(raw[32:])), OwnerID: ownerID, Hint: text[:len(secretPrefix)+3], Keyed: s.keyed("client secret", text), End: end}
+	secret := Secret{ID: guid.Of([16]byte(raw[32:])), OwnerID: ownerID, Hint: text[:len(secretPrefix)+3], Keyed: s.keyed("client secret", text), Start: life.Start, End: life.End}
 	if displayName != "" {
 		if secret.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
 			return Secret{}, "", err
 		}
 	}
 	err = s.cfg.Write(ctx, func(tx Tx) error {
-		secret.Start = tx.Now()
+		if secret.Start.IsZero() || secret.Start.After(tx.Now()) {
+			secret.Start = tx.Now()
+		}
 		if secret.End.IsZero() {
 			secret.End = tx.Now().Add(DefaultSecretLife)
 		}
@@ -112,17 +119,23 @@ func (s *Service) room(tx Tx, ownerID string, end time.Time) error {
 	return nil
 }
 
-// AddCertificate adds a client certificate, DER. Only its key and its validity
-// count: who may add it is the trust, not who signed it.
-func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, displayName string, der []byte) (Certificate, error) {
+// AddCertificate adds a client certificate, DER, for the part of its own life that is
+// in the given one. Only its key and its validity count: who may add it is the trust, not who signed it.
+func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, displayName string, der []byte, life Life) (Certificate, error) {
 	ownerID = strings.ToLower(ownerID)
 	added := event("credential.addCertificate", audit.Success, ownerID, nil)
 	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
 		return Certificate{}, s.cfg.Directory.Refuse(ctx, by, added, err)
 	}
-	c, err := parseCertificate(der)
+	c, err := ParseCertificate(der)
 	if err != nil {
 		return Certificate{}, err
+	}
+	if life.Start.After(c.Start) {
+		c.Start = life.Start
+	}
+	if !life.End.IsZero() && life.End.Before(c.End) {
+		c.End = life.End
 	}
 	if displayName != "" {
 		if c.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
@@ -156,14 +169,9 @@ func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, disp
 	return c, err
 }
 
-// CheckCertificate returns nil when AddCertificate would accept the certificate
-// itself, whoever adds it to what.
-func CheckCertificate(der []byte) error {
-	_, err := parseCertificate(der)
-	return err
-}
-
-func parseCertificate(der []byte) (Certificate, error) {
+// ParseCertificate reads a certificate as AddCertificate does, which accepts it when
+// there is no error, whoever adds it to what.
+func ParseCertificate(der []byte) (Certificate, error) {
 	bad := fault.New(fault.Invalid, "Request_BadRequest", "the key is not a usable X.509 certificate.").WithTarget("keyCredentials").
 		WithRemedy("Send one certificate, DER in base64, with an RSA key of 2048 to 8192 bits.")
 	if len(der) > 16<<10 {

@@ -304,9 +304,9 @@ func TestSecret_LifeAndRemoval(t *testing.T) {
 			t.Errorf("got %d %v want %d", got, err, want)
 		}
 	}
-	s, text, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "ci", w.now.Add(time.Hour))
+	s, text, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "ci", credential.Life{End: w.now.Add(time.Hour)})
 	w.must(err)
-	_, onSP, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), sp.ID, "", time.Time{})
+	_, onSP, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), sp.ID, "", credential.Life{})
 	w.must(err)
 	if !strings.HasPrefix(text, s.Hint) || len(text) < 43 || strings.Contains(s.Keyed, text) {
 		t.Errorf("%+v", s)
@@ -325,11 +325,11 @@ func TestSecret_LifeAndRemoval(t *testing.T) {
 	}
 	w.must(w.cred.RemoveCredential(t.Context(), w.by(w.admin.ID), a.ID, s.ID))
 	check(a.AppID, text, credential.ClientWrong)
-	if _, _, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "", w.now); !fault.Is(err, fault.Invalid) {
+	if _, _, err := w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "", credential.Life{End: w.now}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an end in the past: %v", err)
 	}
 	for {
-		if _, _, err = w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "", time.Time{}); err != nil {
+		if _, _, err = w.cred.AddSecret(t.Context(), w.by(w.admin.ID), a.ID, "", credential.Life{}); err != nil {
 			break
 		}
 	}
@@ -337,7 +337,7 @@ func TestSecret_LifeAndRemoval(t *testing.T) {
 		t.Errorf("too many: %v", err)
 	}
 	mallory := w.user("mallory", false)
-	if _, _, err := w.cred.AddSecret(t.Context(), w.by(mallory.ID), other.ID, "", time.Time{}); !fault.Is(err, fault.Forbidden) {
+	if _, _, err := w.cred.AddSecret(t.Context(), w.by(mallory.ID), other.ID, "", credential.Life{}); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("no right: %v", err)
 	}
 	w.must(w.svc.DeleteServicePrincipal(t.Context(), w.by(w.admin.ID), sp.ID))
@@ -362,16 +362,16 @@ func TestCertificate_AddListExpire(t *testing.T) {
 	w := newWorld(t)
 	a := w.application()
 	der := selfSigned(t, 2048, w.now)
-	c, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "ci", der)
+	c, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "ci", der, credential.Life{})
 	w.must(err)
 	if len(c.SHA1) != 40 || len(c.SHA256) != 64 {
 		t.Errorf("%+v", c)
 	}
-	if _, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "ci", der); !fault.Is(err, fault.Invalid) {
+	if _, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "ci", der, credential.Life{}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("twice: %v", err)
 	}
 	for what, bad := range map[string][]byte{"garbage": []byte("x"), "nothing": nil, "trailing": append(append([]byte{}, der...), 0), "huge": make([]byte, 1<<20)} {
-		if _, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "", bad); !fault.Is(err, fault.Invalid) {
+		if _, err := w.cred.AddCertificate(t.Context(), w.by(w.admin.ID), a.ID, "", bad, credential.Life{}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/collector"
+	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/store"
 )
@@ -151,7 +152,7 @@ func TestAudit_HoldsNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, secret, err := d.credentials.AddSecret(t.Context(), by, app.ID, "s", time.Time{})
+	_, secret, err := d.credentials.AddSecret(t.Context(), by, app.ID, "s", credential.Life{})
 	if err != nil {
 		t.Fatal(err)
 	}

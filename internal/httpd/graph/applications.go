@@ -1,10 +1,7 @@
 package graph
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"strings"
 	"time"
 
@@ -111,19 +108,6 @@ func (h *Handler) getApplication(c *httpd.Call) error {
 	return h.show(c, applicationEntity(), o)
 }
 
-// key is one entry of keyCredentials. An entry with only a keyId stands for one
-// that is there already.
-type key struct {
-	ID          string `json:"keyId"`
-	DisplayName string `json:"displayName"`
-	Type        string `json:"type"`
-	Usage       string `json:"usage"`
-	Key         string `json:"key"`
-	Identifier  any    `json:"customKeyIdentifier"`
-	Start       any    `json:"startDateTime"`
-	End         any    `json:"endDateTime"`
-}
-
 // redirects takes one of web, publicClient and spa: its redirect URIs, nil for none
 // named.
 func (b *body) redirects(property string) *[]string {
@@ -173,8 +157,7 @@ func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
 	case web != nil || public != nil:
 		ch.RedirectURIs = &[]string{}
 	}
-	var keys *[]key
-	b.take("keyCredentials", &keys)
+	keys := b.keys()
 	b.fixed("signInAudience", "an application belongs to this tenant", `"AzureADMyOrg"`)
 	b.fixed("passwordCredentials", "secrets are made by the server: use addPassword")
 	for _, p := range []string{"identifierUris", "requiredResourceAccess", "appRoles", "optionalClaims", "tags", "description"} {
@@ -192,9 +175,6 @@ func (h *Handler) createApplication(c *httpd.Call) error {
 	ch, keys := b.applicationChange()
 	b.require("displayName", ch.DisplayName != nil)
 	if err := b.finish(); err != nil {
-		return err
-	}
-	if err := checkKeys(keys); err != nil {
 		return err
 	}
 	n := directory.NewApplication{DisplayName: value(ch.DisplayName), Public: ch.Public != nil && *ch.Public}
@@ -229,9 +209,6 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 	if !ok {
 		return directory.NotFound(c.Var("id"))
 	}
-	if err := checkKeys(keys); err != nil {
-		return err
-	}
 	if err := h.putKeys(c, a.ID, keys); err != nil {
 		return err
 	}
@@ -241,89 +218,6 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 		}
 	}
 	return c.NoContent(204)
-}
-
-// checkKeys refuses unusable keys before anything is changed.
-func checkKeys(keys *[]key) error {
-	if keys == nil {
-		return nil
-	}
-	for _, k := range *keys {
-		if k.Type != "" && k.Type != "AsymmetricX509Cert" || k.Usage != "" && k.Usage != "Verify" {
-			return badBody("keyCredentials are of type AsymmetricX509Cert and usage Verify.").WithTarget("keyCredentials")
-		}
-		if k.Key == "" {
-			continue
-		}
-		der, err := decodeKey(k.Key)
-		if err != nil {
-			return err
-		}
-		if err := credential.CheckCertificate(der); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// putKeys makes the certificates of an application the given ones: those that
-// are there and not named go, those with a key come.
-func (h *Handler) putKeys(c *httpd.Call, ownerID string, keys *[]key) error {
-	if keys == nil {
-		return nil
-	}
-	_, present, err := h.cfg.Credentials.Credentials(c.R.Context(), ownerID)
-	if err != nil {
-		return err
-	}
-	named := map[string]bool{}
-	var added []key
-	for _, k := range *keys {
-		if k.Key != "" {
-			added = append(added, k)
-		} else {
-			named[strings.ToLower(k.ID)] = true
-		}
-	}
-	var gone []string
-	for _, p := range present {
-		if !named[p.ID] {
-			gone = append(gone, p.ID)
-		}
-		delete(named, p.ID)
-	}
-	if len(named) > 0 {
-		return badBody("keyCredentials names a keyId that is not there, without its key.").WithTarget("keyCredentials")
-	}
-	for _, id := range gone {
-		if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, ownerID, id); err != nil {
-			return err
-		}
-	}
-	for _, k := range added {
-		der, err := decodeKey(k.Key)
-		if err != nil {
-			return err
-		}
-		if _, err := h.cfg.Credentials.AddCertificate(c.R.Context(), c.By, ownerID, k.DisplayName, der); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decodeKey reads base64 of DER, or of PEM as some clients send it.
-func decodeKey(text string) ([]byte, error) {
-	raw, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, badBody("the key is not base64.").WithTarget("keyCredentials")
-	}
-	if bytes.HasPrefix(raw, []byte("-----BEGIN CERTIFICATE-----")) {
-		if block, _ := pem.Decode(raw); block != nil {
-			return block.Bytes, nil
-		}
-	}
-	return raw, nil
 }
 
 func (h *Handler) deleteApplication(c *httpd.Call) error {
@@ -340,26 +234,16 @@ func (h *Handler) addPassword(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	var p struct {
-		DisplayName string
-		Start, End  *time.Time
-	}
 	given, _ := b.object("passwordCredential", "passwordCredential")
-	given.take("displayName", &p.DisplayName)
-	given.take("startDateTime", &p.Start)
-	given.take("endDateTime", &p.End)
+	name, life := given.text("displayName"), given.life()
 	b.within(given)
 	if err := b.finish(); err != nil {
 		return err
 	}
-	if p.Start != nil && p.Start.After(c.By.At.Add(5*time.Minute)) {
+	if life.Start.After(c.By.At.Add(5 * time.Minute)) {
 		return badBody("a secret begins now: startDateTime in the future is not supported.").WithTarget("startDateTime")
 	}
-	var end time.Time
-	if p.End != nil {
-		end = p.End.UTC()
-	}
-	s, text, err := h.cfg.Credentials.AddSecret(c.R.Context(), c.By, c.Var("id"), p.DisplayName, end)
+	s, text, err := h.cfg.Credentials.AddSecret(c.R.Context(), c.By, c.Var("id"), value(name), life)
 	if err != nil {
 		return err
 	}

@@ -3,16 +3,11 @@ package graph_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -452,49 +447,5 @@ func TestGraph_OwnerCannotChangeOthers(t *testing.T) {
 		t.Errorf("one's own password without the old one: %v", o)
 	} else {
 		handbooktest.Said(t, fmt.Sprint(o), "Authorization_RequestDenied.own")
-	}
-}
-
-// certificates makes client certificates of one key, as Graph carries them.
-func (w *world) certificates() func(serial int64) string {
-	w.t.Helper()
-	priv, err := rsa.GenerateKey(rand.Reader, 2048)
-	w.must(err)
-	return func(serial int64) string {
-		c := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: w.now, NotAfter: w.now.Add(time.Hour)}
-		der, err := x509.CreateCertificate(rand.Reader, c, c, &priv.PublicKey, priv)
-		w.must(err)
-		return base64.StdEncoding.EncodeToString(der)
-	}
-}
-
-// As az ad sp create-for-rbac --create-cert goes, and a PATCH that keeps one
-// certificate by its keyId.
-func TestGraph_KeyCredentials(t *testing.T) {
-	w := newWorld(t)
-	cert := w.certificates()
-	app := w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"ci","keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"`+cert(1)+`","displayName":"CN=ci","startDateTime":"2027-01-15T08:00:00Z"}]}`, 201)
-	id := str(app, "id")
-	keyIDs := func() []string {
-		list, _ := w.do(w.admin, "GET", "/v1.0/applications/"+id, "", 200)["keyCredentials"].([]any)
-		var ids []string
-		for _, k := range list {
-			m, _ := k.(map[string]any)
-			ids = append(ids, str(m, "keyId"))
-		}
-		return ids
-	}
-	first := keyIDs()
-	if len(first) != 1 {
-		t.Fatal(first)
-	}
-	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"99999999-9999-4999-8999-999999999999"}]}`, 400)
-	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"`+first[0]+`"},{"key":"`+cert(2)+`"}]}`, 204)
-	if got := keyIDs(); len(got) != 2 || !slices.Contains(got, first[0]) {
-		t.Errorf("%v, kept %v", got, first)
-	}
-	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[]}`, 204)
-	if got := keyIDs(); len(got) != 0 {
-		t.Error(got)
 	}
 }

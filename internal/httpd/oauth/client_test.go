@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 )
 
@@ -33,7 +34,7 @@ func (w *world) application() (string, string) {
 			w.t.Fatal(err)
 		}
 	}
-	_, text, err := w.creds.AddSecret(w.t.Context(), w.admin, app.ID, "s", time.Time{})
+	_, text, err := w.creds.AddSecret(w.t.Context(), w.admin, app.ID, "s", credential.Life{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func (w *world) assertionKey() (string, *rsa.PrivateKey, []byte) {
 		}
 	}
 	app, _ := w.index.Application(id)
-	if _, err := w.creds.AddCertificate(w.t.Context(), w.admin, app.ID, "c", der); err != nil {
+	if _, err := w.creds.AddCertificate(w.t.Context(), w.admin, app.ID, "c", der, credential.Life{}); err != nil {
 		w.t.Fatal(err)
 	}
 	return id, key, der

@@ -1,0 +1,90 @@
+package graph_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+)
+
+// certificates makes client certificates of one key, as Graph carries them.
+func (w *world) certificates() func(serial int64) string {
+	w.t.Helper()
+	priv, err := rsa.GenerateKey(rand.Reader, 2048)
+	w.must(err)
+	return func(serial int64) string {
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: w.now, NotAfter: w.now.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &priv.PublicKey, priv)
+		w.must(err)
+		return base64.StdEncoding.EncodeToString(der)
+	}
+}
+
+// As az ad sp create-for-rbac --create-cert goes, and a PATCH that keeps one
+// certificate by its keyId.
+func TestGraph_KeyCredentials(t *testing.T) {
+	w := newWorld(t)
+	cert := w.certificates()
+	app := w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"ci","keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"`+cert(1)+`","displayName":"CN=ci","startDateTime":"2027-01-15T08:00:00Z"}]}`, 201)
+	id := str(app, "id")
+	keyIDs := func() []string {
+		list, _ := w.do(w.admin, "GET", "/v1.0/applications/"+id, "", 200)["keyCredentials"].([]any)
+		var ids []string
+		for _, k := range list {
+			m, _ := k.(map[string]any)
+			ids = append(ids, str(m, "keyId"))
+		}
+		return ids
+	}
+	first := keyIDs()
+	if len(first) != 1 {
+		t.Fatal(first)
+	}
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"99999999-9999-4999-8999-999999999999"}]}`, 400)
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[{"keyId":"`+first[0]+`"},{"key":"`+cert(2)+`"}]}`, 204)
+	if got := keyIDs(); len(got) != 2 || !slices.Contains(got, first[0]) {
+		t.Errorf("%v, kept %v", got, first)
+	}
+	keyInputs(w, "/v1.0/applications/"+id, first[0], cert(3))
+	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[]}`, 204)
+	if got := keyIDs(); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
+// keyInputs: what an entry of keyCredentials says is shown, or is refused.
+func keyInputs(w *world, at, there, cert string) {
+	w.t.Helper()
+	shown := func() []any {
+		list, _ := w.do(w.admin, "GET", at, "", 200)["keyCredentials"].([]any)
+		return list
+	}
+	is, err := json.Marshal(shown())
+	w.must(err)
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":`+string(is)+`}`, 204) // as az sends them back
+	fresh := `"type":"AsymmetricX509Cert","usage":"Verify","key":"` + cert + `"`
+	for _, entry := range []string{
+		`{"keyId":"` + there + `","displayName":"another"}`, `{"keyId":"` + there + `","endDateTime":"2027-02-01T00:00:00Z"}`, `{"keyId":"` + there + `","startDateTime":"2027-02-01T00:00:00Z"}`,
+		`{"keyId":"` + there + `","customKeyIdentifier":"00"}`, `{"keyId":"` + there + `","usage":"Sign"}`, `{"keyId":"` + there + `","nosuch":1}`, `null`, `{}`,
+		`{` + fresh + `,"nosuch":1}`, `{` + fresh + `,"endDateTime":"2999-01-01T00:00:00Z"}`, `{` + fresh + `,"startDateTime":"1999-01-01T00:00:00Z"}`, `{` + fresh + `,"startDateTime":"2027-01-15T09:00:00Z","endDateTime":"2027-01-15T08:30:00Z"}`,
+		`{` + fresh + `,"endDateTime":"tomorrow"}`, `{` + fresh + `,"customKeyIdentifier":"QUJD"}`, `{` + fresh + `,"displayName":7}`,
+	} {
+		w.do(w.admin, "PATCH", at, `{"keyCredentials":[`+entry+`]}`, 400)
+	}
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":null}`, 400)
+	if still, _ := json.Marshal(shown()); string(still) != string(is) {
+		w.t.Errorf("a refused change made %s of %s", still, is)
+	}
+	// One that is good for less than its certificate ends when it was said.
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":[{`+fresh+`,"displayName":"short","startDateTime":"2027-01-15T08:00:00Z","endDateTime":"2027-01-15T08:20:00Z"}]}`, 204)
+	list := shown()
+	one, _ := list[0].(map[string]any)
+	if len(list) != 1 || str(one, "endDateTime") != "2027-01-15T08:20:00Z" || str(one, "startDateTime") != "2027-01-15T08:00:00Z" || str(one, "displayName") != "short" {
+		w.t.Errorf("%v", list)
+	}
+}
