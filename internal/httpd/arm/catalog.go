@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -136,14 +137,16 @@ func imageProperties() map[string]any {
 }
 
 // oneVersion is the list of versions, of which there is one: it is the first of them in
-// any order. az asks to have its properties shown.
-func oneVersion(c *httpd.Call, path, version string, properties map[string]any) error {
+// any order. az asks to have its properties shown, or a part of them; expands are
+// what may be asked for.
+func oneVersion(c *httpd.Call, path, version string, expands map[string]map[string]any) error {
 	values, shown := c.R.URL.Query(), listing(c, path+"/Versions/"+version, version)
-	switch given := values.Get("$expand"); {
-	case strings.EqualFold(given, "properties"):
+	if given := values.Get("$expand"); given != "" {
+		properties, ok := expands[strings.ToLower(given)]
+		if !ok {
+			return notExpanded(given, strings.Join(slices.Sorted(maps.Keys(expands)), ", "))
+		}
 		shown["properties"] = properties
-	case given != "":
-		return notExpanded(given, "properties")
 	}
 	if _, err := readTop(values); err != nil {
 		return err
@@ -161,7 +164,7 @@ func extensionVersions(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	return oneVersion(c, extensionPath(x), types.ExtensionVersion, extensionProperties())
+	return oneVersion(c, extensionPath(x), types.ExtensionVersion, map[string]map[string]any{"properties": extensionProperties()})
 }
 
 func extensionVersion(c *httpd.Call) error {
@@ -211,7 +214,7 @@ func imageVersions(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	return oneVersion(c, strings.TrimSuffix(path, "/Versions/"+im.Version), im.Version, imageProperties())
+	return oneVersion(c, strings.TrimSuffix(path, "/Versions/"+im.Version), im.Version, map[string]map[string]any{"properties": imageProperties(), "properties/imagedeprecationstatus": {"imageDeprecationStatus": map[string]any{"imageState": "Active"}}})
 }
 
 func imageVersion(c *httpd.Call) error {

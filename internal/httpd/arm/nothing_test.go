@@ -57,6 +57,9 @@ func TestCatalog_Images(t *testing.T) {
 	if got := fmt.Sprint(names(at), names(at+"/DEBIAN-12/skus"), names(at+"/nope/skus"), names(strings.Replace(at, "debian", "nobody", 1))); got != "[debian-11 debian-12 debian-13] [12-gen2] [] []" {
 		t.Error(got)
 	}
+	if _, v := s.call(admin, http.MethodGet, at+"/debian-12/skus/12-gen2/versions?$expand=properties/imageDeprecationStatus", ""); dig(v, 0, "properties", "imageDeprecationStatus", "imageState") != "Active" {
+		t.Errorf("%v", v)
+	}
 }
 
 // A part of a template that is refused: the deployment has failed and says why, and
