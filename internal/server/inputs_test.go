@@ -32,6 +32,16 @@ func (r reply) proper() bool { return r.status >= 400 && r.status < 500 && r.cod
 
 // send asks as the administrator.
 func (c *castle) send(method, path string, body any, headers map[string]string) reply {
+	for {
+		r := c.sendOnce(method, path, body, headers)
+		if r.status != 429 {
+			return r
+		}
+		time.Sleep(100 * time.Millisecond) // a quick computer asks more than one person may
+	}
+}
+
+func (c *castle) sendOnce(method, path string, body any, headers map[string]string) reply {
 	c.t.Helper()
 	surface := "/arm"
 	if strings.HasPrefix(path, "/v1.0/") {
@@ -173,13 +183,7 @@ func (x *inputs) ask(method, path string, body any) reply {
 	if x.kind.query != "" && !strings.Contains(path, "?") {
 		path += "?" + x.kind.query
 	}
-	for {
-		r := x.send(method, path, body, nil)
-		if r.status != 429 {
-			return r
-		}
-		time.Sleep(100 * time.Millisecond) // a quick computer asks more than one person may
-	}
+	return x.send(method, path, body, nil)
 }
 
 // make writes a thing; where the server names it, path becomes its address.
