@@ -5,6 +5,23 @@ import { createServer } from "node:http";
 import * as client from "openid-client";
 import { assert, ok, refused } from "./prove.mjs";
 
+// arrival waits for the browser to come back. What else it asks for (an icon) is not
+// there, and is not taken for it.
+function arrival(server, task, text) {
+  return new Promise((resolve) => {
+    server.on("request", function come(request, response) {
+      const url = new URL(request.url, task.redirect);
+      if (url.pathname !== new URL(task.redirect).pathname) {
+        if (!response.writableEnded) response.writeHead(404).end();
+        return;
+      }
+      server.off("request", come);
+      response.end(text);
+      resolve(url);
+    });
+  });
+}
+
 // signIn sends somebody through the browser and returns what the code gave.
 // between is done after the sign-in and before the token is asked for.
 async function signIn(task, config, server, scope, between) {
@@ -12,12 +29,7 @@ async function signIn(task, config, server, scope, between) {
   const state = client.randomState();
   const nonce = client.randomNonce();
   const page = client.buildAuthorizationUrl(config, { redirect_uri: task.redirect, scope, state, nonce, code_challenge: await client.calculatePKCECodeChallenge(verifier), code_challenge_method: "S256" });
-  const came = new Promise((resolve) => {
-    server.once("request", (request, response) => {
-      response.end("signed in");
-      resolve(new URL(request.url, task.redirect));
-    });
-  });
+  const came = arrival(server, task, "signed in");
   await task.ask("open", page.href);
   const back = await came;
   if (between) await between();
@@ -96,22 +108,12 @@ async function userinfo(task, config, tokens) {
 async function logout(task, config, server, tokens) {
   const state = client.randomState();
   const page = client.buildEndSessionUrl(config, { post_logout_redirect_uri: task.redirect, id_token_hint: tokens.id_token, state });
-  const came = new Promise((resolve) => {
-    server.once("request", (request, response) => {
-      response.end("signed out");
-      resolve(new URL(request.url, task.redirect));
-    });
-  });
+  const came = arrival(server, task, "signed out");
   await task.ask("open", page.href);
   assert.equal((await came).searchParams.get("state"), state);
   ok("openid-client: logout leads back with its state");
   const silent = client.buildAuthorizationUrl(config, { redirect_uri: task.redirect, scope: "openid", prompt: "none", state, code_challenge: await client.calculatePKCECodeChallenge(client.randomPKCECodeVerifier()), code_challenge_method: "S256" });
-  const refusal = new Promise((resolve) => {
-    server.once("request", (request, response) => {
-      response.end("refused");
-      resolve(new URL(request.url, task.redirect));
-    });
-  });
+  const refusal = arrival(server, task, "refused");
   await task.ask("open", silent.href);
   assert.equal((await refusal).searchParams.get("error"), "login_required");
   ok("openid-client: after logout nobody is signed in (prompt=none)");
