@@ -136,13 +136,13 @@ func NotDecoded(err error) error {
 	unknown = strings.Trim(unknown, `"`)
 	switch {
 	case errors.As(err, &kind) && kind.Field != "":
-		return fault.Wrap(err, fault.Invalid, code, wanted+"%q cannot be a JSON %s", clipped(kind.Field), kind.Value).WithTarget(clipped(kind.Field))
+		return fault.Wrap(err, fault.Invalid, code, wanted+"%q cannot be a JSON %s", clipped(kind.Field), clipped(kind.Value)).WithTarget(clipped(kind.Field))
 	case isUnknown:
 		return fault.Wrap(err, fault.Invalid, code, wanted+"%q is not known", clipped(unknown)).WithRemedy("Leave it out: this server refuses what it would not act on.").WithTarget(clipped(unknown))
 	case errors.Is(err, io.EOF):
 		return fault.Wrap(err, fault.Invalid, code, wanted+"it is empty")
 	case errors.As(err, &kind):
-		return fault.Wrap(err, fault.Invalid, code, wanted+"it cannot be a JSON %s", kind.Value)
+		return fault.Wrap(err, fault.Invalid, code, wanted+"it cannot be a JSON %s", clipped(kind.Value))
 	}
 	return fault.Wrap(err, fault.Invalid, code, wanted+"%s", strings.TrimPrefix(err.Error(), "json: "))
 }

@@ -3,6 +3,8 @@ package resource
 import (
 	"context"
 	"errors"
+
+	"sallyport/internal/fault"
 )
 
 // Aside works out, while nobody holds the store, what a write needs and what takes
@@ -17,8 +19,8 @@ type Aside struct {
 // errAside takes a write back that asked for what was not there yet.
 var errAside = errors.New("something is worked out first")
 
-// asideTries is how often a write is begun anew because what it read had changed,
-// and with it what it asks for.
+// asideTries is how often a write is tried because what it read had changed, and
+// with it what it asks for.
 const asideTries = 4
 
 // Work returns what f makes. key says of what it is made, all of it. ready is false
@@ -39,12 +41,12 @@ func (a *Aside) Work(key string, f func() (string, error)) (value string, ready 
 }
 
 // work makes what was asked for.
-func (a *Aside) work(ctx context.Context) error {
+func (a *Aside) work(ctx context.Context, turn chan struct{}) error {
 	for key, f := range a.due {
 		if err := ctx.Err(); err != nil { // whoever asked has gone
 			return err
 		}
-		value, err := f()
+		value, err := inTurn(ctx, turn, f)
 		if err != nil {
 			return err
 		}
@@ -56,11 +58,28 @@ func (a *Aside) work(ctx context.Context) error {
 	return nil
 }
 
+// inTurn makes one thing when nobody else makes one: a template full of passwords has
+// one processor at most, and who asks for one hash waits for one of each other asker.
+func inTurn(ctx context.Context, turn chan struct{}, f func() (string, error)) (string, error) {
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+		return f()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
 // writeAside is a write that may ask for something to be worked out. The function
-// runs more than once; the last time, everything is worked out as it is asked for.
+// runs more than once. One that asks for something else each time, as a template whose
+// passwords are made of an id that it makes itself, is refused: it would have
+// hundreds of hashes made while everybody waits for the store.
 func (e *Engine) writeAside(ctx context.Context, f func(Tx, *Aside) error) error {
 	a := &Aside{}
 	for range asideTries {
+		if err := a.work(ctx, e.turn); err != nil {
+			return err
+		}
 		err := e.cfg.Write(ctx, func(tx Tx) error {
 			a.due = nil
 			if err := f(tx, a); err != nil && !errors.Is(err, errTaken) || len(a.due) == 0 {
@@ -71,9 +90,11 @@ func (e *Engine) writeAside(ctx context.Context, f func(Tx, *Aside) error) error
 		if !errors.Is(err, errAside) {
 			return err
 		}
-		if err := a.work(ctx); err != nil {
-			return err
-		}
 	}
-	return e.cfg.Write(ctx, func(tx Tx) error { return f(tx, nil) })
+	return unsettled()
+}
+
+func unsettled() error {
+	return fault.New(fault.Invalid, "InvalidParameter", "what is hashed, a password for example, was another one each time that the write was tried; nothing was changed").
+		WithRemedy("Give a password that does not depend on what the same template makes.")
 }

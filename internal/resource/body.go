@@ -28,7 +28,7 @@ func Strict(raw []byte, v any, where string) error {
 	}
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
-		return fault.Wrap(err, fault.Invalid, invalidContent, "%q in the %s cannot be a JSON %s", kind.Field, where, kind.Value).WithTarget(kind.Field)
+		return fault.Wrap(err, fault.Invalid, invalidContent, "%q in the %s cannot be a JSON %s", clip(kind.Field), where, clip(kind.Value)).WithTarget(clip(kind.Field))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		name = strings.Trim(name, `"`)

@@ -46,11 +46,12 @@ type Engine struct {
 	cfg   Config
 	types map[string]*Type // by lower-cased name
 	wake  chan struct{}
+	turn  chan struct{} // held by what is worked out aside
 }
 
 // New checks the types and returns an engine.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, types: map[string]*Type{}, wake: make(chan struct{}, 1)}
+	e := &Engine{cfg: cfg, types: map[string]*Type{}, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	for i := range cfg.Types {
 		t := &cfg.Types[i]
 		key := strings.ToLower(t.Name)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/fault"
 	"sallyport/internal/scope"
 )
@@ -74,6 +75,40 @@ func TestTouch_GivesANewETagEachTime(t *testing.T) {
 			t.Fatalf("%s again", r.ETag)
 		}
 		seen[r.ETag] = true
+	}
+}
+
+// row is a transaction that keeps one resource.
+type row struct {
+	Tx
+	kept Resource
+}
+
+func (r *row) Now() time.Time                    { return time.Unix(200, 0) }
+func (r *row) Audit(audit.By, audit.Event) error { return nil }
+func (r *row) PutResource(x Resource) (_ error)  { r.kept = x; return nil }
+
+// What a worker learned of an older wish does not make a success of a newer one that
+// its write has settled as failed, as a deployment whose part is refused.
+func TestOutcome_NewsOfTheOlderWish(t *testing.T) {
+	failed := Resource{ID: scope.Subscription("s"), Revision: 2, Observed: 2, State: Failed, Error: &Failure{Code: "X"}}
+	for _, p := range []Progress{{Done: true}, {Failure: &Failure{Code: "Y"}}} {
+		tx, r := &row{}, failed
+		if err := (&Engine{}).outcome(tx, Resource{Revision: 1, State: Creating}, &r, p); err != nil || r.State != Failed || r.Error.Code != "X" || tx.kept.State != "" {
+			t.Errorf("%+v: %v %+v", p, err, r)
+		}
+	}
+	tx, r := &row{}, Resource{ID: scope.Subscription("s"), Revision: 1, State: Creating}
+	if err := (&Engine{}).outcome(tx, r, &r, Progress{Done: true}); err != nil || tx.kept.State != Succeeded || tx.kept.Observed != 1 {
+		t.Errorf("its own: %v %+v", err, tx.kept)
+	}
+}
+
+// A number of a megabyte is not said again, nor kept in a deployment that failed.
+func TestStrict_SaysLittle(t *testing.T) {
+	var v struct{ A string }
+	if err := Strict([]byte(`{"a":`+strings.Repeat("9", 1<<20)+`}`), &v, "body"); err == nil || len(err.Error()) > 1<<10 && len(fault.As(err).Public()) > 500 {
+		t.Errorf("%d bytes", len(fault.As(err).Public()))
 	}
 }
 

@@ -176,7 +176,8 @@ func (e *Engine) outcome(tx Tx, seen Resource, r *Resource, p Progress) error {
 		}
 		changed = !Same(before.Private, r.Private) || !Same(before.Properties, r.Properties)
 	}
-	if p.Done || p.Failure != nil {
+	// What a write has settled since then is not overtaken by news of what was before.
+	if (p.Done || p.Failure != nil) && r.Observed < seen.Revision {
 		changed = true
 		r.Observed = max(r.Observed, seen.Revision)
 		if !r.Behind() {

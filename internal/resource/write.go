@@ -78,6 +78,9 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 	var stored Resource
 	var children []Resource
 	err = e.writeAside(ctx, func(tx Tx, aside *Aside) error {
+		if !e.Allowed(by, action, req.ID) { // any more: hashing takes its time
+			return &linkDenied{link: Link{ID: req.ID, Action: action}}
+		}
 		if as.before != nil {
 			made, err := as.before(tx, aside)
 			if err != nil {

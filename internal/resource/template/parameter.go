@@ -51,17 +51,38 @@ func (p *Plan) parameters(declared map[string]parameter, given map[string]json.R
 	return nil
 }
 
-// Reveals reports whether a text has something of a secret parameter in it: its
-// beginning will do, because what is said of a long value is cut.
+// Reveals reports whether a text has something of a secret parameter in it. Its
+// beginning will do, and less of it where the text is cut, because what is said of a
+// long value is cut; how it is written does not matter, because a location, for
+// example, is said as it would be stored.
 func (p Plan) Reveals(text string) bool {
-	return slices.ContainsFunc(p.secrets, func(s string) bool { return len(s) > 3 && strings.Contains(text, s[:min(len(s), 16)]) })
+	text = bare(text)
+	return slices.ContainsFunc(p.secrets, func(s string) bool {
+		s = bare(s)
+		most := min(len(s), 16)
+		for n := 4; n < most; n++ {
+			for _, cut := range []string{"...", "'", `"`} {
+				if strings.Contains(text, s[:n]+cut) {
+					return true
+				}
+			}
+		}
+		return most > 3 && strings.Contains(text, s[:most])
+	})
 }
 
-// allOf are the texts in a value.
+// bare is a text without case, spaces and what quoting adds.
+func bare(text string) string {
+	return strings.ToLower(strings.NewReplacer(" ", "", `\`, "").Replace(text))
+}
+
+// allOf are the texts and numbers in a value.
 func allOf(v any) (out []string) {
 	switch x := v.(type) {
 	case string:
 		return []string{x}
+	case json.Number:
+		return []string{x.String()}
 	case []any:
 		for _, e := range x {
 			out = append(out, allOf(e)...)

@@ -49,7 +49,7 @@ func read(raw []byte, v any, known bool) error {
 		}
 		var kind *json.UnmarshalTypeError
 		if errors.As(err, &kind) && kind.Field != "" {
-			return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: '%s' cannot be a JSON %s.", clip(kind.Field), kind.Value).WithTarget(clip(kind.Field))
+			return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: '%s' cannot be a JSON %s.", clip(kind.Field), clip(kind.Value)).WithTarget(clip(kind.Field))
 		}
 		return fault.Wrap(err, fault.Invalid, "InvalidRequestContent", "The request content was invalid and could not be deserialized: it is not JSON.")
 	}

@@ -266,3 +266,21 @@ func FuzzTemplate(f *testing.F) {
 		_, _ = p.Outputs(read)
 	})
 }
+
+// A sentence has a secret in it when its beginning stands there, in any case, cut or
+// quoted; it has none where it only uses words that begin alike.
+func TestPlan_Reveals(t *testing.T) {
+	p, err := New(parse(t, `{"parameters": {"s": {"type": "secureString"}, "o": {"type": "secureObject"}}, "resources": []}`),
+		map[string]json.RawMessage{"s": json.RawMessage(`{"value": "My \\ Pass\"word-Of-83-Lamps"}`), "o": json.RawMessage(`{"value": {"pin": 47110815, "deep": ["Meadow-Quartz"]}}`)}, env(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		`location 'my\pass"word-of-83-lamps' is none`: true, fmt.Sprintf("%q is none", `My \ Pass"word-Of-83-Lamps`): true, "'/subscriptions/x/My \\ Pa...' cannot be": true,
+		"no JSON number 47110815": true, "'MEADOW-QUARTZ'": true, "'Mead'": true, "'Mea'": false, "my passport and the meadows": false, "": false,
+	} {
+		if p.Reveals(text) != want {
+			t.Errorf("%s: %t", text, !want)
+		}
+	}
+}

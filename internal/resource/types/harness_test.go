@@ -141,6 +141,7 @@ type world struct {
 	loggedIn func(context.Context, string) ([]string, error)
 	retired  []string // machines whose keys were made worth nothing
 	writing  atomic.Bool
+	salted   func()          // runs when a password is hashed
 	hashed   [2]atomic.Int32 // passwords: while nobody held the store, while it was held
 }
 
@@ -202,6 +203,9 @@ func (s salts) Read(b []byte) (int, error) {
 			at = 1
 		}
 		s.w.hashed[at].Add(1)
+		if at == 0 && s.w.salted != nil {
+			s.w.salted()
+		}
 	}
 	return rand.Read(b)
 }

@@ -7,6 +7,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
 	"sallyport/internal/scope"
 )
@@ -20,6 +21,7 @@ const assignmentWrite = RoleAssignment + "/write"
 type AccountsTx interface {
 	resource.Events
 	resource.Resources
+	rbac.StandingTx
 	DeleteRoleAssignmentsUnder(s scope.ID) error
 }
 
@@ -46,8 +48,8 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 			return nil, err
 		}
 	}
+	moves := old != nil && parent.Key() != keyed(old.Above).Key()
 	if old != nil {
-		moves := parent.Key() != keyed(old.Above).Key()
 		if err := a.authorizeMove(ctx, by, resource.TypeManagementGroup+"/write", id, moves); err != nil {
 			return nil, err
 		}
@@ -73,6 +75,11 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 		}
 		if ok != (old != nil) || (ok && was.ETag != old.ETag) {
 			return changedMeanwhile(id)
+		}
+		if ok && moves {
+			if err := a.Engine.Standing(tx, by, assignmentWrite, id); err != nil {
+				return err
+			}
 		}
 		if next = was; !ok {
 			next = resource.Resource{ID: id, Revision: 1, Observed: 1, State: resource.Succeeded, CreatedAt: tx.Now(), WantedAt: tx.Now()}
@@ -165,7 +172,7 @@ func (a Accounts) MoveSubscription(ctx context.Context, by audit.By, group, subs
 		if err := standsUnder(tx, subscription, group); err != nil {
 			return err
 		}
-		return placeSubscription(tx, by, r, group)
+		return a.placeSubscription(tx, by, r, group)
 	})
 }
 

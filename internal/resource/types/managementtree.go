@@ -256,12 +256,16 @@ func (a Accounts) RemoveSubscription(ctx context.Context, by audit.By, group, su
 		if !ok || keyed(r.Above).Key() != group.Key() {
 			return notMember(group, subscription)
 		}
-		return placeSubscription(tx, by, r, root)
+		return a.placeSubscription(tx, by, r, root)
 	})
 }
 
-// placeSubscription stores a subscription under another management group.
-func placeSubscription(tx AccountsTx, by audit.By, r resource.Resource, group scope.ID) error {
+// placeSubscription stores a subscription under another management group, which gives
+// rights in it: the right to do that must still be there.
+func (a Accounts) placeSubscription(tx AccountsTx, by audit.By, r resource.Resource, group scope.ID) error {
+	if err := a.Engine.Standing(tx, by, assignmentWrite, r.ID); err != nil {
+		return err
+	}
 	r.Above = group.String()
 	r.Touch(tx.Now())
 	if err := tx.PutResource(r); err != nil {

@@ -248,3 +248,31 @@ func TestAdminPassword_IsHashedWhileOthersWrite(t *testing.T) {
 		t.Errorf("two scale sets of a template: %q and %q", a, b)
 	}
 }
+
+// TestAdminPassword_OfWhatChanges: a template whose passwords are other ones each time
+// that it is tried does not have them hashed while everybody waits for the store.
+func TestAdminPassword_OfWhatChanges(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	made := rg + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u"
+	set := strings.NewReplacer(`"disablePasswordAuthentication":true`, `"disablePasswordAuthentication":false`, `"adminUsername"`,
+		`"adminPassword":"[concat('Aa1!', reference('`+made+`', '2023-01-31', 'full').identity.principalId)]","adminUsername"`).Replace(setBody(0, "Manual", key(t), login, person))
+	_, err := w.deploy(as(admin), templateOf(`{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","name":"u","location":"southcentralus","properties":{}},{"type":"`+types.ScaleSet+`","name":"m0",`+set[1:]))
+	if code(err) != "InvalidParameter" || !strings.Contains(err.Error(), "hashed") || w.hashed[1].Load() != 0 || w.hashed[0].Load() == 0 || w.exists(made) {
+		t.Errorf("%v, %d hashes while the store was held, %d while it was not", err, w.hashed[1].Load(), w.hashed[0].Load())
+	}
+}
+
+// TestAdminPassword_OfWhoMayNoMore: hashing takes its time, and who has lost his right
+// in it makes no machine.
+func TestAdminPassword_OfWhoMayNoMore(t *testing.T) {
+	w := newWorld(t).withNetwork()
+	w.mustGrant(alice, contributor, nicID) // which the machine is linked to
+	right := w.mustGrant(alice, contributor, rg)
+	w.salted = func() {
+		w.salted = nil
+		w.must(w.store.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.DeleteRoleAssignment(right); return err }))
+	}
+	if _, err := w.put(as(alice), vmID, wordBody(word)); code(err) != "AuthorizationFailed" || w.exists(vmID) || w.salted != nil {
+		t.Errorf("%v, made: %t", err, w.exists(vmID))
+	}
+}

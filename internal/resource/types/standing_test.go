@@ -62,3 +62,27 @@ func TestDefinition_TheRightIsCheckedInsideTheWrite(t *testing.T) {
 		t.Errorf("deleted: %v", err)
 	}
 }
+
+// The same for moves between management groups, which bring the roles of the new place
+// along: whoever is Owner there must not have been Owner of what moves until just now.
+func TestMove_TheRightIsCheckedInsideTheWrite(t *testing.T) {
+	w := newWorld(t)
+	ctx, root := t.Context(), "/providers/Microsoft.Management/managementGroups/"
+	for _, name := range []string{"mine", "team"} {
+		_, err := w.accounts.PutManagementGroup(ctx, as(admin), id(root+name), []byte(`{}`))
+		w.must(err)
+	}
+	w.mustGrant(alice, rbac.Owner, root+"mine")
+	rights := []string{w.mustGrant(alice, rbac.Owner, sub), w.mustGrant(alice, rbac.Owner, root+"team")}
+	lose := func(right string) {
+		w.must(w.store.Store.Write(ctx, func(tx *store.Tx) error { _, err := tx.DeleteRoleAssignment(right); return err }))
+	}
+	lose(rights[0])
+	if err := w.accounts.MoveSubscription(ctx, as(alice), id(root+"mine"), id(sub)); code(err) != "AuthorizationChanged" {
+		t.Errorf("a subscription: %v", err)
+	}
+	lose(rights[1])
+	if _, err := w.accounts.PutManagementGroup(ctx, as(alice), id(root+"team"), []byte(`{"properties":{"details":{"parent":{"id":"`+root+`mine"}}}}`)); code(err) != "AuthorizationChanged" {
+		t.Errorf("a management group: %v", err)
+	}
+}
