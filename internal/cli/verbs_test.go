@@ -191,6 +191,11 @@ func TestVMCreate_Article(t *testing.T) {
 	}
 	p.fails(2, []string{"--image"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "nonsense", "--admin-username", "x")
 	p.fails(1, []string{"cannot be root"}, "vm", "create", "-g", "RG", "-n", "myVM", "--image", "UbuntuLTS", "--admin-username", "root")
+	// No such image is a mistake in the command line, and a server that refuses is none.
+	urn := []string{"vm", "create", "-g", "RG", "-n", "myVM", "--image", "P:O:S:latest", "--admin-username", "x"}
+	p.fails(2, []string{"was not found"}, urn...)
+	f.routes["GET /subscriptions/"+subID+"/providers/Microsoft.Compute/locations/southcentralus/publishers/P/artifacttypes/vmimage/offers/O/skus/S/versions"] = `403 {"error":{"code":"Closed","message":"not today"}}`
+	p.fails(1, []string{"not today"}, urn...)
 }
 
 func TestRoleAssignment_Article(t *testing.T) {

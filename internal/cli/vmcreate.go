@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -264,10 +265,12 @@ func offered(ctx context.Context, s *client.Session, p plan) error {
 		}
 		path += "/" + part[0] + "/" + url.PathEscape(name)
 	}
-	if _, err := s.Send(ctx, call(http.MethodGet, path)); err != nil {
+	_, err = s.Send(ctx, call(http.MethodGet, path))
+	var api *client.APIError
+	if errors.As(err, &api) && (api.Status == http.StatusNotFound || api.Status == http.StatusBadRequest) {
 		return usageError{sentence(err)}
 	}
-	return nil
+	return err
 }
 
 // nameParts gives the network parts az's names.

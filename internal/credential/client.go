@@ -102,8 +102,8 @@ func (s *Service) room(tx Tx, ownerID string, end time.Time) error {
 	} else if !app && !sp {
 		return directory.NotFound(ownerID)
 	}
-	if !end.After(tx.Now()) {
-		return fault.New(fault.Invalid, "Request_BadRequest", "the credential would end before it begins.").WithTarget("endDateTime").WithRemedy("Give an end in the future.")
+	if err := ahead(end, tx.Now()); err != nil {
+		return err
 	}
 	secrets, err := tx.ClientSecretsOf(ownerID)
 	if err != nil {
@@ -114,59 +114,145 @@ func (s *Service) room(tx Tx, ownerID string, end time.Time) error {
 		return err
 	}
 	if len(secrets)+len(certificates) >= maxPerOwner {
-		return fault.New(fault.Invalid, "Request_BadRequest", "there are %d credentials already.", maxPerOwner).WithRemedy("Remove the ones that are not used.")
+		return full()
 	}
 	return nil
 }
 
-// AddCertificate adds a client certificate, DER, for the part of its own life that is
-// in the given one. Only its key and its validity count: who may add it is the trust, not who signed it.
-func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, displayName string, der []byte, life Life) (Certificate, error) {
-	ownerID = strings.ToLower(ownerID)
-	added := event("credential.addCertificate", audit.Success, ownerID, nil)
-	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
-		return Certificate{}, s.cfg.Directory.Refuse(ctx, by, added, err)
+func ahead(end, now time.Time) error {
+	if end.After(now) {
+		return nil
 	}
-	c, err := ParseCertificate(der)
+	return fault.New(fault.Invalid, "Request_BadRequest", "the credential would end before it begins.").WithTarget("endDateTime").WithRemedy("Give an end in the future.")
+}
+
+func full() error {
+	return fault.New(fault.Invalid, "Request_BadRequest", "there are %d credentials already.", maxPerOwner).WithRemedy("Remove the ones that are not used.")
+}
+
+// NewCertificate is a client certificate to add: DER, for the part of its own life that
+// is in the given one. Only its key and its validity count: who may add it is the trust,
+// not who signed it.
+type NewCertificate struct {
+	DisplayName string
+	DER         []byte
+	Life        Life
+}
+
+// AddCertificate adds a client certificate.
+func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, displayName string, der []byte, life Life) (Certificate, error) {
+	list, err := s.ChangeCertificates(ctx, by, ownerID, nil, []NewCertificate{{displayName, der, life}})
 	if err != nil {
 		return Certificate{}, err
 	}
+	return list[0], nil
+}
+
+// ChangeCertificates removes credentials of an application or service principal by
+// their key ids and adds certificates, or does nothing: whoever loses the old one and
+// does not get the new one has lost the application.
+func (s *Service) ChangeCertificates(ctx context.Context, by audit.By, ownerID string, gone []string, added []NewCertificate) ([]Certificate, error) {
+	ownerID = strings.ToLower(ownerID)
+	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
+		refused := event("credential.addCertificate", audit.Success, ownerID, nil)
+		if len(added) == 0 {
+			refused = event("credential.remove", audit.Success, ownerID, nil)
+		}
+		return nil, s.cfg.Directory.Refuse(ctx, by, refused, err)
+	}
+	list := make([]Certificate, 0, len(added))
+	for _, n := range added {
+		c, err := n.read()
+		if err != nil {
+			return nil, err
+		}
+		raw, err := s.random(16)
+		if err != nil {
+			return nil, err
+		}
+		c.ID, c.OwnerID = guid.Of([16]byte(raw)), ownerID
+		list = append(list, c)
+	}
+	if len(gone)+len(list) == 0 {
+		return nil, nil
+	}
+	err := s.cfg.Write(ctx, func(tx Tx) error {
+		for _, id := range gone {
+			if err := removeIn(tx, by, ownerID, strings.ToLower(id)); err != nil {
+				return err
+			}
+		}
+		for _, c := range list {
+			if err := s.addIn(tx, by, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// CheckCertificates refuses certificates that ChangeCertificates would refuse at that
+// time, whoever adds them to what.
+func CheckCertificates(added []NewCertificate, at time.Time) error {
+	seen := map[string]bool{}
+	for _, n := range added {
+		c, err := n.read()
+		if err == nil {
+			err = ahead(c.End, at)
+		}
+		switch {
+		case err != nil:
+			return err
+		case seen[c.SHA256]:
+			return isThere()
+		case len(seen) >= maxPerOwner:
+			return full()
+		}
+		seen[c.SHA256] = true
+	}
+	return nil
+}
+
+func (n NewCertificate) read() (Certificate, error) {
+	c, err := ParseCertificate(n.DER)
+	if err != nil {
+		return Certificate{}, err
+	}
+	life := n.Life
 	if life.Start.After(c.Start) {
 		c.Start = life.Start
 	}
 	if !life.End.IsZero() && life.End.Before(c.End) {
 		c.End = life.End
 	}
-	if displayName != "" {
-		if c.DisplayName, err = directory.ParseText("displayName", displayName, 120); err != nil {
-			return Certificate{}, err
-		}
+	if n.DisplayName != "" {
+		c.DisplayName, err = directory.ParseText("displayName", n.DisplayName, 120)
 	}
-	raw, err := s.random(16)
-	if err != nil {
-		return Certificate{}, err
-	}
-	c.ID, c.OwnerID = guid.Of([16]byte(raw)), ownerID
-	err = s.cfg.Write(ctx, func(tx Tx) error {
-		if err := s.room(tx, ownerID, c.End); err != nil {
-			return err
-		}
-		present, err := tx.ClientCertificatesOf(ownerID)
-		if err != nil {
-			return err
-		}
-		for _, p := range present {
-			if p.SHA256 == c.SHA256 {
-				return fault.New(fault.Invalid, "Request_BadRequest", "this certificate is there already.").WithRemedy("Nothing needs to be done.")
-			}
-		}
-		if err := tx.PutClientCertificate(c); err != nil {
-			return err
-		}
-		added.Detail = map[string]string{"keyId": c.ID, "sha256": c.SHA256}
-		return tx.Audit(by, added)
-	})
 	return c, err
+}
+
+func (s *Service) addIn(tx Tx, by audit.By, c Certificate) error {
+	if err := s.room(tx, c.OwnerID, c.End); err != nil {
+		return err
+	}
+	present, err := tx.ClientCertificatesOf(c.OwnerID)
+	if err != nil {
+		return err
+	}
+	for _, p := range present {
+		if p.SHA256 == c.SHA256 {
+			return isThere()
+		}
+	}
+	if err := tx.PutClientCertificate(c); err != nil {
+		return err
+	}
+	return tx.Audit(by, event("credential.addCertificate", audit.Success, c.OwnerID, map[string]string{"keyId": c.ID, "sha256": c.SHA256}))
+}
+
+func isThere() error {
+	return fault.New(fault.Invalid, "Request_BadRequest", "this certificate is there already.").WithRemedy("Nothing needs to be done.")
 }
 
 // ParseCertificate reads a certificate as AddCertificate does, which accepts it when
@@ -196,16 +282,18 @@ func (s *Service) RemoveCredential(ctx context.Context, by audit.By, ownerID, ke
 	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
 		return s.cfg.Directory.Refuse(ctx, by, removed, err)
 	}
-	return s.cfg.Write(ctx, func(tx Tx) error {
-		found, err := tx.DeleteClientCredential(ownerID, keyID)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return fault.New(fault.NotFound, "Request_ResourceNotFound", "no credential with the given keyId was found.").WithTarget("keyId").WithRemedy("List them by showing the application.")
-		}
-		return tx.Audit(by, removed)
-	})
+	return s.cfg.Write(ctx, func(tx Tx) error { return removeIn(tx, by, ownerID, keyID) })
+}
+
+func removeIn(tx Tx, by audit.By, ownerID, keyID string) error {
+	found, err := tx.DeleteClientCredential(ownerID, keyID)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fault.New(fault.NotFound, "Request_ResourceNotFound", "no credential with the given keyId was found.").WithTarget("keyId").WithRemedy("List them by showing the application.")
+	}
+	return tx.Audit(by, event("credential.remove", audit.Success, ownerID, map[string]string{"keyId": directory.Shown(keyID)}))
 }
 
 // Credentials lists what proves an application or service principal; the stored

@@ -181,6 +181,9 @@ func TestRights_OwnerOfAnApplication(t *testing.T) {
 		w.must(w.roles.Remove(t.Context(), w.by(w.admin.ID), r.ID))
 	}
 	w.allowed("owner without a role", w.svc.MayManageCredentials(w.by(maker.ID), a.ID))
+	weak := w.by(maker.ID)
+	weak.Permissions = []string{"Directory.ReadWrite.All"}
+	w.refused("owner through a client that was not given it", w.svc.MayManageCredentials(weak, a.ID))
 	uris := []string{"https://evil.example/"}
 	w.refused("owner sends tokens elsewhere", w.svc.UpdateApplication(t.Context(), w.by(maker.ID), a.ID, directory.ApplicationChange{RedirectURIs: &uris}))
 	w.assign("/subscriptions/s1", rbac.Contributor, p.ID)

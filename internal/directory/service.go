@@ -207,8 +207,8 @@ func (s *Service) MayRead(by audit.By, id, action string) error {
 
 // MayManageCredentials returns nil when by may add to or remove from the
 // credentials of the application or service principal with this object id: by
-// role or as the application's owner, and never of one with more rights than
-// his own.
+// role or as the application's owner, through a client that may, and never of one
+// with more rights than his own.
 func (s *Service) MayManageCredentials(by audit.By, objectID string) error {
 	x := s.cfg.Index
 	action, appID := "microsoft.directory/applications/credentials/update", ""
@@ -229,10 +229,15 @@ func (s *Service) MayManageCredentials(by audit.By, objectID string) error {
 	case isApp && app.BuiltIn:
 		return builtIn(app)
 	}
-	if !(isApp && by.Principal != "" && contains(app.Owners, by.Principal)) {
-		if err := s.require(by, action); err != nil {
-			return err
+	allowed := s.require(by, action)
+	if isApp && by.Principal != "" && contains(app.Owners, by.Principal) {
+		allowed = nil
+		if by.Type == audit.User {
+			allowed = s.MayAsk(by, action)
 		}
+	}
+	if allowed != nil {
+		return allowed
 	}
 	if p, ok := x.ServicePrincipalByAppID(appID); ok {
 		return s.covers(by, p.ID)

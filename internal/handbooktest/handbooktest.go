@@ -143,12 +143,23 @@ func (p Page) heard(s Sentence, text string, meanings ...string) (longer string,
 	if !s.In(text, meanings...) {
 		return "", false
 	}
-	for _, other := range p {
-		if len(other.Text) > len(s.Text) && strings.Contains(other.Text, s.Text) && other.In(text) {
+	for _, other := range p.longer(s) {
+		if other.In(text) {
 			return other.ID, true
 		}
 	}
 	return "", true
+}
+
+// longer are the sentences of the page in which one would be found, too.
+func (p Page) longer(s Sentence) []Sentence {
+	in, list := regexp.MustCompile(s.Pattern()), []Sentence(nil)
+	for _, other := range p {
+		if len(other.Text) > len(s.Text) && in.MatchString(other.Text) {
+			list = append(list, other)
+		}
+	}
+	return list
 }
 
 // Known fails the test unless the page has the sentence that a program has said,

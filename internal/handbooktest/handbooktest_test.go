@@ -88,6 +88,28 @@ func TestSaid_ReportsWhatWasHeard(t *testing.T) {
 	}
 }
 
+// TestHeard_TheLongerIsNotTheShorter: also where a place of the shorter would take in
+// what the longer has more.
+func TestHeard_TheLongerIsNotTheShorter(t *testing.T) {
+	p, err := Parse("> it is WHAT <!-- it -->\n> it is off. Ask NAME. <!-- it.off -->\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := Expect("it")
+	h.open(p)
+	h.HearWhole("it is off. Ask me.")
+	h.Hear("so it is off. Ask me.")
+	if _, is := p.heard(p["it"], "it is off. Ask me."); !is || len(h.said) > 0 {
+		t.Errorf("heard %v", h.said)
+	}
+	if longer, _ := p.heard(p["it"], "it is off. Ask me."); longer != "it.off" {
+		t.Errorf("taken for the shorter, and not for %q", longer)
+	}
+	if h.HearWhole("it is on"); !slices.Equal(h.said, []string{"it"}) {
+		t.Errorf("heard %v", h.said)
+	}
+}
+
 // TestHeard_NamesWhatNobodyHeard: the judge at the end of a whole run counts the
 // records of Said, and no other word of a log.
 func TestHeard_NamesWhatNobodyHeard(t *testing.T) {

@@ -18,17 +18,45 @@ import (
 // about, whichever test that is.
 type Heard struct {
 	mu      sync.Mutex
-	waiting map[string][2]*regexp.Regexp // in a text, and whole
+	waiting map[string]spoken
 	said    []string
+}
+
+// spoken is how a sentence is found, and those of the page in which it would be, too.
+type spoken struct {
+	is     form
+	longer []form
+}
+
+// form is the pattern of a sentence in a text, and whole.
+type form [2]*regexp.Regexp
+
+func formOf(s Sentence) form {
+	return form{regexp.MustCompile(s.Pattern()), regexp.MustCompile("^(?:" + s.Pattern() + ")$")}
 }
 
 // Expect names the sentences.
 func Expect(ids ...string) *Heard {
-	h := &Heard{waiting: map[string][2]*regexp.Regexp{}}
+	h := &Heard{waiting: map[string]spoken{}}
 	for _, id := range ids {
-		h.waiting[id] = [2]*regexp.Regexp{}
+		h.waiting[id] = spoken{}
 	}
 	return h
+}
+
+// open finds the sentences on the page.
+func (h *Heard) open(p Page) {
+	for id := range h.waiting {
+		s, ok := p[id]
+		if !ok {
+			continue
+		}
+		w := spoken{is: formOf(s)}
+		for _, other := range p.longer(s) {
+			w.longer = append(w.longer, formOf(other))
+		}
+		h.waiting[id] = w
+	}
 }
 
 // Hear is told of a text in which something may have been said.
@@ -40,11 +68,13 @@ func (h *Heard) HearWhole(said string) { h.hear(said, 1) }
 func (h *Heard) hear(said string, whole int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, patterns := range h.waiting {
-		if p := patterns[whole]; p != nil && p.MatchString(said) {
-			delete(h.waiting, id)
-			h.said = append(h.said, id)
+	for id, w := range h.waiting {
+		p := w.is[whole]
+		if p == nil || !p.MatchString(said) || slices.ContainsFunc(w.longer, func(f form) bool { return f[whole].MatchString(said) }) {
+			continue
 		}
+		delete(h.waiting, id)
+		h.said = append(h.said, id)
 	}
 }
 
@@ -64,11 +94,7 @@ func (h *Heard) Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	for id := range h.waiting {
-		if s, ok := p[id]; ok {
-			h.waiting[id] = [2]*regexp.Regexp{regexp.MustCompile(s.Pattern()), regexp.MustCompile("^(?:" + s.Pattern() + ")$")}
-		}
-	}
+	h.open(p)
 	code := m.Run()
 	if testing.Verbose() {
 		for _, id := range h.said {

@@ -177,6 +177,10 @@ func (h *Handler) createApplication(c *httpd.Call) error {
 	if err := b.finish(); err != nil {
 		return err
 	}
+	_, added, err := h.changed(c, "", keys)
+	if err != nil {
+		return err
+	}
 	n := directory.NewApplication{DisplayName: value(ch.DisplayName), Public: ch.Public != nil && *ch.Public}
 	if ch.RedirectURIs != nil {
 		n.RedirectURIs = *ch.RedirectURIs
@@ -185,8 +189,10 @@ func (h *Handler) createApplication(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	if err := h.putKeys(c, a.ID, keys); err != nil {
-		return err
+	if len(added) > 0 {
+		if _, err := h.cfg.Credentials.ChangeCertificates(c.R.Context(), c.By, a.ID, nil, added); err != nil {
+			return err
+		}
 	}
 	o, err := h.withCredentials(c, a.ID, h.applicationObject(a))
 	if err != nil {
@@ -209,11 +215,17 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 	if !ok {
 		return directory.NotFound(c.Var("id"))
 	}
-	if err := h.putKeys(c, a.ID, keys); err != nil {
+	gone, added, err := h.changed(c, a.ID, keys)
+	if err != nil {
 		return err
 	}
 	if ch != (directory.ApplicationChange{}) {
 		if err := h.cfg.Directory.UpdateApplication(c.R.Context(), c.By, a.ID, ch); err != nil {
+			return err
+		}
+	}
+	if keys != nil {
+		if _, err := h.cfg.Credentials.ChangeCertificates(c.R.Context(), c.By, a.ID, gone, added); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"strings"
 	"testing"
 
 	"sallyport/internal/fault"
@@ -67,4 +68,10 @@ func FuzzParseFilter(f *testing.F) {
 		}
 		filter.holds(o)
 	})
+}
+
+func TestParseSelect_NamesEachPropertyOnce(t *testing.T) {
+	if got, err := parseSelect(strings.Repeat("id,displayName,", 2000)+"id", userEntity()); err != nil || len(got) != 2 {
+		t.Errorf("%d properties: %v", len(got), err)
+	}
 }

@@ -120,7 +120,9 @@ func (h *Handler) resolve(c *httpd.Call) {
 			c.SetVar("id", p.ID)
 		}
 	case "users userPrincipalName":
-		c.SetVar("id", text)
+		if strings.Contains(text, "@") { // an empty {id} is whoever asks, as at /me
+			c.SetVar("id", text)
+		}
 	}
 }
 

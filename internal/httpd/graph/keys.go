@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/credential"
 	"sallyport/internal/httpd"
 )
@@ -98,49 +99,44 @@ func thumbprint(given, is string) bool {
 	return strings.EqualFold(given, is) || err == nil && hex.EncodeToString(raw) == is
 }
 
-// putKeys makes the certificates of an application the given ones: those that
-// are there and not named go, those with a key come.
-func (h *Handler) putKeys(c *httpd.Call, ownerID string, keys *[]key) error {
+// changed is what makes the certificates of an application the given ones: those that
+// are there and not named go, those with a key come. All that can be refused is refused
+// here, before anything is changed.
+func (h *Handler) changed(c *httpd.Call, ownerID string, keys *[]key) (gone []string, added []credential.NewCertificate, err error) {
 	if keys == nil {
-		return nil
+		return nil, nil, nil
+	}
+	if c.By.Type == audit.User {
+		// The row's action is another one, and a client may have that alone.
+		if err := h.cfg.Directory.MayAsk(c.By, "microsoft.directory/applications/credentials/update"); err != nil {
+			return nil, nil, err
+		}
 	}
 	_, present, err := h.cfg.Credentials.Credentials(c.R.Context(), ownerID)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	named := map[string]key{}
-	var added []key
 	for _, k := range *keys {
 		if k.DER != nil {
-			added = append(added, k)
+			added = append(added, credential.NewCertificate{DisplayName: value(k.DisplayName), DER: k.DER, Life: k.Life})
 		} else {
 			named[strings.ToLower(value(k.ID))] = k
 		}
 	}
-	var gone []string
 	for _, p := range present {
 		k, stays := named[p.ID]
 		if !stays {
 			gone = append(gone, p.ID)
 		} else if !k.same(p) {
-			return badBody("a certificate that is there is not changed: keyCredentials says something else of '%s'.", p.ID).WithTarget("keyCredentials")
+			return nil, nil, badBody("a certificate that is there is not changed: keyCredentials says something else of '%s'.", p.ID).WithTarget("keyCredentials")
 		}
 		delete(named, p.ID)
 	}
 	if len(named) > 0 {
-		return badBody("keyCredentials names a keyId that is not there, without its key.").WithTarget("keyCredentials")
+		return nil, nil, badBody("keyCredentials names a keyId that is not there, without its key.").WithTarget("keyCredentials")
 	}
-	for _, id := range gone {
-		if err := h.cfg.Credentials.RemoveCredential(c.R.Context(), c.By, ownerID, id); err != nil {
-			return err
-		}
-	}
-	for _, k := range added {
-		if _, err := h.cfg.Credentials.AddCertificate(c.R.Context(), c.By, ownerID, value(k.DisplayName), k.DER, k.Life); err != nil {
-			return err
-		}
-	}
-	return nil
+	return gone, added, credential.CheckCertificates(added, c.By.At)
 }
 
 // decodeKey reads base64 of DER, or of PEM as some clients send it.

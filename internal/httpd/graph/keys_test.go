@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"sallyport/internal/rbac"
 )
 
 // certificates makes client certificates of one key, as Graph carries them.
@@ -51,6 +53,7 @@ func TestGraph_KeyCredentials(t *testing.T) {
 		t.Errorf("%v, kept %v", got, first)
 	}
 	keyInputs(w, "/v1.0/applications/"+id, first[0], cert(3))
+	keysAreKept(w, "/v1.0/applications/"+id, cert(4))
 	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[]}`, 204)
 	if got := keyIDs(); len(got) != 0 {
 		t.Error(got)
@@ -87,4 +90,46 @@ func keyInputs(w *world, at, there, cert string) {
 	if len(list) != 1 || str(one, "endDateTime") != "2027-01-15T08:20:00Z" || str(one, "startDateTime") != "2027-01-15T08:00:00Z" || str(one, "displayName") != "short" {
 		w.t.Errorf("%v", list)
 	}
+}
+
+// keysAreKept: whoever sends a new certificate that is refused has the old one still,
+// and no application is made of which a certificate is refused.
+func keysAreKept(w *world, at, cert string) {
+	w.t.Helper()
+	shown := func(path, member string) string {
+		text, err := json.Marshal(w.do(w.admin, "GET", path, "", 200)[member])
+		w.must(err)
+		return string(text)
+	}
+	is, all := shown(at, "keyCredentials"), shown("/v1.0/applications", "value")
+	w.now = w.now.Add(30 * time.Minute)
+	fresh := `{"type":"AsymmetricX509Cert","usage":"Verify","key":"` + cert + `"`
+	for _, keys := range []string{fresh + `,"endDateTime":"2027-01-15T08:20:00Z"}`, fresh + `,"displayName":"CN=a:b"}`, fresh + `},` + fresh + `}`, `{"keyId":"99999999-9999-4999-8999-999999999999"}`} {
+		w.do(w.admin, "PATCH", at, `{"displayName":"other","keyCredentials":[`+keys+`]}`, 400)
+		w.do(w.admin, "POST", "/v1.0/applications", `{"displayName":"half","keyCredentials":[`+keys+`]}`, 400)
+	}
+	w.do(w.admin, "PATCH", at, `{"web":{"redirectUris":["javascript:x"]},"keyCredentials":[`+fresh+`}]}`, 400)
+	if still, now := shown(at, "keyCredentials"), shown("/v1.0/applications", "value"); still != is || now != all {
+		w.t.Errorf("refused changes made %s of %s\n%s of\n%s", still, is, now, all)
+	}
+}
+
+// An owner's client may do with certificates what it was given, and no more: with
+// them it could sign in as the application by itself.
+func TestGraph_KeyCredentialsAskTheClient(t *testing.T) {
+	w := newWorld(t)
+	maker := w.user("maker")
+	w.role("00000000-0000-4000-8000-0000000000a1", rbac.ApplicationAdministrator, maker)
+	app := w.do(maker, "POST", "/v1.0/applications", `{"displayName":"mine"}`, 201)
+	at, keys := "/v1.0/applications/"+str(app, "id"), `{"displayName":"x","keyCredentials":[{"key":"`+w.certificates()(1)+`"}]}`
+	before := w.picture()
+	for _, body := range []string{keys, `{"keyCredentials":[]}`} {
+		w.do(maker+"|Directory.ReadWrite.All", "PATCH", at, body, 403)
+	}
+	w.do(maker+"|Directory.ReadWrite.All", "POST", "/v1.0/applications", keys, 403)
+	if list, _ := w.do(maker, "GET", at, "", 200)["keyCredentials"].([]any); len(list) != 0 || w.picture() != before {
+		t.Errorf("certificates: %v\n%s", list, w.picture())
+	}
+	w.do(maker+"|Directory.ReadWrite.All", "PATCH", at, `{"displayName":"y"}`, 204)
+	w.do(maker+"|Application.ReadWrite.All", "PATCH", at, keys, 204)
 }

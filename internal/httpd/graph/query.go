@@ -140,7 +140,9 @@ func parseSelect(value string, e entity) ([]string, error) {
 			return nil, fault.New(fault.Invalid, "BadRequest", "parsing OData Select and Expand failed: could not find a property named '%s' on type '%s'.", bounded(f), strings.TrimPrefix(e.odata, "#")).
 				WithTarget("$select").WithRemedy("Leave it out.")
 		}
-		fields = append(fields, f)
+		if !slices.Contains(fields, f) { // thousands of times the same one would be shown as often, of each object
+			fields = append(fields, f)
+		}
 	}
 	return fields, nil
 }

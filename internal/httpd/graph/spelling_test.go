@@ -30,9 +30,13 @@ func TestGraph_Spellings(t *testing.T) {
 	}
 	nobody := "99999999-9999-4999-8999-999999999999"
 	for _, path := range []string{"applications(appId='" + nobody + "')", "applications(id='" + app + "')", "servicePrincipals(appId='" + nobody + "')", "servicePrincipals(appId='" + appID + "'x')", "users(userPrincipalName='nobody@corp.example')",
+		"users(userPrincipalName='')", "users(userPrincipalName='" + alice + "')",
 		"users(mail='alice@corp.example')", "groups(displayName='crew')", "users/" + alice + "/$count", "me/$count", "users/microsoft.graph.user", "users/" + alice + "/microsoft.graph.user", "groups/" + group + "/members/microsoft.graph.nosuch", "organization/$ref"} {
 		w.do(w.admin, "GET", "/v1.0/"+path, "", 404)
 	}
+	// A script whose variable is empty does nothing to whoever runs it.
+	w.do(w.admin, "PATCH", "/v1.0/users(userPrincipalName='')", `{"mobilePhone":"1"}`, 404)
+	w.do(w.admin, "POST", "/v1.0/users(userPrincipalName='')/revokeSignInSessions", "", 404)
 	// Another key is no way around a right: who may not change it by its id may not by that.
 	for _, at := range []string{"applications/" + app, "applications(appId='" + appID + "')", "servicePrincipals(appId='" + appID + "')"} {
 		w.do(alice, "POST", "/v1.0/"+at+"/addPassword", `{}`, 403)

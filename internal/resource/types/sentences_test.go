@@ -11,6 +11,7 @@ import (
 	"sallyport/internal/handbooktest"
 	"sallyport/internal/rbac"
 	"sallyport/internal/resource"
+	"sallyport/internal/resource/types"
 	"sallyport/internal/store"
 )
 
@@ -57,6 +58,11 @@ func TestSentences_Groups(t *testing.T) {
 	w.refused(err, "arm.Deployment")
 	_, err = w.deploy(as(admin), templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"a","location":"westeurope","tags":{"t":"[reference('`+pipID+`', '2024').ipAddress]"},"properties":{}}`))
 	w.refused(err, "arm.ResourceNotFound.template")
+	w.must(w.store.Write(t.Context(), func(tx *store.Tx) error {
+		_, err = types.MayMint(w.engine, tx, as(admin), id(sub+"/resourceGroups/gone"))
+		return nil
+	}))
+	w.refused(err, "arm.ResourceNotFound.token")
 }
 
 func TestSentences_Roles(t *testing.T) {
