@@ -215,7 +215,7 @@ func (d *deployment) doors() (http.Handler, error) {
 		return nil, err
 	}
 	return httpd.New(httpd.Config{Proxies: proxies, Rows: route.All(), Mux: mux, Admit: d.admit, Authenticator: d, Limits: limits(), Authority: d.manifest.URL + "/" + d.manifest.Tenant, Now: d.cfg.Now, Rand: d.cfg.Rand, Log: d.cfg.Log,
-		Nothing: arm.Nothing, Answered: d.meter.answered, Waiting: d.waiting, Manifest: d.trust.named})
+		Nothing: arm.Nothing(), Answered: d.meter.answered, Waiting: d.waiting, Manifest: d.trust.named})
 }
 
 // Bearer verifies an access token for a surface.

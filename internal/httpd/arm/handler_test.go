@@ -155,7 +155,7 @@ func newServer(t *testing.T) *server {
 			return write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}}).Mount(mux)
 	limit := httpd.Limit{PerSecond: 1e6, Burst: 1e6}
-	front, err := httpd.New(httpd.Config{Rows: rows(), Mux: mux, Nothing: arm.Nothing, Authenticator: doors{}, Now: self.now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), Authority: base + "/adfs",
+	front, err := httpd.New(httpd.Config{Rows: rows(), Mux: mux, Nothing: arm.Nothing(), Authenticator: doors{}, Now: self.now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler), Authority: base + "/adfs",
 		Limits: map[string]httpd.Limit{"read": limit, "write": limit, "login": limit, "token": limit}})
 	must(err)
 	self.front, self.engine = front, engine

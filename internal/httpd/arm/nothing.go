@@ -11,8 +11,14 @@ import (
 // Nothing is the refusal of a path that no row has: in Resource Manager's words, a
 // namespace or a resource type that this server does not know, or an action that a
 // type does not have (Azure's codes InvalidResourceNamespace, InvalidResourceType and
-// InvalidAction), with what there is instead. It is nil for another kind of path.
-func Nothing(method string, path []string) error {
+// InvalidAction), with what there is instead. It is nil for another kind of path. The
+// catalogue is read once: whoever asks has shown nothing yet, and may ask often.
+func Nothing() func(method string, path []string) error {
+	known := registered()
+	return func(method string, path []string) error { return nothing(known, method, path) }
+}
+
+func nothing(known map[string][]string, method string, path []string) error {
 	at := len(path) - 1
 	for at >= 0 && !strings.EqualFold(path[at], "providers") {
 		at--
@@ -23,7 +29,6 @@ func Nothing(method string, path []string) error {
 	if at < 0 || at+1 == len(path) {
 		return nil
 	}
-	known := registered()
 	namespace := path[at+1]
 	kinds, there := known[namespace]
 	for name, list := range known {
@@ -32,7 +37,7 @@ func Nothing(method string, path []string) error {
 		}
 	}
 	if !there {
-		return noNamespace(namespace)
+		return noNamespace(known, namespace)
 	}
 	var words []string
 	for i := at + 2; i < len(path); i += 2 {
@@ -55,9 +60,9 @@ func noAction(namespace, kind, action string) error {
 		WithRemedy("%s", instead(namespace+"/"+kind+"/"+action, "See what there is: az provider show --namespace "+namespace))
 }
 
-func noNamespace(name string) error {
+func noNamespace(known map[string][]string, name string) error {
 	return fault.New(fault.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", name).
-		WithRemedy("%s", instead(name, "This server has: "+strings.Join(slices.Sorted(maps.Keys(registered())), ", ")+"."))
+		WithRemedy("%s", instead(name, "This server has: "+strings.Join(slices.Sorted(maps.Keys(known)), ", ")+"."))
 }
 
 func has(kinds []string, kind string) bool {

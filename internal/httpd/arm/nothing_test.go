@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sallyport/internal/httpd/arm"
 )
 
 // What people of Azure try next, and what they read here.
@@ -38,6 +40,16 @@ func TestNothing_SaysWhatThereIsInstead(t *testing.T) {
 	for path, code := range map[string]string{sub + "/providers//": "", sub + "/nosuch/x": "InvalidResourcePath", "/subscriptions": ""} {
 		if answer, v := s.call(admin, http.MethodGet, path, ""); dig(v, "error", "code") != code && (code != "" || answer.StatusCode != 200) {
 			t.Errorf("%s: %d %v", path, answer.StatusCode, v)
+		}
+	}
+}
+
+// Whoever asks for what is not there has not signed in, and no limit has been asked yet.
+func TestNothing_CostsLittle(t *testing.T) {
+	nothing := arm.Nothing()
+	for _, path := range []string{"subscriptions/s/providers/A.B/c", "subscriptions/s/providers/Microsoft.Compute/nosuch/x", "subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/v/nosuch"} {
+		if n := testing.AllocsPerRun(10, func() { _ = nothing(http.MethodPost, strings.Split(path, "/")) }); n > 100 {
+			t.Errorf("%s: %v allocations", path, n)
 		}
 	}
 }

@@ -96,5 +96,5 @@ func (h *Handler) provider(c *httpd.Call) error {
 	if strings.EqualFold(c.Var("namespace"), "Microsoft.HybridConnectivity") { // az ssh asks for it before it connects to a hybrid machine
 		return c.JSON(http.StatusOK, h.showProvider(c.Var("subscription"), "Microsoft.HybridConnectivity", nil))
 	}
-	return noNamespace(c.Var("namespace"))
+	return noNamespace(registered(), c.Var("namespace"))
 }
