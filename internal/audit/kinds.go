@@ -42,6 +42,7 @@ func signInKinds() []Kind {
 func directoryKinds() []Kind {
 	policy := []Key{{"displayName", "display name"}, {"state", "enabled, disabled or enabledForReportingButNotEnforced"}, {"policy", "the whole policy, JSON"}}
 	name, upn := Key{"displayName", "display name"}, Key{"userPrincipalName", "sign-in name"}
+	owner := Key{"owner", "object id of the owner"}
 	app, member, role, key := Key{"appId", "application (client) id"}, Key{"member", "object id of the member"}, Key{"role", "directory role"}, Key{"keyId", "id of the credential"}
 	return []Kind{
 		{"tenant.create", "The deployment was made.", SurfaceDirectory, did(), "tenant id", []Key{{"domain", "initial domain"}}},
@@ -59,11 +60,13 @@ func directoryKinds() []Kind {
 		{"group.delete", "A group was deleted.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{name}},
 		{"group.addMember", "A member was added to a group.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{member}},
 		{"group.removeMember", "A member was removed from a group.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{member}},
+		{"group.addOwner", "A group got an owner, which gives the owner no right.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{owner}},
+		{"group.removeOwner", "A group lost an owner.", SurfaceDirectory, didOrDenied(), groupTarget, []Key{owner}},
 		{"application.create", "An application was registered.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{app, name}},
 		{"application.update", "An application was changed.", SurfaceDirectory, didOrDenied(), applicationTarget, nil},
 		{"application.delete", "An application was deleted.", SurfaceDirectory, didOrDenied(), applicationTarget, nil},
-		{"application.addOwner", "An application got an owner.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{{"owner", "object id of the owner"}}},
-		{"application.removeOwner", "An application lost an owner.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{{"owner", "object id of the owner"}}},
+		{"application.addOwner", "An application got an owner.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{owner}},
+		{"application.removeOwner", "An application lost an owner.", SurfaceDirectory, didOrDenied(), applicationTarget, []Key{owner}},
 		{"servicePrincipal.create", "A service principal was created.", SurfaceDirectory, didOrDenied(), servicesTarget + "; the application's client id when refused", []Key{app}},
 		{"servicePrincipal.update", "A service principal was enabled or disabled.", SurfaceDirectory, didOrDenied(), servicesTarget, []Key{{"accountEnabled", "true or false"}}},
 		{"servicePrincipal.revokeSessions", "The tokens and certificates of a service principal or managed identity were revoked.", SurfaceDirectory, did(), servicesTarget, nil},

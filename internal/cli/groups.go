@@ -14,9 +14,9 @@ func (a *app) addGroups(root *cobra.Command) {
 		group("account", "Subscriptions and the signed-in account.", group("session", "Where a user is signed in.")),
 		group("tenant", "How people may sign in."),
 		group("ad", "Users, groups, applications and service principals.",
-			group("user", "Users."), group("app", "Applications.", group("permission", "What an application may do for people.")), group("signed-in-user", "The signed-in user."),
-			group("group", "Groups.", group("member", "Members of a group.")),
-			group("sp", "Service principals.", group("credential", "Secrets of a service principal."))),
+			group("user", "Users."), group("app", "Applications.", group("permission", "What an application may do for people."), group("owner", "Owners of an application.")), group("signed-in-user", "The signed-in user."),
+			group("group", "Groups.", group("member", "Members of a group."), group("owner", "Owners of a group, who have no right by it.")),
+			group("sp", "Service principals.", group("credential", "Secrets of a service principal."), group("owner", "Owners of a service principal's application."))),
 		group("audit", "The audit log.", group("retention", "How long audit records are kept.")),
 		group("ca", "The keys that the deployment signs with."),
 		group("cert", "Certificates of people and services."),
@@ -39,6 +39,9 @@ func (a *app) addGroups(root *cobra.Command) {
 		place(root, v.path, v.command(a))
 	}
 	for path, cmd := range a.special() {
+		place(root, path, cmd)
+	}
+	for path, cmd := range a.ownerCommands() {
 		place(root, path, cmd)
 	}
 	for path, cmd := range a.caCommands() {

@@ -42,6 +42,9 @@ type verb struct {
 	body func(values) (any, error)
 	// list says that the answer is a list, read to its end.
 	list bool
+	// mine, for a list, is the type of directory object that --show-mine lists of
+	// what the caller owns; the other flags then do not count, as with az.
+	mine string
 	// shape changes the answer into what az shows.
 	shape func(map[string]any) any
 	// columns are the default table's, and by the member that its rows are sorted by.
@@ -139,6 +142,9 @@ func (v verb) command(a *app) *cobra.Command {
 		for i := range flags {
 			flags[i].required = flags[i].required && !strings.Contains(v.url, "{"+flags[i].name+"}")
 		}
+	}
+	if v.mine != "" {
+		flags = append(slices.Clone(flags), flag{name: "show-mine", kind: 'b', usage: "Only what the signed-in user owns"})
 	}
 	if v.confirm != "" {
 		flags = append(flags, flag{name: "yes", short: "y", kind: 'b', usage: "Do not ask for confirmation"})
@@ -246,6 +252,9 @@ func (v verb) targets(s *client.Session, in values) ([]string, error) {
 			return nil, clientError{err.Error()}
 		}
 	}
+	if v.mine != "" && in.on("show-mine") {
+		return []string{"/me/ownedObjects/microsoft.graph." + v.mine}, nil
+	}
 	path, err := fillURL(v.url, s, in)
 	return []string{path}, err
 }
@@ -259,7 +268,7 @@ func (v verb) call(ctx context.Context, a *app, s *client.Session, in values, ta
 	for _, q := range v.query {
 		name, template, _ := strings.Cut(q, "=")
 		name, only, conditional := strings.Cut(name, "@")
-		if conditional && !in.on(only) {
+		if conditional && !in.on(only) || v.mine != "" && in.on("show-mine") {
 			continue
 		}
 		if text, ok := fillQuery(template, in); ok {

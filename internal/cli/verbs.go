@@ -232,7 +232,7 @@ func directoryVerbs() []verb {
 			query: []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')"},
 		},
 		{
-			path: "ad app list", short: "List applications.", method: http.MethodGet, surface: client.Graph, url: "/applications", list: true, flags: []flag{name, filter, {name: "app-id", usage: "Application (client) id"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
+			path: "ad app list", short: "List applications.", method: http.MethodGet, surface: client.Graph, url: "/applications", list: true, mine: "application", flags: []flag{name, filter, {name: "app-id", usage: "Application (client) id"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
 			query:   []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=appId eq '{app-id}'"},
 			columns: named, by: "displayName",
 		},
@@ -241,7 +241,7 @@ func directoryVerbs() []verb {
 			flags: []flag{{name: "id", required: true, usage: "Id of the grant: sally ad app permission list-grants"}},
 		},
 		{
-			path: "ad sp list", short: "List service principals.", method: http.MethodGet, surface: client.Graph, url: "/servicePrincipals", list: true,
+			path: "ad sp list", short: "List service principals.", method: http.MethodGet, surface: client.Graph, url: "/servicePrincipals", list: true, mine: "servicePrincipal",
 			flags:   []flag{name, filter, {name: "spn", usage: "Service principal name"}, {name: "all", kind: 'b', usage: "Accepted for az's sake: all are listed"}},
 			query:   []string{"$filter={filter}", "$filter=startswith(displayName,'{display-name}')", "$filter=servicePrincipalNames/any(c:c eq '{spn}')"},
 			columns: named, by: "displayName",

@@ -73,6 +73,9 @@ func TestVerbs_Calls(t *testing.T) {
 		{"ad group create --display-name G --mail-nickname g --force --is-assignable-to-role", "201 {}", `POST /v1.0/groups {"displayName":"G","isAssignableToRole":true,"mailEnabled":false,"mailNickname":"g","securityEnabled":true}`},
 		{"ad app permission delete-grant --id G", "204 ", "DELETE /v1.0/oauth2PermissionGrants/G"},
 		{"ad sp list --all", `{"value":[]}`, "GET /v1.0/servicePrincipals"},
+		{"ad sp list --show-mine", `{"value":[]}`, "GET /v1.0/me/ownedObjects/microsoft.graph.servicePrincipal"},
+		{"ad app list --show-mine --display-name x", `{"value":[]}`, "GET /v1.0/me/ownedObjects/microsoft.graph.application"},
+		{"ad signed-in-user list-owned-objects", `{"value":[]}`, "GET /v1.0/me/ownedObjects"},
 		{"rest --url /subscriptions/{subscriptionId}/x?api-version=1 --method post --body {} --headers A=b", `{}`, "POST /subscriptions/" + subID + "/x?api-version=1 {}"},
 		{"rest -u /v1.0/me", `{}`, "GET /v1.0/me"},
 	})

@@ -11,6 +11,7 @@ type Reader interface {
 	ObjectReader
 	EachObject
 	ConsentReader
+	OwnerReader
 	// MembersOfGroup lists the direct members of a group.
 	MembersOfGroup(groupID string) ([]Member, error)
 	// EachMember calls f for every membership.
@@ -50,6 +51,7 @@ type Index struct {
 	spApps map[string]string // application id -> object id of the service principal
 
 	consents consents
+	owners   owners
 
 	members map[string][]Member        // group -> direct members
 	parents map[string]map[string]bool // member -> groups that hold it directly
@@ -68,7 +70,7 @@ func (x *Index) reset() {
 	x.users, x.groups, x.apps, x.sps = newTable[User](), newTable[Group](), newTable[Application](), newTable[ServicePrincipal]()
 	x.upns, x.appIDs, x.spApps = map[string]string{}, map[string]string{}, map[string]string{}
 	x.members, x.parents = map[string][]Member{}, map[string]map[string]bool{}
-	x.consents = newConsents()
+	x.consents, x.owners = newConsents(), newOwners()
 }
 
 // Load replaces the whole content by what r holds. On an error the old content
@@ -98,6 +100,7 @@ func (x *Index) Load(r Reader) error {
 			return err
 		},
 		func() error { return fresh.consents.load(r) },
+		func() error { return fresh.owners.load(r) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -108,7 +111,7 @@ func (x *Index) Load(r Reader) error {
 	defer x.mu.Unlock()
 	x.tenant, x.users, x.upns, x.groups, x.members, x.parents = fresh.tenant, fresh.users, fresh.upns, fresh.groups, fresh.members, fresh.parents
 	x.apps, x.appIDs, x.sps, x.spApps = fresh.apps, fresh.appIDs, fresh.sps, fresh.spApps
-	x.consents = fresh.consents
+	x.consents, x.owners = fresh.consents, fresh.owners
 	x.closure.Clear()
 	return nil
 }
@@ -129,6 +132,9 @@ func (x *Index) Refresh(r Reader, kind, key string) error {
 	case "member":
 		list, err := r.MembersOfGroup(key)
 		return x.apply(err, func() { x.putMembers(key, list) })
+	case "groupOwner":
+		list, err := r.OwnersOfGroup(key)
+		return x.apply(err, func() { x.owners.put(key, list) })
 	case "application":
 		a, ok, err := r.ApplicationByID(key)
 		return x.apply(err, func() { x.putApplication(key, a, ok) })

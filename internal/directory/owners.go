@@ -8,8 +8,24 @@ import (
 	"sallyport/internal/fault"
 )
 
-// maxOwners bounds the owners of one application, as Entra does.
+// maxOwners bounds the owners of one application or group, as Entra does.
 const maxOwners = 100
+
+// mayOwn returns nil when somebody can become one more owner of something.
+func mayOwn(tx Tx, owners []string, ownerID string) error {
+	kind, err := kindOf(tx, ownerID)
+	switch {
+	case err != nil:
+		return err
+	case kind == MemberGroup:
+		return fault.New(fault.Invalid, "Request_BadRequest", "a group cannot be an owner.").WithRemedy("Name a user or a service principal.")
+	case slices.Contains(owners, ownerID):
+		return fault.New(fault.Invalid, "Request_BadRequest", "one or more added object references already exist for the following modified properties: 'owners'.").WithRemedy("Nothing needs to be done: the object is an owner already.")
+	case len(owners) >= maxOwners:
+		return fault.New(fault.Invalid, "Request_BadRequest", "there are at most %d owners.", maxOwners).WithRemedy("Remove one first.")
+	}
+	return nil
+}
 
 // mayChangeOwners is what it takes to say who may add credentials: the action,
 // no matter whether by is an owner himself, and every right that the application
@@ -28,16 +44,8 @@ func (s *Service) AddOwner(ctx context.Context, by audit.By, appID, ownerID stri
 		if err != nil || !ok {
 			return orNotFound(err, appID)
 		}
-		kind, err := kindOf(tx, ownerID)
-		switch {
-		case err != nil:
+		if err := mayOwn(tx, a.Owners, ownerID); err != nil {
 			return err
-		case kind == MemberGroup:
-			return fault.New(fault.Invalid, "Request_BadRequest", "a group cannot own an application.").WithRemedy("Name a user or a service principal.")
-		case slices.Contains(a.Owners, ownerID):
-			return fault.New(fault.Invalid, "Request_BadRequest", "one or more added object references already exist for the following modified properties: 'owners'.").WithRemedy("Nothing needs to be done: the object is an owner already.")
-		case len(a.Owners) >= maxOwners:
-			return fault.New(fault.Invalid, "Request_BadRequest", "an application has at most %d owners.", maxOwners).WithRemedy("Remove one first.")
 		}
 		a.Owners = append(slices.Clone(a.Owners), ownerID)
 		if err := tx.PutApplication(a); err != nil {

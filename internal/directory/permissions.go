@@ -97,11 +97,11 @@ func personPermissions() []Permission {
 }
 
 func groupPermissions() []Permission {
-	read := []string{"groups/standard/read", "groups/members/read", "users/memberOf/read", "servicePrincipals/memberOf/read", "groups/memberOf/read", "me/memberOf/read"}
+	read := []string{"groups/standard/read", "groups/members/read", "users/memberOf/read", "servicePrincipals/memberOf/read", "groups/memberOf/read", "me/memberOf/read", "groups/owners/read"}
 	return []Permission{
 		{"Group.Read.All", "5f8c59db-677d-491f-a6b8-5f174b11ec1d", "5b567255-7703-4780-807c-7be8301ae99b", true, "Read all groups", on(read...)},
 		{"Group.ReadWrite.All", "4e46008b-f24c-477d-8fff-7bb4ec7aafe0", "62a82d76-70ea-41e2-9197-370581804d09", true, "Read and write all groups, their members, create and delete groups",
-			on(append([]string{"groups/create", "groups/delete", "groups/basic/update", "groups/members/update"}, read...)...)},
+			on(append([]string{"groups/create", "groups/delete", "groups/basic/update", "groups/members/update", "groups/owners/update"}, read...)...)},
 		{"GroupMember.Read.All", "bc024368-1153-4739-b217-4326f2e966d0", "98830695-27a2-44f7-8c18-0c3ebc9698f6", true, "Read who is in which group", on(read...)},
 		{"GroupMember.ReadWrite.All", "f81125ac-d3b7-4573-a3b2-7099cc39df9e", "dbaae8cf-10b5-4b86-a4a1-f871c94c6695", true, "Read and change who is in which group",
 			on(append([]string{"groups/members/update"}, read...)...)},
@@ -129,12 +129,12 @@ func clientPermissions() []Permission {
 }
 
 func directoryPermissions() []Permission {
-	read := []string{"*/standard/read", "*/members/read", "*/memberOf/read"}
+	read := []string{"*/standard/read", "*/members/read", "*/memberOf/read", "*/owners/read"}
 	roles := []string{"directoryRoles/standard/read", "directoryRoles/members/read", "roleDefinitions/standard/read", "roleAssignments/standard/read"}
 	return []Permission{
 		{"Directory.Read.All", "06da0dbc-49e2-44d2-8312-53f166ab848a", "7ab1d382-f21e-4acd-a863-ba3e13f7da61", true, "Read the whole directory", on(read...)},
 		{"Directory.ReadWrite.All", "c5366453-9fb0-48a5-a156-24f0c49a4b84", "19dbc75e-c2e2-444c-a770-ec69d8559fc7", true, "Read and write the directory, without deleting, passwords and secrets",
-			on(append([]string{"me/basic/update", "users/create", "users/update", "users/basic/update", "groups/create", "groups/basic/update", "groups/members/update",
+			on(append([]string{"me/basic/update", "users/create", "users/update", "users/basic/update", "groups/create", "groups/basic/update", "groups/members/update", "groups/owners/update",
 				"applications/create", "applications/basic/update", "servicePrincipals/create", "servicePrincipals/basic/update"}, read...)...)},
 		{AccessAsUser, "0e263e50-5827-48a4-b97c-d940288653c7", "", true, "Do in the directory whatever you may", on("*")},
 		{"Organization.Read.All", "4908d5b9-3fb2-4b1e-9336-1888b7937185", "498476ce-e0fe-48b0-b801-37ba7e2685c6", true, "Read about the organization", on("organization/standard/read")},

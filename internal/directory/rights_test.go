@@ -30,6 +30,7 @@ func TestRights_WithoutRoleNothingChanges(t *testing.T) {
 	w.refused("create group", err)
 	w.refused("add member", w.svc.AddGroupMember(ctx, by, g.ID, mallory.ID))
 	w.refused("delete group", w.svc.DeleteGroup(ctx, by, g.ID))
+	w.refused("own a group", w.svc.AddGroupOwner(ctx, by, g.ID, mallory.ID))
 	_, err = w.svc.CreateApplication(ctx, by, directory.NewApplication{DisplayName: "x"})
 	w.refused("create application", err)
 	w.refused("update application", w.svc.UpdateApplication(ctx, by, app.ID, directory.ApplicationChange{DisplayName: &s}))
@@ -150,6 +151,8 @@ func TestRights_GroupsThatGiveRoles(t *testing.T) {
 			"remove": w.svc.RemoveGroupMember(ctx, by, g, helpdesk.ID),
 			"update": w.svc.UpdateGroup(ctx, by, g, directory.GroupChange{DisplayName: &name}),
 			"delete": w.svc.DeleteGroup(ctx, by, g),
+			"own":    w.svc.AddGroupOwner(ctx, by, g, helpdesk.ID),
+			"disown": w.svc.RemoveGroupOwner(ctx, by, g, helpdesk.ID),
 		}
 	}
 	for _, g := range []string{inner.ID, outer.ID} {

@@ -18,6 +18,7 @@ type Tx interface {
 	KeyReader
 	UserWriter
 	GroupWriter
+	OwnerWriter
 	ApplicationWriter
 	ConsentWriter
 	PutTenant(t Tenant) error

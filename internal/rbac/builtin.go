@@ -55,7 +55,7 @@ func resourceRole(id, name, text string, p Permission) Definition {
 // None but the first may give roles or permissions of applications.
 func directoryRoles() []Definition {
 	const d = "microsoft.directory/"
-	read := []string{d + "*/standard/read", d + "*/members/read", d + "*/memberOf/read"}
+	read := []string{d + "*/standard/read", d + "*/members/read", d + "*/memberOf/read", d + "*/owners/read"}
 	with := func(actions ...string) []string {
 		out := append([]string{}, read...)
 		for _, a := range actions {

@@ -54,6 +54,11 @@ func (g *graph) memberships() {
 		}
 		g.ask(s.set+".getMemberGroups", s.prefix+"getMemberGroups", scope)
 		g.ask(s.set+".checkMemberGroups", s.prefix+"checkMemberGroups", scope)
+		g.ask(s.set+".getMemberObjects", s.prefix+"getMemberObjects", scope)
+		g.ask(s.set+".checkMemberObjects", s.prefix+"checkMemberObjects", scope)
+		if s.set != "directoryObjects" && s.set != "groups" { // a group owns nothing
+			g.read(s.set+".ownedObjects", s.prefix+"ownedObjects", s.set+"/standard/read")
+		}
 	}
 }
 
@@ -80,6 +85,9 @@ func (g *graph) people() {
 	g.read("groups.transitiveMembers.list", "groups/{id}/transitiveMembers", members)
 	g.write("groups.members.add", "POST", "groups/{id}/members/$ref", "groups/members/update")
 	g.write("groups.members.remove", "DELETE", "groups/{id}/members/{member}/$ref", "groups/members/update")
+	g.read("groups.owners.list", "groups/{id}/owners", "groups/owners/read")
+	g.write("groups.owners.add", "POST", "groups/{id}/owners/$ref", "groups/owners/update")
+	g.write("groups.owners.remove", "DELETE", "groups/{id}/owners/{owner}/$ref", "groups/owners/update")
 }
 
 func (g *graph) clients() {

@@ -15,7 +15,7 @@ import (
 // A kind that is not named here concerns every machine.
 func (d *deployment) concern(c store.Change, t *machine.Touch) {
 	switch c.Kind {
-	case "application", conditional.Change, rollout.ChangeKind: // refresh sees what machines are told of an upgrade
+	case "application", "groupOwner", conditional.Change, rollout.ChangeKind: // owners open no login; refresh sees what machines are told of an upgrade
 	case "user", "servicePrincipal":
 		t.Account = true
 	case "group", "member":

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,7 @@ func graphActions(c *castle) map[string]action {
 	member := `{"@odata.id":"https://graph.microsoft.com/v1.0/directoryObjects/{{n}}"}`
 	out := map[string]action{
 		"graph.groups.members.add":         {path: here + "groups/" + crew + "/members/$ref", read: here + "groups/" + crew + "/members?$top=999", body: member, other: person},
+		"graph.groups.owners.add":          {path: here + "groups/" + crew + "/owners/$ref", read: here + "groups/" + crew + "/owners?$top=999", body: member, other: person},
 		"graph.directoryRoles.members.add": {path: here + "directoryRoles/" + rbac.GlobalReader + "/members/$ref", read: here + "directoryRoles/" + rbac.GlobalReader + "/members?$top=999", body: member, other: person},
 		"graph.directoryRoles.activate":    {path: here + "directoryRoles", body: `{"roleTemplateId":"` + rbac.GlobalReader + `"}`, fails: 409},
 		"graph.directoryObjects.getByIds":  {path: here + "directoryObjects/getByIds", body: `{"ids":["` + alice + `"],"types":["user"]}`, other: map[string][]any{"ids[0]": {c.ids["bob"]}}},
@@ -58,8 +60,11 @@ func graphActions(c *castle) map[string]action {
 	for set, at := range map[string]string{"users": "users/" + alice, "me": "me", "groups": "groups/" + crew, "servicePrincipals": "servicePrincipals/" + sp, "directoryObjects": "directoryObjects/" + alice} {
 		out["graph."+set+".getMemberGroups"] = action{path: here + at + "/getMemberGroups", body: `{"securityEnabledOnly":true}`, other: map[string][]any{"securityEnabledOnly": {false}}}
 		out["graph."+set+".checkMemberGroups"] = action{path: here + at + "/checkMemberGroups", body: `{"groupIds":["` + crew + `"]}`}
+		out["graph."+set+".getMemberObjects"] = action{path: here + at + "/getMemberObjects", body: `{"securityEnabledOnly":true}`, other: map[string][]any{"securityEnabledOnly": {false}}}
+		out["graph."+set+".checkMemberObjects"] = action{path: here + at + "/checkMemberObjects", body: `{"ids":["` + crew + `"]}`}
 		if set == "me" || set == "groups" { // they are members of another one
 			out["graph."+set+".checkMemberGroups"] = action{path: here + at + "/checkMemberGroups", body: `{"groupIds":["` + c.ids["outer"] + `"]}`}
+			out["graph."+set+".checkMemberObjects"] = action{path: here + at + "/checkMemberObjects", body: `{"ids":["` + c.ids["outer"] + `"]}`}
 		}
 	}
 	bob := c.ids["bob"]
@@ -107,7 +112,7 @@ func (a *acting) next() any {
 		return parsed(a.body)
 	}
 	a.n++
-	return parsed(strings.ReplaceAll(a.body, "{{n}}", a.person(strings.ToLower(strings.NewReplacer("/", "", ".", "").Replace(fmt.Sprintf("a%d%s", a.n, a.path[6:12]))))))
+	return parsed(strings.ReplaceAll(a.body, "{{n}}", a.person(strings.ToLower(strings.NewReplacer("/", "", ".", "").Replace(fmt.Sprintf("a%d%s%s", a.n, a.path[6:12], path.Base(path.Dir(a.path))))))))
 }
 
 // seen asks, and returns everything in which the effect would be seen.

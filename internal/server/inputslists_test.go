@@ -23,6 +23,7 @@ func peopled(c *castle) map[string]string {
 	const here = "/v1.0/"
 	for _, who := range []string{alice, c.ids["bob"], sp} {
 		for _, g := range []string{crew, ring} {
+			c.want(204, "admin", "POST", here+"groups/"+g+"/owners/$ref", ref(who))
 			c.want(204, "admin", "POST", here+"groups/"+g+"/members/$ref", ref(who))
 		}
 	}

@@ -101,12 +101,15 @@ func (t *Tx) PutUser(u directory.User) error {
 	return t.changed("user", u.ID)
 }
 
-// DeleteUser removes a user with memberships and credentials.
+// DeleteUser removes a user with memberships, ownerships and credentials.
 func (t *Tx) DeleteUser(id string) error {
 	if err := t.forgetCredentials(id); err != nil {
 		return err
 	}
 	if err := t.forgetMember(id); err != nil {
+		return err
+	}
+	if err := t.forgetOwner(id); err != nil {
 		return err
 	}
 	if err := t.forgetConsents(id); err != nil {
@@ -150,9 +153,12 @@ func (t *Tx) PutGroup(g directory.Group) error {
 	return t.changed("group", g.ID)
 }
 
-// DeleteGroup removes a group, its members and its memberships.
+// DeleteGroup removes a group, its members, its owners and its memberships.
 func (t *Tx) DeleteGroup(id string) error {
 	if err := t.forgetMember(id); err != nil {
+		return err
+	}
+	if err := t.forgetOwnersOf(id); err != nil {
 		return err
 	}
 	if _, err := t.exec(`DELETE FROM group_member WHERE group_id = $1`, id); err != nil {
@@ -352,6 +358,9 @@ func (t *Tx) DeleteServicePrincipal(id string) error {
 		return err
 	}
 	if err := t.forgetMember(id); err != nil {
+		return err
+	}
+	if err := t.forgetOwner(id); err != nil {
 		return err
 	}
 	if err := t.forgetConsents(id); err != nil {

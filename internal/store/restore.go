@@ -38,7 +38,7 @@ const (
 func restoredTables() map[string]string {
 	return map[string]string{
 		// Who exists, what proves them, what they may do: an administrator reviews it.
-		"tenant": restoreKeeps, "directory_group": restoreKeeps, "group_member": restoreKeeps, "application": restoreKeeps,
+		"tenant": restoreKeeps, "directory_group": restoreKeeps, "group_member": restoreKeeps, "group_owner": restoreKeeps, "application": restoreKeeps,
 		"password": restoreKeeps, "client_secret": restoreKeeps, "client_certificate": restoreKeeps,
 		"role_assignment": restoreKeeps, "app_role_assignment": restoreKeeps, "permission_grant": restoreKeeps, "directory_policy": restoreKeeps, "conditional_policy": restoreKeeps, "revoked_certificate": restoreKeeps, "ended_session": restoreKeeps, "revocation": restoreKeeps, "role_definition": restoreKeeps, "resource": restoreKeeps, "operation": restoreKeeps, "machines": restoreKeeps,
 		// What must not be taken twice stays taken.

@@ -325,9 +325,15 @@ func (e *equality) populate(t *testing.T) {
 	run("vmss", "extension", "set", "-g", "Equal", "--vmss-name", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux")
 	run("vmss", "update-instances", "-g", "Equal", "-n", "set", "--instance-ids", "*")
 	bob := run("ad", "user", "create", "--display-name", "Equal Ümlaut", "--user-principal-name", "bob@"+domain, "--password", userPass, "--query", "id", "-o", "tsv")
-	run("ad", "user", "create", "--display-name", "Equal Reader", "--user-principal-name", "reader@"+domain, "--password", userPass)
-	run("ad", "group", "create", "--display-name", "Crew", "--mail-nickname", "crew", "--description", "The crew")
+	owner := run("ad", "user", "create", "--display-name", "Equal Reader", "--user-principal-name", "reader@"+domain, "--password", userPass, "--query", "id", "-o", "tsv")
+	crew := run("ad", "group", "create", "--display-name", "Crew", "--mail-nickname", "crew", "--description", "The crew", "--query", "id", "-o", "tsv")
 	run("ad", "group", "member", "add", "-g", "Crew", "--member-id", bob)
+	run("ad", "group", "create", "--display-name", "Fleet", "--mail-nickname", "fleet")
+	run("ad", "group", "member", "add", "-g", "Fleet", "--member-id", crew)
+	run("ad", "group", "owner", "add", "-g", "Crew", "--owner-object-id", owner)
+	owned := run("ad", "app", "create", "--display-name", "Owned", "--query", "appId", "-o", "tsv")
+	run("ad", "sp", "create", "--id", owned)
+	run("ad", "app", "owner", "add", "--id", owned, "--owner-object-id", owner)
 	app := run("ad", "app", "create", "--display-name", "Equal Portal", "--web-redirect-uris", "https://portal.example/cb", "--query", "appId", "-o", "tsv")
 	run("ad", "sp", "create", "--id", app)
 	run("role", "assignment", "create", "--assignee", "bob@"+domain, "--role", "Virtual Machine User Login", "-g", "Equal")
@@ -339,7 +345,7 @@ func (e *equality) populate(t *testing.T) {
 		t.Fatal(r)
 	}
 	e.people["r"] = reader
-	e.values = strings.NewReplacer("$sub", sub, "$rg", sub+"/resourceGroups/Equal", "$bob", bob, "$app", app, "$version", version, "$key", "'"+strings.TrimSpace(string(public))+"'")
+	e.values = strings.NewReplacer("$sub", sub, "$rg", sub+"/resourceGroups/Equal", "$bob", bob, "$app", app, "$crew", crew, "$owner", owner, "$owned", owned, "$version", version, "$key", "'"+strings.TrimSpace(string(public))+"'")
 }
 
 // real shows that the driver ends command lines as the real az does.

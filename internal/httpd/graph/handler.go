@@ -38,6 +38,7 @@ func (h *Handler) Mount(m *httpd.Mux) {
 		"graph.groups.list": h.listGroups, "graph.groups.create": h.createGroup, "graph.groups.get": h.getGroup, "graph.groups.update": h.updateGroup, "graph.groups.delete": h.deleteGroup,
 		"graph.groups.members.list": h.members(false), "graph.groups.transitiveMembers.list": h.members(true),
 		"graph.groups.members.add": h.addMember, "graph.groups.members.remove": h.removeMember,
+		"graph.groups.owners.list": h.groupOwners, "graph.groups.owners.add": h.addGroupOwner, "graph.groups.owners.remove": h.removeGroupOwner,
 		"graph.applications.list": h.listApplications, "graph.applications.create": h.createApplication, "graph.applications.get": h.getApplication,
 		"graph.applications.update": h.updateApplication, "graph.applications.delete": h.deleteApplication, "graph.applications.owners": h.owners,
 		"graph.applications.addPassword": h.addPassword, "graph.applications.removePassword": h.removePassword,
@@ -69,8 +70,13 @@ func (h *Handler) Mount(m *httpd.Mux) {
 			h.handle(m, "graph."+set+".memberOf", h.memberOf(false))
 			h.handle(m, "graph."+set+".transitiveMemberOf", h.memberOf(true))
 		}
+		if set != "directoryObjects" && set != "groups" {
+			h.handle(m, "graph."+set+".ownedObjects", h.ownedObjects)
+		}
 		h.handle(m, "graph."+set+".getMemberGroups", h.getMemberGroups)
-		h.handle(m, "graph."+set+".checkMemberGroups", h.checkMemberGroups)
+		h.handle(m, "graph."+set+".checkMemberGroups", h.checkMemberships("groupIds", h.groups))
+		h.handle(m, "graph."+set+".getMemberObjects", h.getMemberObjects)
+		h.handle(m, "graph."+set+".checkMemberObjects", h.checkMemberships("ids", h.groupsAndRoles))
 	}
 }
 

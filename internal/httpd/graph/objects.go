@@ -11,7 +11,8 @@ import (
 
 const maxIDs = 1000 // of getByIds, Graph's limit
 
-// object returns any user, group or service principal with its @odata.type.
+// object returns any user, group, service principal, application or directory role
+// with its @odata.type.
 func (h *Handler) object(id string) (object, bool) {
 	x := h.index()
 	if u, ok := x.User(id); ok {
@@ -27,6 +28,9 @@ func (h *Handler) object(id string) (object, bool) {
 	if a, ok := x.ApplicationByID(id); ok {
 		return typed(h.applicationObject(a), applicationEntity()), true
 	}
+	if d, ok := h.definition(id); ok {
+		return typed(roleObject(d), roleEntity()), true
+	}
 	return nil, false
 }
 
@@ -39,12 +43,17 @@ func objectEntity() entity {
 	return entity{set: "directoryObjects", odata: "#microsoft.graph.directoryObject", schema: map[string]kind{
 		"id": text, "displayName": text, "description": text, "userPrincipalName": text, "mail": text, "appId": text, "securityEnabled": boolean, "mailEnabled": boolean,
 		"servicePrincipalType": text, "servicePrincipalNames": list, "accountEnabled": boolean, "givenName": text, "surname": text, "jobTitle": text, "groupTypes": list,
-		"mobilePhone": text, "businessPhones": list, "officeLocation": text, "preferredLanguage": text, "createdDateTime": other,
+		"mobilePhone": text, "businessPhones": list, "officeLocation": text, "preferredLanguage": text, "createdDateTime": other, "roleTemplateId": text,
 	}}
 }
 
 // objects answers with a page of mixed objects, ids in order.
 func (h *Handler) objects(c *httpd.Call, ids []string) error {
+	return h.objectsAs(c, ids, func(o object) object { return o })
+}
+
+// objectsAs does so with what shown leaves of each.
+func (h *Handler) objectsAs(c *httpd.Call, ids []string, shown func(object) object) error {
 	q, err := parseQuery(c, objectEntity())
 	if err != nil {
 		return err
@@ -59,7 +68,7 @@ func (h *Handler) objects(c *httpd.Call, ids []string) error {
 		if kind := shortType(o); !ok || p.cast != "" && !strings.EqualFold(p.cast, kind) {
 			continue
 		}
-		if !p.add(id, o) {
+		if !p.add(id, shown(o)) {
 			break
 		}
 	}
@@ -154,36 +163,81 @@ func (h *Handler) member(c *httpd.Call) (string, error) {
 	return id, nil
 }
 
+// memberOf lists groups, and directory roles where the caller may read who has
+// them. For others these are left out: a role's id alone says which one it is.
 func (h *Handler) memberOf(transitive bool) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
 		id, err := h.member(c)
 		if err != nil {
 			return err
 		}
+		ids := slices.Clone(h.index().GroupsDirectlyOf(id))
 		if transitive {
-			return h.objects(c, slices.Clone(h.index().GroupsOf(id)))
+			ids = slices.Clone(h.index().GroupsOf(id))
 		}
-		return h.objects(c, h.index().GroupsDirectlyOf(id))
+		if h.mayReadRoles(c, id) == nil {
+			ids = append(ids, h.rolesOf(id, transitive)...)
+		}
+		return h.objects(c, ids)
 	}
 }
 
+// mayReadRoles asks whether the caller may read which directory roles somebody has.
+func (h *Handler) mayReadRoles(c *httpd.Call, id string) error {
+	return h.cfg.Directory.MayRead(c.By, id, "microsoft.directory/directoryRoles/members/read")
+}
+
+// rolesOf returns the ids of the directory roles that somebody has: of its own, and
+// with transitive those of its groups, too.
+func (h *Handler) rolesOf(id string, transitive bool) []string {
+	holders := []string{id}
+	if transitive {
+		holders = append(holders, h.index().GroupsOf(id)...)
+	}
+	var ids []string
+	for _, holder := range holders {
+		for _, a := range h.cfg.Roles.Assignments(holder) {
+			ids = append(ids, strings.ToLower(a.RoleID))
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// groups and groupsAndRoles return what somebody is in, through groups too.
+func (h *Handler) groups(_ *httpd.Call, id string) ([]string, error) {
+	return h.index().GroupsOf(id), nil
+}
+
+// A caller that may not read roles is refused: an answer without them would be wrong.
+func (h *Handler) groupsAndRoles(c *httpd.Call, id string) ([]string, error) {
+	if err := h.mayReadRoles(c, id); err != nil {
+		return nil, err
+	}
+	return slices.Concat(h.index().GroupsOf(id), h.rolesOf(id, true)), nil
+}
+
+// getMemberGroups lists groups alone, whatever securityEnabledOnly says: every group
+// is a security group.
 func (h *Handler) getMemberGroups(c *httpd.Call) error {
-	id, err := h.member(c)
-	if err != nil {
-		return err
-	}
-	b, err := readBody(c, "directoryObject")
-	if err != nil {
-		return err
-	}
-	b.boolean("securityEnabledOnly") // every group is a security group
-	if err := b.finish(); err != nil {
-		return err
-	}
-	return c.JSON(200, object{"@odata.context": h.context("Collection(Edm.String)"), "value": listOf(h.index().GroupsOf(id))})
+	return h.getMemberships(c, func(bool) memberships { return h.groups })
 }
 
-func (h *Handler) checkMemberGroups(c *httpd.Call) error {
+// getMemberObjects lists directory roles as well, unless only what is security
+// enabled is asked for.
+func (h *Handler) getMemberObjects(c *httpd.Call) error {
+	return h.getMemberships(c, func(only bool) memberships {
+		if only {
+			return h.groups
+		}
+		return h.groupsAndRoles
+	})
+}
+
+// memberships are the ids of what somebody is in.
+type memberships func(c *httpd.Call, id string) ([]string, error)
+
+func (h *Handler) getMemberships(c *httpd.Call, of func(securityEnabledOnly bool) memberships) error {
 	id, err := h.member(c)
 	if err != nil {
 		return err
@@ -192,25 +246,52 @@ func (h *Handler) checkMemberGroups(c *httpd.Call) error {
 	if err != nil {
 		return err
 	}
-	var asked []string
-	b.take("groupIds", &asked)
-	b.require("groupIds", asked != nil)
+	only := b.boolean("securityEnabledOnly")
 	if err := b.finish(); err != nil {
 		return err
 	}
-	if len(asked) > 20 {
-		return badBody("too many groupIds: at most 20 in one request.").WithTarget("groupIds")
+	ids, err := of(only != nil && *only)(c, id)
+	if err != nil {
+		return err
 	}
-	for _, g := range asked {
-		if _, ok := guid.Parse(g); !ok {
-			return badBody("invalid GUID: '%s'.", bounded(g)).WithTarget("groupIds")
+	return c.JSON(200, object{"@odata.context": h.context("Collection(Edm.String)"), "value": listOf(ids)})
+}
+
+// checkMemberships says which of the given ids somebody is in.
+func (h *Handler) checkMemberships(property string, of memberships) httpd.HandlerFunc {
+	return func(c *httpd.Call) error {
+		id, err := h.member(c)
+		if err != nil {
+			return err
 		}
-	}
-	in := []string{}
-	for _, g := range h.index().GroupsOf(id) {
-		if slices.ContainsFunc(asked, func(a string) bool { return strings.EqualFold(a, g) }) {
-			in = append(in, g)
+		b, err := readBody(c, "directoryObject")
+		if err != nil {
+			return err
 		}
+		var asked []string
+		b.take(property, &asked)
+		b.require(property, asked != nil)
+		if err := b.finish(); err != nil {
+			return err
+		}
+		if len(asked) > 20 {
+			return badBody("too many %s: at most 20 in one request.", property).WithTarget(property)
+		}
+		for _, g := range asked {
+			if _, ok := guid.Parse(g); !ok {
+				return badBody("invalid GUID: '%s'.", bounded(g)).WithTarget(property)
+			}
+		}
+		held, err := of(c, id)
+		if err != nil {
+			return err
+		}
+		in := []string{}
+		for _, g := range held {
+			if slices.ContainsFunc(asked, func(a string) bool { return strings.EqualFold(a, g) }) {
+				in = append(in, g)
+			}
+		}
+		return c.JSON(200, object{"@odata.context": h.context("Collection(Edm.String)"), "value": in})
 	}
-	return c.JSON(200, object{"@odata.context": h.context("Collection(Edm.String)"), "value": in})
 }

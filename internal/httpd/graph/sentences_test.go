@@ -35,6 +35,7 @@ func TestGraph_Sentences(t *testing.T) {
 	at := "/v1.0/applications/" + app
 	w.do(w.admin, "POST", "/v1.0/groups/"+strong+"/members/$ref", ref(alice), 204)
 	w.do(w.admin, "POST", at+"/owners/$ref", ref(alice), 204)
+	w.do(w.admin, "POST", "/v1.0/groups/"+plain+"/owners/$ref", ref(alice), 204)
 	w.do(w.admin, "POST", roles, role(rbac.GlobalReader, alice), 201)
 	reading, _ := directory.PermissionOf(directory.GraphAppID, "User.Read.All")
 	w.give(sp, "User.Read.All")
@@ -57,6 +58,7 @@ func TestGraph_Sentences(t *testing.T) {
 		{"graph.OwnAccount.disable", w.admin, "PATCH", "/v1.0/users/" + w.admin, `{"accountEnabled":false}`, 403},
 		{"graph.Owner.exists", w.admin, "POST", at + "/owners/$ref", ref(alice), 400},
 		{"graph.Owner.group", w.admin, "POST", at + "/owners/$ref", ref(plain), 400},
+		{"graph.Owner.last", w.admin, "DELETE", "/v1.0/groups/" + plain + "/owners/" + alice + "/$ref", "", 400},
 		{"graph.Permission.exists", w.admin, "POST", "/v1.0/servicePrincipals/" + sp + "/appRoleAssignments", w.appRole(sp, reading.ApplicationID), 400},
 		{"graph.Permission.role", w.admin, "POST", "/v1.0/servicePrincipals/" + sp + "/appRoleAssignments", w.appRole(sp, vmIdentity), 400},
 		{"graph.Reference", w.admin, "POST", at + "/owners/$ref", `{"@odata.id":"alice"}`, 400},
