@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -383,7 +382,10 @@ func (w *fleetWorld) revoke(ctx context.Context) (revocation, error) {
 func (w *fleetWorld) assign(ctx context.Context, method string) error {
 	url := w.url + w.scope + "/providers/Microsoft.Authorization/roleAssignments/" + theAssignment + "?api-version=2022-04-01"
 	body := fmt.Sprintf(`{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/%s","principalId":%q,"principalType":"User"}}`, vmAdministrator, w.objectID)
-	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader([]byte(body)))
+	if method == http.MethodDelete {
+		body = ""
+	}
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

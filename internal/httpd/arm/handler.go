@@ -149,13 +149,17 @@ func under(c *httpd.Call, kind string) (scope.ID, error) {
 	return scope.Parse(id)
 }
 
-// expand reads $expand where it asks for the instance view.
+// expand reads $expand where it asks for the instance view. Some clients ask for
+// the user data of every machine; none has any.
 func expand(c *httpd.Call) (bool, error) {
 	given := c.R.URL.Query().Get("$expand")
-	if given == "" || strings.EqualFold(given, "instanceView") {
-		return given != "", nil
+	if given == "" || strings.EqualFold(given, "userData") {
+		return false, nil
 	}
-	return false, notExpanded(given, "instanceView")
+	if strings.EqualFold(given, "instanceView") {
+		return true, nil
+	}
+	return false, notExpanded(given, "instanceView, userData")
 }
 
 func notExpanded(given, known string) error {

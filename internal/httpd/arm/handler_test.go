@@ -299,9 +299,23 @@ func TestRecorded_AzGetsWhatItReads(t *testing.T) {
 			}
 		}
 		s.follow(answer)
+		if expected[i].match == "PUT "+machine {
+			s.expands()
+		}
 	}
 	if i != len(expected) {
 		t.Errorf("%d lines, %d expectations", i, len(expected))
+	}
+}
+
+// expands looks at a machine in all the ways in which Azure shows one.
+func (s *server) expands() {
+	s.t.Helper()
+	for option, status := range map[string]int{"": 200, "userData": 200, "instanceView": 200, "nosuch": 400, "userData,instanceView": 400} {
+		answer, v := s.call(admin, http.MethodGet, machine+"?$expand="+option, "")
+		if view := dig(v, "properties", "instanceView") != nil; answer.StatusCode != status || view != (option == "instanceView") || dig(v, "properties", "userData") != nil {
+			s.t.Errorf("$expand=%s: %d %v", option, answer.StatusCode, v)
+		}
 	}
 }
 
