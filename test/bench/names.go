@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"sallyport/internal/agent/shim"
 )
@@ -100,7 +101,15 @@ func (b *bench) names(ctx context.Context) ([]Row, error) {
 		}
 		rows = append(rows, got...)
 	}
-	return rows, nil
+	return rows, b.agentBack(ctx, init)
+}
+
+// agentBack waits until the machine's agent answers again: who measures next logs in.
+func (b *bench) agentBack(ctx context.Context, init int) error {
+	return until(ctx, time.Minute, func() error {
+		_, err := output(exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(init), "--mount", "--pid", "sally", "agent", "status"))
+		return err
+	})
 }
 
 // namesIn measures in one state of the agent.
