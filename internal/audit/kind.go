@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Kind declares one type of event: when it is written, what its target is and
@@ -38,18 +39,18 @@ func Kinds() []Kind {
 	return slices.Concat(signInKinds(), directoryKinds(), resourceKinds(), machineKinds(), keyKinds(), serverKinds())
 }
 
-// declared finds a kind by its type. It is filled once and never changed.
-var declared = func() map[string]Kind {
+// declared finds a kind by its type. It is filled at its first use: most starts of the program write no event.
+var declared = sync.OnceValue(func() map[string]Kind {
 	m := map[string]Kind{}
 	for _, k := range Kinds() {
 		m[k.Type] = k
 	}
 	return m
-}()
+})
 
 // KindOf returns the kind of a type.
 func KindOf(kind string) (Kind, bool) {
-	k, ok := declared[kind]
+	k, ok := declared()[kind]
 	return k, ok
 }
 
@@ -57,7 +58,7 @@ func KindOf(kind string) (Kind, bool) {
 // or the name of a fact in it. A reader can then know what a record may hold,
 // and a secret does not slip in under a new name.
 func Declared(e Event) error {
-	k, ok := declared[e.Type]
+	k, ok := declared()[e.Type]
 	if !ok {
 		return fmt.Errorf("audit event %q is not declared: give it a line in internal/audit", e.Type)
 	}

@@ -281,10 +281,10 @@ func previewExpires(t *testing.T, m *vm, p *person) {
 			t.Fatal(err)
 		}
 	}
-	reread("echo LoginGraceTime 18 >/etc/ssh/sshd_config.d/zz-grace.conf")
+	reread("echo LoginGraceTime 28 >/etc/ssh/sshd_config.d/zz-grace.conf")
 	k := m.knock(t, p.name, "true")
 	_, text := k.prompt(t)
-	if !regexp.MustCompile(`You have 1[0-4] seconds`).MatchString(text) {
+	if !regexp.MustCompile(`You have (1[0-9]|2[0-4]) seconds`).MatchString(text) {
 		t.Errorf("the time that is left: %q", text)
 	}
 	refused(t, k.enter(t).end(t), "nobody approved this login in time")
