@@ -262,10 +262,6 @@ func ownWriters(c *castle) []writer {
 	settings := writer{rows: "arm.tenantSettings.patch", target: fixed("tenantSettings/default"), views: []view{{at: itself}, {}}, same: map[string]string{"id": "there is one", "name": "as id", "type": "as id"},
 		body:  `{"properties":{"allowPasswordGrant":true,"allowDeviceCode":false,"allowPreviewLogin":true,"longestSessionMinutes":60,"offlineUserSeconds":7200,"offlineAdministratorSeconds":3600}}`,
 		other: map[string][]any{"properties.longestSessionMinutes": {float64(0), float64(-1), 1e12, 1.5}, "properties.offlineUserSeconds": {float64(0), 1e12}, "properties.offlineAdministratorSeconds": {7201.0}}}
-	var purposes []any
-	for _, p := range []string{"hostCA", "token", "snapshot", "audit", "manifest", "repository", "", "nosuch"} {
-		purposes = append(purposes, p)
-	}
 	return []writer{settings,
 		{rows: "arm.auditRetention.put", target: fixed("auditRetention"), body: `{"days":60}`, views: []view{{at: itself}, {}}, same: map[string]string{"forEver": "tried with 0 below"},
 			other: map[string][]any{"days": {float64(29), float64(36501), float64(-1), 1.5, 1e20}}},
