@@ -47,21 +47,31 @@ type Error struct {
 	cause  error
 }
 
+// Sentence puts values into a sentence that somebody will read who is refused, or
+// whose work failed. Every such sentence is made here: what is said in tests is
+// kept, and compared with the handbook (build tag heard).
+func Sentence(format string, args ...any) string {
+	s := fmt.Sprintf(format, args...)
+	told(format, s)
+	return s
+}
+
 // New makes an error without a private cause.
 func New(kind Kind, code, format string, args ...any) *Error {
-	return &Error{Kind: kind, Code: code, Text: fmt.Sprintf(format, args...)}
+	return &Error{Kind: kind, Code: code, Text: Sentence(format, args...)}
 }
 
 // Wrap makes an error whose cause is kept for the log and for errors.Is/As,
 // and is never shown to the caller.
 func Wrap(cause error, kind Kind, code, format string, args ...any) *Error {
-	return &Error{Kind: kind, Code: code, Text: fmt.Sprintf(format, args...), cause: cause}
+	return &Error{Kind: kind, Code: code, Text: Sentence(format, args...), cause: cause}
 }
 
 // WithRemedy returns a copy that says what to do next.
 func (e *Error) WithRemedy(format string, args ...any) *Error {
 	c := *e
 	c.Remedy = fmt.Sprintf(format, args...)
+	remedied(e.Text, c.Public())
 	return &c
 }
 

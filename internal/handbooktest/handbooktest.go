@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -61,21 +62,29 @@ func Open(t testing.TB) Page {
 }
 
 func read() (Page, error) {
-	dir, err := os.Getwd()
+	text, err := load()
 	if err != nil {
 		return nil, err
+	}
+	p, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("docs/troubleshooting.md: %w", err)
+	}
+	return p, nil
+}
+
+func load() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
 	}
 	for ; ; dir = filepath.Dir(dir) {
 		text, err := os.ReadFile(filepath.Join(dir, "docs", "troubleshooting.md"))
 		if err == nil {
-			p, err := Parse(string(text))
-			if err != nil {
-				return nil, fmt.Errorf("docs/troubleshooting.md: %w", err)
-			}
-			return p, nil
+			return string(text), nil
 		}
 		if dir == filepath.Dir(dir) {
-			return nil, errors.New("no folder above this test has docs/troubleshooting.md")
+			return "", errors.New("no folder above this test has docs/troubleshooting.md")
 		}
 	}
 }
@@ -118,7 +127,7 @@ func (s Sentence) In(text string, meanings ...string) bool {
 // Said fails the test unless the text, which a program has said, holds the sentence
 // with this id, with the meanings (place, meaning, place, ...) in it, and not merely
 // as a part of a longer sentence of the page. It writes into the test's log that the
-// sentence was heard, which test/heard.sh asks for.
+// sentence was heard, which Unheard asks for.
 func Said(t testing.TB, text, id string, meanings ...string) {
 	t.Helper()
 	page := Open(t)
@@ -163,18 +172,26 @@ func (p Page) longer(s Sentence) []Sentence {
 }
 
 // Known fails the test unless the page has the sentence that a program has said,
-// whole, and writes it into the test's log as Said does.
+// whole, explained or in its tables, and writes it into the test's log as Said does.
 func Known(t testing.TB, said string) {
 	t.Helper()
-	best := Sentence{}
+	explained := Sentence{}
 	for _, s := range Open(t) {
-		if len(s.Text) > len(best.Text) && regexp.MustCompile("^(?:"+s.Pattern()+")$").MatchString(said) {
-			best = s
+		if len(s.Text) > len(explained.Text) && regexp.MustCompile("^(?:"+s.Pattern()+")$").MatchString(said) {
+			explained = s
 		}
 	}
-	if best.ID == "" {
+	if explained.ID != "" {
+		t.Log(mark + explained.ID)
+		return
+	}
+	text, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := best(rows(text), said); !ok {
 		t.Errorf("docs/troubleshooting.md does not have: %s", said)
 		return
 	}
-	t.Log(mark + best.ID)
+	t.Log(word + strconv.Quote(said))
 }

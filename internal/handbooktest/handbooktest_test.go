@@ -2,10 +2,8 @@ package handbooktest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -110,37 +108,42 @@ func TestHeard_TheLongerIsNotTheShorter(t *testing.T) {
 	}
 }
 
-// TestHeard_NamesWhatNobodyHeard: the judge at the end of a whole run counts the
-// records of Said, and no other word of a log.
-func TestHeard_NamesWhatNobodyHeard(t *testing.T) {
-	page := "# Page\n\n> it is off <!-- off -->\n\n> it is off. Wait. <!-- off.long -->\n"
+// TestUnheard_NamesWhatNobodyHeard: the judge at the end of a whole run counts the
+// records of Said, those of what was said in tests, and no other word of a log.
+func TestUnheard_NamesWhatNobodyHeard(t *testing.T) {
+	const page = "# Page\n\n> it is off <!-- off -->\n\n> it is off. Wait. <!-- off.long -->\n"
+	both := mark + "off\n" + mark + "off.long\n"
+	table := page + RestBegins + "| code | what is said |\n|---|---|\n| `A` | cannot read … |\n| `A` | cannot read the list … |\n|  | a &lt; \\| b: … |\n| `AADSTS…` | AADSTS…: it is gone |\n"
+	say := func(list ...string) (log string) {
+		for _, one := range list {
+			log += "    a_test.go:7: " + word + strconv.Quote(one) + "\n"
+		}
+		return log
+	}
 	for name, c := range map[string]struct {
 		page, want string
 		logs       []string
 	}{
-		"all":              {page, "", []string{"    a_test.go:7: " + mark + "off\nok\n", mark + "off.long\n"}},
-		"one":              {page, ": off.long", []string{"    a_test.go:7: " + mark + "off\n"}},
-		"none":             {page, ": off off.long", []string{"ok\n"}},
-		"a longer id":      {page, ": off", []string{mark + "off.long\n"}},
-		"an id by itself":  {page, ": off", []string{`code "off"` + "\noff\n" + mark + "off.long\n"}},
-		"more on its line": {page, ": off", []string{mark + "off is missing\n" + mark + "off.long\n"}},
-		"a new entry":      {page + "\n> WHY <!-- new -->\n", ": new", []string{mark + "off\n" + mark + "off.long\n"}},
-		"an empty page":    {"# Page\n", "has no sentences", []string{mark + "off\n"}},
+		"all":                             {page, "", []string{"    a_test.go:7: " + mark + "off\nok\n", mark + "off.long\n"}},
+		"one":                             {page, "off.long", []string{"    a_test.go:7: " + mark + "off\n"}},
+		"none":                            {page, "off off.long", []string{"ok\n"}},
+		"a longer id":                     {page, "off", []string{mark + "off.long\n"}},
+		"an id by itself":                 {page, "off", []string{`code "off"` + "\noff\n" + mark + "off.long\n"}},
+		"more on its line":                {page, "off", []string{mark + "off is missing\n" + mark + "off.long\n"}},
+		"a new entry":                     {page + "\n> WHY <!-- new -->\n", "new", []string{both}},
+		"what was said is no explanation": {page, "off off.long", []string{say("it is off", "it is off. Wait.")}},
+		"a table":                         {table, "", []string{both, say("cannot read x", "cannot read the list\nof y", "a < | b: c", "it is gone")}},
+		"the number, too":                 {table, "", []string{both, say("cannot read x", "cannot read the list y", "a < | b: c", "AADSTS50: it is gone")}},
+		"the longer row":                  {table, "cannot read …", []string{both, say("cannot read the list y", "a < | b: c", "it is gone")}},
+		"more was said":                   {table, "cannot read … cannot read the list … AADSTS…: it is gone", []string{both, say("I cannot read x", "it is gone away", "a < | b: c")}},
+		"not said but shown":              {table, "cannot read … cannot read the list … a &lt; \\| b: … AADSTS…: it is gone", []string{both, "it is gone\nsaid: it is gone\nunsaid: \"it is gone\".\n"}},
 	} {
-		dir := t.TempDir()
-		words := []string{filepath.Join(dir, "page")}
-		for i, log := range append([]string{c.page}, c.logs...) {
-			if i > 0 {
-				words = append(words, filepath.Join(dir, fmt.Sprint("log", i)))
-			}
-			if err := os.WriteFile(words[i], []byte(log), 0o600); err != nil {
-				t.Fatal(err)
-			}
+		unheard, all, err := Unheard(c.page, c.logs...)
+		if got := strings.Join(unheard, " "); err != nil || all < 2 || got != c.want {
+			t.Errorf("%s: %d %v %q", name, all, err, got)
 		}
-		out, err := exec.CommandContext(t.Context(), "../../test/heard.sh", words...).CombinedOutput()
-		first, _, _ := strings.Cut(string(out), "\n")
-		if (err == nil) != (c.want == "") || err != nil && !strings.HasSuffix(first, c.want) {
-			t.Errorf("%s: %v %s", name, err, out)
-		}
+	}
+	if _, all, err := Unheard("# Page\n"); all != 0 || err != nil {
+		t.Error(all, err)
 	}
 }
