@@ -77,13 +77,11 @@ func (d DirectoryAuthority) sovereign(by audit.By) bool {
 // much, an application by a directory role or permissions of its own.
 func (d DirectoryAuthority) CoversPermission(by audit.By, value string) error {
 	p, ok := directory.PermissionOf(directory.GraphAppID, value)
-	if !ok {
-		return denied("insufficient privileges to complete the operation: '%s' is no permission.", value).WithRemedy("Ask a Global Administrator to do it.")
-	}
 	for _, action := range p.Actions {
-		if !d.holdsPattern(by, strings.ToLower(action)) {
-			return denied("insufficient privileges to complete the operation: the permission %s is more than you hold.", value).WithRemedy("Ask a Global Administrator to do it.")
-		}
+		ok = ok && d.holdsPattern(by, strings.ToLower(action))
+	}
+	if !ok { // nor is what is no permission covered
+		return denied("insufficient privileges to complete the operation: the permission %s is more than you hold.", value).WithRemedy("Ask a Global Administrator to do it.")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 type Aside struct {
 	known map[string]string
 	due   map[string]func() (string, error)
+	trial bool // nothing will be stored
 }
 
 // errAside takes a write back that asked for what was not there yet.
@@ -38,6 +39,16 @@ func (a *Aside) Work(key string, f func() (string, error)) (value string, ready 
 		a.due[key] = f
 	}
 	return value, ready, nil
+}
+
+// Make is Work for what is only stored. A write that is tried and taken back does not
+// have it made.
+func (a *Aside) Make(key string, f func() (string, error)) (string, error) {
+	if a != nil && a.trial {
+		return "", nil
+	}
+	value, _, err := a.Work(key, f)
+	return value, err
 }
 
 // work makes what was asked for.
@@ -74,8 +85,7 @@ func inTurn(ctx context.Context, turn chan struct{}, f func() (string, error)) (
 // runs more than once. One that asks for something else each time, as a template whose
 // passwords are made of an id that it makes itself, is refused: it would have
 // hundreds of hashes made while everybody waits for the store.
-func (e *Engine) writeAside(ctx context.Context, f func(Tx, *Aside) error) error {
-	a := &Aside{}
+func (e *Engine) writeAside(ctx context.Context, a *Aside, f func(Tx, *Aside) error) error {
 	for range asideTries {
 		if err := a.work(ctx, e.turn); err != nil {
 			return err

@@ -26,7 +26,7 @@ func TestAside_MakesNothingWhileTheStoreIsHeld(t *testing.T) {
 	}
 	ask := func(changes int) error {
 		tries := 0
-		return e.writeAside(t.Context(), func(_ Tx, a *Aside) error {
+		return e.writeAside(t.Context(), &Aside{}, func(_ Tx, a *Aside) error {
 			tries = min(tries+1, changes)
 			_, _, err := a.Work(strconv.Itoa(tries), func() (string, error) {
 				if made++; held {
@@ -56,7 +56,7 @@ func TestAside_OneAtATime(t *testing.T) {
 	var running, made atomic.Int32
 	for range 8 {
 		group.Go(func() {
-			if err := e.writeAside(t.Context(), func(_ Tx, a *Aside) error {
+			if err := e.writeAside(t.Context(), &Aside{}, func(_ Tx, a *Aside) error {
 				for n := range 4 {
 					if _, _, err := a.Work(strconv.Itoa(n), func() (string, error) {
 						if running.Add(1) > 1 {
@@ -83,7 +83,7 @@ func TestAside_OneAtATime(t *testing.T) {
 	}
 	e.turn <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
-	err = e.writeAside(ctx, func(_ Tx, a *Aside) error {
+	err = e.writeAside(ctx, &Aside{}, func(_ Tx, a *Aside) error {
 		cancel()
 		_, _, err := a.Work("x", func() (string, error) { t.Error("made for nobody"); return "", nil })
 		return err

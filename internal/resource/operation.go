@@ -78,14 +78,14 @@ func (op Operation) status(r Resource, found bool) Status {
 		s.Status = Succeeded
 	case !same:
 		s.Status = Canceled
-		s.Error = &Failure{Code: "ResourceDeleted", Message: "the resource was deleted while the operation ran"}
+		s.Error = &Failure{Code: "ResourceDeleted", Message: fault.Sentence("the resource was deleted while the operation ran")}
 	case r.Observed < op.Revision:
 		return s
 	case r.State == Failed:
 		s.Status, s.Error = Failed, r.Error
 	case op.Verb == "delete":
 		s.Status = Failed
-		s.Error = &Failure{Code: "DeleteFailed", Message: "the resource could not be deleted"}
+		s.Error = &Failure{Code: "DeleteFailed", Message: fault.Sentence("the resource could not be deleted")}
 	default:
 		s.Status = Succeeded
 	}

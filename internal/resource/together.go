@@ -44,7 +44,7 @@ func (e *Engine) TryTogether(ctx context.Context, by audit.By, parts []Part) err
 		return err
 	}
 	put := e.together(by, parts)
-	err := e.writeAside(ctx, func(tx Tx, aside *Aside) error {
+	err := e.writeAside(ctx, &Aside{trial: true}, func(tx Tx, aside *Aside) error {
 		if err := put(tx, aside); err != nil {
 			return err
 		}

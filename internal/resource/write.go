@@ -77,7 +77,7 @@ func (e *Engine) write(ctx context.Context, by audit.By, req Request, as writeAs
 	var out Result
 	var stored Resource
 	var children []Resource
-	err = e.writeAside(ctx, func(tx Tx, aside *Aside) error {
+	err = e.writeAside(ctx, &Aside{}, func(tx Tx, aside *Aside) error {
 		if !e.Allowed(by, action, req.ID) { // any more: hashing takes its time
 			return &linkDenied{link: Link{ID: req.ID, Action: action}}
 		}
@@ -170,6 +170,13 @@ func (l *linkDenied) refusal(by audit.By) error {
 type linkDenied struct {
 	link Link
 	why  error
+}
+
+// DeniedInside refuses an action inside of a write, whose transaction would take the
+// record of the refusal along: the engine audits it when that is over, a read, too,
+// for it is a part of a write.
+func DeniedInside(by audit.By, action string, at scope.ID) error {
+	return &linkDenied{link: Link{ID: at, Action: action}, why: Denied(by, action, at)}
 }
 
 func (l *linkDenied) Error() string {

@@ -52,6 +52,18 @@ func (r Row) Options() []string {
 	return nil
 }
 
+// DirectoryOptions are the query options of a row of Microsoft Graph: those of a list,
+// or of one object. What a list can be filtered by depends on what it holds.
+func (r Row) DirectoryOptions() []string {
+	switch {
+	case r.Surface != Graph || r.Method != "GET":
+		return nil
+	case strings.HasSuffix(r.ID, ".get"):
+		return []string{"$select"}
+	}
+	return []string{"$filter", "$search", "$select", "$top", "$skiptoken", "$count"}
+}
+
 // paged are the other lists of the engine.
 func paged(kind string) bool {
 	return slices.Contains([]string{"virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces", "userAssignedIdentities", "scaleSets", "deployments"}, kind)

@@ -37,7 +37,7 @@ func TestSchema_AnswersAreAsDescribed(t *testing.T) {
 	f.write(t, "openapi.json", l.must(t, "server", "openapi", "--url", p.url))
 	// A real subscription and group, so that requests get beyond "not found".
 	l.must(t, "group", "create", "--name", "fuzz", "--location", "southcentralus")
-	f.write(t, "fuzz.toml", fmt.Sprintf("[parameters]\n\"path.subscription\" = %q\n\"path.group\" = \"fuzz\"\n", l.must(t, "account", "show", "--query", "id", "-o", "tsv")))
+	f.write(t, "fuzz.toml", fmt.Sprintf("[parameters]\n\"query.wait\" = 0\n\"path.subscription\" = %q\n\"path.group\" = \"fuzz\"\n", l.must(t, "account", "show", "--query", "id", "-o", "tsv")))
 	bearer := func(resource string) string {
 		return "Authorization: Bearer " + l.must(t, "account", "get-access-token", "--resource", resource, "--query", "accessToken", "-o", "tsv")
 	}

@@ -86,7 +86,7 @@ func (h *Handler) auditRecords(c *httpd.Call) error {
 	}
 	if token := values.Get("$skipToken"); token != "" {
 		if f.Before, err = audit.ParsePlace(token); err != nil {
-			return badSkipToken(err)
+			return badSkipToken()
 		}
 	}
 	records, err := h.cfg.Audit.Records(c.R.Context(), f)
@@ -107,8 +107,8 @@ func shown(records []audit.Record) []audit.Record {
 	return records
 }
 
-func badSkipToken(err error) error {
-	return fault.New(fault.Invalid, "InvalidParameter", "$skipToken: %v", err).WithTarget("$skipToken").WithRemedy("Give back what the last answer said, unchanged, or leave it out.")
+func badSkipToken() error {
+	return fault.New(fault.Invalid, "InvalidParameter", "$skipToken: it is not one that this server gave").WithTarget("$skipToken").WithRemedy("Give back what the last answer said, unchanged, or leave it out.")
 }
 
 // auditFilter reads $filter, the times and $top.
@@ -170,7 +170,7 @@ func (h *Handler) followAudit(c *httpd.Call) error {
 	switch token := values.Get("$skipToken"); {
 	case token != "":
 		if cursor, err = audit.ParseCursor(token); err != nil {
-			return badSkipToken(err)
+			return badSkipToken()
 		}
 	case values.Get("from") == "end":
 		return h.auditEnd(c, f, values.Get("$top") != "")

@@ -53,11 +53,14 @@ func (h *Handler) certificates(c *httpd.Call) error {
 	if err := h.overCertificates(c, who, readCertificates); err != nil {
 		return err
 	}
+	if err := knownPerson(who); err != nil {
+		return err
+	}
 	var before audit.Place
 	if token := c.R.URL.Query().Get("$skipToken"); token != "" {
 		var err error
 		if before, err = audit.ParsePlace(token); err != nil {
-			return badSkipToken(err)
+			return badSkipToken()
 		}
 	}
 	list, next, err := h.cfg.Certificates.Certificates(c.R.Context(), c.By.At, who, before, certificatePage)

@@ -9,14 +9,19 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/handbooktest"
 	"sallyport/internal/oauth"
 	"sallyport/internal/rbac"
 	"sallyport/internal/scope"
 )
 
 // issued is one certificate of each of two people; there are no directory roles.
-// It notes whose certificates were searched.
-type issued struct{ searched *[]string }
+// It notes whose certificates were searched, and where helpdesk is set everybody may
+// end what people have that are no stronger than himself; nobody is.
+type issued struct {
+	searched *[]string
+	helpdesk *bool
+}
 
 func (issued) Certificates(_ context.Context, _ time.Time, principal string, _ audit.Place, _ int) ([]oauth.IssuedCertificate, audit.Place, error) {
 	if principal != "" && principal != admin {
@@ -42,11 +47,34 @@ func (issued) MayRevokeCertificates(by audit.By, principal string) error {
 	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "not yours")
 }
 
-func (issued) MayRevokeOthersCertificates(by audit.By) error {
+func (i issued) MayRevokeOthersCertificates(audit.By) error {
+	if *i.helpdesk {
+		return nil
+	}
 	return fault.New(fault.Forbidden, "Authorization_RequestDenied", "nobody's")
 }
 
 func (issued) RevokeCertificate(context.Context, audit.By, oauth.IssuedCertificate) error { return nil }
+
+// TestPrincipal_IsSomebody: a mistyped name is told, an object id is taken as it is.
+func TestPrincipal_IsSomebody(t *testing.T) {
+	s := newServer(t)
+	for _, list := range []string{"certificates", "machineSessions"} {
+		at := "/providers/Sallyport.Access/" + list + "?principal="
+		answer, v := s.call(admin, http.MethodGet, at+"admni@corp.example", "")
+		if answer.StatusCode != http.StatusNotFound || dig(v, "error", "code") != "PrincipalNotFound" {
+			t.Errorf("%s of nobody: %d %v", list, answer.StatusCode, v)
+		}
+		text, _ := dig(v, "error", "message").(string)
+		handbooktest.Said(t, text, "arm.PrincipalNotFound.list")
+		if answer, v := s.call(program, http.MethodGet, at+"admni@corp.example", ""); dig(v, "error", "code") == "PrincipalNotFound" {
+			t.Errorf("%s: a program is told who is here: %d %v", list, answer.StatusCode, v)
+		}
+		if answer, v := s.call(admin, http.MethodGet, at+"99999999-9999-4999-8999-999999999999", ""); answer.StatusCode != http.StatusOK {
+			t.Errorf("%s of an id: %d %v", list, answer.StatusCode, v)
+		}
+	}
+}
 
 // Everybody sees and revokes his own certificates; others' need a directory role
 // or the action at the root management group.

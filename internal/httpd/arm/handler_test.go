@@ -34,6 +34,7 @@ import (
 const (
 	admin    = "33333333-3333-3333-3333-333333333333" // az's own user in the recording
 	nobody   = "44444444-4444-4444-4444-444444444444"
+	program  = "66666666-6666-4666-8666-666666666666" // a service principal without any right
 	tenantID = "11111111-1111-1111-1111-111111111111"
 	subID    = "22222222-2222-2222-2222-222222222222"
 	group    = "/subscriptions/" + subID + "/resourceGroups/AzureADLinuxVM"
@@ -75,8 +76,11 @@ func (people) ServicePrincipal(string) (directory.ServicePrincipal, bool) {
 type doors struct{}
 
 func (doors) Bearer(_ context.Context, token string, surface route.Surface, _ time.Time) (audit.By, error) {
-	if surface != route.ARM || (token != admin && token != nobody) {
+	if surface != route.ARM || (token != admin && token != nobody && token != program) {
 		return audit.By{}, fault.New(fault.Unauthenticated, "InvalidAuthenticationToken", "the token is not one of ours")
+	}
+	if token == program {
+		return audit.By{Principal: token, Type: audit.ServicePrincipal, Name: "p"}, nil
 	}
 	return audit.By{Principal: token, Type: audit.User, Name: "u@example.test"}, nil
 }
@@ -93,6 +97,7 @@ type server struct {
 	sessions openSessions
 	revoked  revoked
 	searched []string
+	helpdesk bool
 	ended    []string
 	ahead    atomic.Int64 // nanoseconds that the clock was moved forward
 }
@@ -150,7 +155,7 @@ func newServer(t *testing.T) *server {
 			return s.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}
 	mux := httpd.NewMux()
-	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Keys: &self.keys, Sessions: &self.sessions, Certificates: issued{&self.searched}, Principals: revoker{&self.ended}, IdentityOf: identityOf, Revocations: &self.revoked, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
+	arm.New(arm.Config{URL: base + "/", Engine: engine, Accounts: accounts, Backend: ready{}, Agents: ready{}, Machines: machines, Access: access{}, Keys: &self.keys, Sessions: &self.sessions, Certificates: issued{&self.searched, &self.helpdesk}, Principals: revoker{&self.ended}, IdentityOf: identityOf, Revocations: &self.revoked, SignIns: &signIns{switches: oauth.DefaultSettings()}, People: func(upn string) (string, bool) { return admin, upn == "admin@corp.example" }, Audit: auditor{s}, Retention: auditor{s}, Restores: &self.restores, Tenant: people{}.Tenant,
 		Authorization: types.Authorization{Engine: engine, Roles: rights, People: people{}, Write: func(ctx context.Context, f func(types.AuthorizationTx) error) error {
 			return write(ctx, func(tx *store.Tx) error { return f(tx) })
 		}}}).Mount(mux)

@@ -122,8 +122,9 @@ func (h *Handler) rotateKey(c *httpd.Call) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	if body.After < 0 || body.After > int64(365*24*time.Hour/time.Second) {
-		return fault.New(fault.Invalid, "InvalidParameter", "afterSeconds is out of range").WithTarget("afterSeconds")
+	const year = int64(365 * 24 * time.Hour / time.Second)
+	if body.After < 0 || body.After > year {
+		return fault.New(fault.Invalid, "InvalidParameter", "afterSeconds is from 0 to %d, which is a year", year).WithTarget("afterSeconds")
 	}
 	r := Rotation{Purpose: body.Purpose, Compromised: body.Compromised, Force: body.Force, After: time.Duration(body.After) * time.Second}
 	if err := h.cfg.Keys.Rotate(c.R.Context(), c.By, r); err != nil {

@@ -53,7 +53,7 @@ func (h *Handler) revocations(c *httpd.Call) error {
 		behind.ID = id
 		var err error
 		if behind.Position, err = strconv.ParseInt(n, 10, 64); err != nil || behind.Position < 1 {
-			return fault.New(fault.Invalid, "InvalidParameter", "$skipToken: it is not one that this server gave").WithTarget("$skipToken").WithRemedy("Give back what the last answer said, unchanged, or leave it out.")
+			return badSkipToken()
 		}
 	}
 	limit := revocationPage

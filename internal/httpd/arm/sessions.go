@@ -47,11 +47,15 @@ func (h *Handler) machineSessions(c *httpd.Call) error {
 	q := machine.SessionQuery{MachineID: machineID, Limit: sessionPage}
 	if c.R.URL.Query().Get("principal") != "" {
 		q.ObjectID = h.person(c)
+		// People read the directory; a program that may not is not told here who is in it.
+		if err := knownPerson(q.ObjectID); err != nil && c.By.Type == audit.User {
+			return err
+		}
 	}
 	if token := c.R.URL.Query().Get("$skipToken"); token != "" {
 		m, id, _ := strings.Cut(token, ".")
 		if !guid.Valid(m) || !guid.Valid(id) {
-			return fault.New(fault.Invalid, "InvalidParameter", "$skipToken: it is not one that this server gave").WithTarget("$skipToken").WithRemedy("Give back what the last answer said, unchanged, or leave it out.")
+			return badSkipToken()
 		}
 		q.AfterMachine, q.AfterID = m, id
 	}

@@ -7,6 +7,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/fault"
+	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
 	"sallyport/internal/oauth"
 )
@@ -43,6 +44,17 @@ func (h *Handler) person(c *httpd.Call) string {
 		return id
 	}
 	return who
+}
+
+// knownPerson refuses a person whom nobody knows: a name that was mistyped has no sessions
+// and no certificates, and an empty list would say that there are none. An object id is
+// taken as it is, as Azure's lists do, because it may be of who was deleted.
+func knownPerson(who string) error {
+	if who == "" || guid.Valid(who) {
+		return nil
+	}
+	return fault.New(fault.NotFound, "PrincipalNotFound", "Nobody here is called '%.80s'.", who).WithTarget("principal").
+		WithRemedy("Give the user principal name, or the object id, which also finds what is left of somebody who was deleted.")
 }
 
 func (h *Handler) signIns(c *httpd.Call) error {

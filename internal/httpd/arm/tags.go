@@ -111,7 +111,11 @@ func (h *Handler) mountTagNames(m *httpd.Mux) {
 			if err != nil {
 				return err
 			}
-			return answer(c, http.StatusOK)(a.OfferTag(c.R.Context(), c.By, at, c.Var("name"), value(c)))
+			shown, fresh, err := a.OfferTag(c.R.Context(), c.By, at, c.Var("name"), value(c))
+			if fresh {
+				return answer(c, http.StatusCreated)(shown, err)
+			}
+			return answer(c, http.StatusOK)(shown, err)
 		})
 		m.Handle("arm."+row+".delete", func(c *httpd.Call) error {
 			at, err := scope.Parse("/subscriptions/" + c.Var("subscription"))

@@ -68,7 +68,7 @@ func TestTagNames(t *testing.T) {
 	for _, step := range []struct {
 		method, path string
 		want         int
-	}{{"PUT", "/color/tagValues/red", 404}, {"PUT", "/env", 200}, {"PUT", "/env/tagValues/prod", 200}, {"PUT", "/env/tagValues/test", 200}, {"PUT", "/a<b", 400},
+	}{{"PUT", "/color/tagValues/red", 404}, {"PUT", "/env", 201}, {"PUT", "/ENV", 200}, {"PUT", "/env/tagValues/prod", 201}, {"PUT", "/env/tagValues/prod", 200}, {"PUT", "/env/tagValues/test", 201}, {"PUT", "/a<b", 400},
 		{"DELETE", "/env/tagValues/test", 204}, {"DELETE", "/env/tagValues/test", 204}, {"DELETE", "/other", 204}} {
 		if answer, v := s.call(admin, step.method, names+escape(step.path), ""); answer.StatusCode != step.want {
 			t.Errorf("%s %s: %d %v", step.method, step.path, answer.StatusCode, v)
@@ -77,6 +77,24 @@ func TestTagNames(t *testing.T) {
 	_, v := s.call(admin, http.MethodGet, names, "")
 	if dig(v, "value", 0, "tagName") != "env" || dig(v, "value", 0, "values", 0, "count", "value") != 1.0 || dig(v, "value", 0, "values", 1) != nil || dig(v, "value", 1) != nil {
 		t.Errorf("names: %v", v)
+	}
+	for path, want := range map[string]string{"/env": "PredefinedTagNameHasValues", "/ENV/tagValues/prod": "PredefinedTagInUse"} {
+		if answer, v := s.call(admin, http.MethodDelete, names+path, ""); answer.StatusCode != http.StatusConflict || dig(v, "error", "code") != want {
+			t.Errorf("DELETE %s: %d %v", path, answer.StatusCode, v)
+		}
+	}
+	if _, v := s.call(admin, http.MethodPut, names+"/env", ""); dig(v, "count", "value") != 1.0 || dig(v, "values", 0, "count", "value") != 1.0 {
+		t.Errorf("the answer of a PUT counts: %v", v)
+	}
+	s.call(admin, http.MethodPut, names+"/cost", "")
+	s.call(admin, http.MethodPut, group, `{"location":"southcentralus","tags":{"Cost":"x"}}`)
+	if answer, v := s.call(admin, http.MethodDelete, names+"/cost", ""); dig(v, "error", "code") != "PredefinedTagInUse" {
+		t.Errorf("a name in use: %d %v", answer.StatusCode, v)
+	}
+	for _, path := range []string{"/env/tagValues/prod", "/env"} {
+		if answer, v := s.call(admin, http.MethodDelete, names+path, ""); answer.StatusCode != http.StatusNoContent {
+			t.Errorf("DELETE %s, which nothing uses: %d %v", path, answer.StatusCode, v)
+		}
 	}
 	if answer, _ := s.call(nobody, http.MethodPut, names+"/mine", ""); answer.StatusCode != http.StatusForbidden {
 		t.Errorf("anybody offers tags: %d", answer.StatusCode)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,13 +87,59 @@ func operation(row route.Row, schemas *schemas) object {
 	if row.Action != "" {
 		op["x-sallyport-action"] = row.Action
 	}
-	if row.Surface == route.ARM {
-		op["parameters"] = []object{{"name": "api-version", "in": "query", "required": false, "schema": object{"type": "string"}, "description": "Azure's version of the interface, a date."}}
+	if parameters := queryOf(row); len(parameters) > 0 {
+		op["parameters"] = parameters
 	}
 	if b := requestBody(row, schemas); b != nil {
 		op["requestBody"] = b
 	}
 	return op
+}
+
+// queryOf describes what a row reads of its query, and the conditions on what it
+// writes: another one is refused.
+func queryOf(row route.Row) []object {
+	var out []object
+	names := row.DirectoryOptions()
+	if row.Surface == route.ARM {
+		out = append(out, object{"name": "api-version", "in": "query", "required": false, "schema": object{"type": "string"}, "description": "Azure's version of the interface, a date."})
+		names = append(row.Options(), row.Parameters()...)
+	}
+	for _, name := range names {
+		out = append(out, object{"name": name, "in": "query", "required": false, "schema": valueOf(name, row.Surface)})
+	}
+	if row.Conditional() {
+		for name, text := range map[string]string{"If-Match": "The ETag that what is there must have, or * for any.", "If-None-Match": "* where nothing may be there."} {
+			out = append(out, object{"name": name, "in": "header", "required": false, "schema": object{"type": "string"}, "description": text})
+		}
+		slices.SortFunc(out, func(a, b object) int {
+			return strings.Compare(fmt.Sprint(a["in"], a["name"]), fmt.Sprint(b["in"], b["name"]))
+		})
+	}
+	return out
+}
+
+// valueOf is what a query option may hold. Filters, searches and expansions have
+// grammars of their own, and what is wrong in them is refused by name.
+func valueOf(name string, surface route.Surface) object {
+	switch name {
+	case "$top":
+		if surface == route.Graph {
+			return object{"type": "integer", "minimum": 1, "maximum": 999}
+		}
+		return object{"type": "integer", "minimum": 1}
+	case "$recurse", "$count", "all":
+		return object{"type": "boolean"}
+	case "startTime", "endTime":
+		return object{"type": "string", "format": "date-time"}
+	case "wait":
+		return object{"type": "integer", "minimum": 0}
+	case "from":
+		return object{"type": "string", "enum": []string{"end"}}
+	case route.SkipShutdown, route.Hibernate, route.ForceDeletion:
+		return object{"type": "boolean", "enum": []bool{false}}
+	}
+	return object{"type": "string"}
 }
 
 func describe(row route.Row) string {

@@ -202,3 +202,49 @@ func TestSchema_SaysWhatJSONWrites(t *testing.T) {
 		t.Fatalf("\n%s\n%s", got, want)
 	}
 }
+
+// TestDocument_Options: what a row reads of its query is described, and nothing else:
+// httpd refuses what is not in these lists.
+func TestDocument_Options(t *testing.T) {
+	d, _ := parse(t, route.All())
+	described := map[string][]string{}
+	for _, item := range d.Paths {
+		for _, text := range item {
+			var o struct {
+				OperationID string `json:"operationId"`
+				Parameters  []struct {
+					Name, In string
+					Schema   map[string]any
+				}
+			}
+			if json.Unmarshal(text, &o) != nil || o.OperationID == "" {
+				continue // the parameters of a path
+			}
+			for _, p := range o.Parameters {
+				if p.Schema["type"] == nil {
+					t.Errorf("%s: %s has no type", o.OperationID, p.Name)
+				}
+				described[o.OperationID] = append(described[o.OperationID], p.In+" "+p.Name)
+			}
+		}
+	}
+	for _, r := range route.All() {
+		var want []string
+		names := r.DirectoryOptions()
+		if r.Surface == route.ARM {
+			names = append(append([]string{"api-version"}, r.Options()...), r.Parameters()...)
+		}
+		for _, name := range names {
+			want = append(want, "query "+name)
+		}
+		if r.Conditional() {
+			want = append(want, "header If-Match", "header If-None-Match")
+		}
+		have := described[r.ID]
+		slices.Sort(want)
+		slices.Sort(have)
+		if !slices.Equal(have, want) {
+			t.Errorf("%s: described are %v, read are %v", r.ID, have, want)
+		}
+	}
+}

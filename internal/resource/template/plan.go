@@ -466,10 +466,25 @@ func (p Plan) Outputs(reference func(id scope.ID, full bool) (any, error)) (map[
 			return nil, err
 		}
 		if !strings.HasPrefix(strings.ToLower(o.Type), "secure") {
-			out[name] = map[string]any{"type": o.Type, "value": v}
+			out[camel(name)] = map[string]any{"type": o.Type, "value": v}
 		}
 	}
 	return out, nil
+}
+
+// camel is an output's name as Resource Manager answers with it: capitals at its
+// beginning are small, but for one that begins the next word. az vmss create has an
+// output VMSS and reads vmss.
+func camel(name string) string {
+	b := []byte(name)
+	upper := func(i int) bool { return i < len(b) && b[i] >= 'A' && b[i] <= 'Z' }
+	for i := range b {
+		if !upper(i) || i > 0 && i+1 < len(b) && !upper(i+1) {
+			break
+		}
+		b[i] += 'a' - 'A'
+	}
+	return string(b)
 }
 
 func sorted[T any](m map[string]T) []string {

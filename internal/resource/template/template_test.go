@@ -284,3 +284,11 @@ func TestPlan_Reveals(t *testing.T) {
 		}
 	}
 }
+
+func TestOutputs_Named(t *testing.T) {
+	for name, want := range map[string]string{"VMSS": "vmss", "IDCard": "idCard", "Name": "name", "storageId": "storageId", "A": "a", "aB": "aB", "X1": "x1", "_Y": "_Y"} {
+		if got := camel(name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}

@@ -163,10 +163,25 @@ type assignmentProperties struct {
 	UpdatedBy any    `json:"updatedBy"`
 }
 
+// authorize asks for a right over role assignments. Over the directory nobody has one
+// here, and whoever looks for it there reads where it is.
+func (a Authorization) authorize(ctx context.Context, by audit.By, verb string, at scope.ID) error {
+	err := a.Engine.Authorize(ctx, by, RoleAssignment+"/"+verb, at)
+	if at == scope.Directory() {
+		return graphs()
+	}
+	return err
+}
+
+func graphs() error {
+	return fault.New(fault.Forbidden, "AuthorizationFailed", "roles at '%s' are directory roles, which are assigned and listed through Graph, not here", scope.Directory()).
+		WithRemedy("See: sally rest -m get -u /v1.0/roleManagement/directory/roleAssignments")
+}
+
 // PutAssignment gives a role. The caller needs the right to write assignments at
 // exactly that scope.
 func (a Authorization) PutAssignment(ctx context.Context, by audit.By, at scope.ID, name string, body []byte) (map[string]any, error) {
-	if err := a.Engine.Authorize(ctx, by, RoleAssignment+"/write", at); err != nil {
+	if err := a.authorize(ctx, by, "write", at); err != nil {
 		return nil, err
 	}
 	next, err := a.readAssignment(at, name, body)
@@ -213,6 +228,8 @@ func (a Authorization) assign(tx AuthorizationTx, by audit.By, next *rbac.Assign
 // maxAssignments is how many role assignments a subscription holds, with all
 // that is in it: Azure's limit.
 const maxAssignments = 4000
+
+const maxAssignmentText = 1024
 
 func roomForAssignment(tx AuthorizationTx, at scope.ID) error {
 	id := at.SubscriptionID()
@@ -276,7 +293,7 @@ func scopeExists(tx AuthorizationTx, at scope.ID) error {
 func (a Authorization) readAssignment(at scope.ID, name string, body []byte) (rbac.Assignment, error) {
 	var none rbac.Assignment
 	if at == scope.Directory() {
-		return none, fault.New(fault.Invalid, "InvalidScope", "directory roles are assigned through Graph, not here")
+		return none, graphs()
 	}
 	if _, ok := guid.Parse(name); !ok {
 		return none, fault.New(fault.Invalid, "InvalidRoleAssignmentId", "The role assignment ID '%s' is not valid. The role assignment ID must be a GUID.", clip(name))
@@ -312,8 +329,8 @@ func (a Authorization) readAssignment(at scope.ID, name string, body []byte) (rb
 	if err := a.mustBeAssignable(role, at); err != nil {
 		return none, err
 	}
-	if len(p.Description) > 1024 {
-		return none, fault.New(fault.Invalid, "InvalidRequestContent", "a description has at most 1024 characters").WithTarget("description")
+	if len(p.Description) > maxAssignmentText {
+		return none, longDescription(maxAssignmentText)
 	}
 	kind, err := a.principal(p)
 	if err != nil {
@@ -362,7 +379,7 @@ func (a Authorization) principal(p *assignmentProperties) (string, error) {
 
 // Assignment returns one assignment made at exactly this scope.
 func (a Authorization) Assignment(ctx context.Context, by audit.By, at scope.ID, name string) (map[string]any, error) {
-	if err := a.Engine.Authorize(ctx, by, RoleAssignment+"/read", at); err != nil {
+	if err := a.authorize(ctx, by, "read", at); err != nil {
 		return nil, err
 	}
 	x, ok := a.Roles.Assignment(name)
@@ -378,7 +395,7 @@ var errGone = errors.New("no such role assignment at this scope")
 // DeleteAssignment takes a role away; gone is true when there was nothing to
 // take. The caller needs the right at the assignment's own scope.
 func (a Authorization) DeleteAssignment(ctx context.Context, by audit.By, at scope.ID, name string) (was map[string]any, gone bool, err error) {
-	if err := a.Engine.Authorize(ctx, by, RoleAssignment+"/delete", at); err != nil {
+	if err := a.authorize(ctx, by, "delete", at); err != nil {
 		return nil, false, err
 	}
 	err = a.Write(ctx, func(tx AuthorizationTx) error {
@@ -408,15 +425,12 @@ func (a Authorization) DeleteAssignment(ctx context.Context, by audit.By, at sco
 // with atScope() not below it; with principalId only a principal's own; with
 // assignedTo those that reach a principal, through its groups too.
 func (a Authorization) ListAssignments(ctx context.Context, by audit.By, at scope.ID, filter string) ([]map[string]any, error) {
-	if err := a.Engine.Authorize(ctx, by, RoleAssignment+"/read", at); err != nil {
+	if err := a.authorize(ctx, by, "read", at); err != nil {
 		return nil, err
 	}
 	terms, err := ParseFilter(filter)
 	if err != nil {
 		return nil, err
-	}
-	if at == scope.Directory() {
-		return nil, fault.New(fault.Invalid, "InvalidScope", "directory roles are listed through Graph, not here")
 	}
 	f := rbac.Filter{Scope: at, Above: true, Below: true}
 	for _, t := range terms {

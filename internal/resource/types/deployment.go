@@ -3,6 +3,7 @@ package types
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 // Deployment is the type of template deployments.
 const Deployment = "Microsoft.Resources/deployments"
+
+// deploymentActive is the code of what cannot be done to a deployment under way.
+const deploymentActive = "DeploymentActive"
 
 // deploymentProperties is what is kept of a deployment: nothing that its template
 // held in secret, and not the template.
@@ -42,6 +46,10 @@ func (m machines) deploymentType() resource.Type {
 		Store: func(tx resource.Tx, _ audit.By, c *resource.Change) error {
 			if c.New == nil {
 				return nil
+			}
+			if c.Old != nil && c.Old.Behind() {
+				return fault.New(fault.Conflict, deploymentActive, "The deployment with resource id '%s' cannot be saved, because this would overwrite an existing deployment which is still active.", c.New.ID).
+					WithRemedy("Deploy under another name, wait until it has ended (az deployment group wait --created -g %[1]s -n %[2]s), or take its record away, which takes nothing else away (az deployment group delete -g %[1]s -n %[2]s).", c.New.ID.ResourceGroupName(), c.New.ID.Name())
 			}
 			var p deploymentProperties
 			if err := c.New.ReadProperties(&p); err != nil {
@@ -106,7 +114,7 @@ func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (res
 		case err != nil:
 			return resource.Progress{}, err
 		case !ok || r.State == resource.Deleting:
-			failed = &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + id.String() + "': (ResourceNotFound) it was deleted while the deployment ran"}
+			failed = &resource.Failure{Code: "DeploymentFailed", Message: fault.Sentence("At least one resource deployment operation failed: '%s': (ResourceNotFound) it was deleted while the deployment ran", id)}
 		case r.Behind():
 			waiting = true
 		case r.State == resource.Failed && r.Error != nil:
@@ -118,7 +126,7 @@ func (m machines) reconcileDeployment(ctx context.Context, w resource.Work) (res
 
 func deploymentFailed(id scope.ID, f resource.Failure) *resource.Failure {
 	f.Target = id.String()
-	return &resource.Failure{Code: "DeploymentFailed", Message: "At least one resource deployment operation failed: '" + f.Target + "': (" + f.Code + ") " + f.Message, Details: []resource.Failure{f}}
+	return &resource.Failure{Code: "DeploymentFailed", Message: fault.Sentence("At least one resource deployment operation failed: '%s': (%s) %s", f.Target, f.Code, f.Message), Details: []resource.Failure{f}}
 }
 
 // Deployments runs templates: everything that a template says is written in one
@@ -160,19 +168,11 @@ func (p deploymentInput) refuse() error {
 	return nil
 }
 
-// Put deploys a template into the deployment's resource group.
-func (d Deployments) Put(ctx context.Context, by audit.By, req resource.Request) (resource.Result, error) {
-	run, err := d.prepare(ctx, by, req)
-	if err != nil {
-		return resource.Result{}, err
-	}
-	return run.put(ctx, req)
-}
-
-// Start is Put where a refusal of a part, and not of the template's own text, is a
-// deployment that is there, has failed and says why: Azure's clients look for it
-// there, and its command line shows nothing of an answer that is not 201. Nothing
-// else is made.
+// Start deploys a template into the deployment's resource group. A refusal of a part,
+// and not of the template's own text, is a deployment that is there, has failed and
+// says why: Azure's clients look for it there, and its command line shows nothing of an
+// answer that is not 201. Nothing else is made. One that is under way is replaced by
+// nothing, and by no such record either.
 func (d Deployments) Start(ctx context.Context, by audit.By, req resource.Request) (resource.Result, error) {
 	run, err := d.prepare(ctx, by, req)
 	if run == nil {
@@ -193,7 +193,7 @@ func (d Deployments) Start(ctx context.Context, by audit.By, req resource.Reques
 func ofAPart(why *fault.Error) bool {
 	switch why.Kind {
 	case fault.Invalid, fault.Forbidden, fault.NotFound, fault.Conflict, fault.Precondition:
-		return why.Code != template.Invalid
+		return why.Code != template.Invalid && why.Code != deploymentActive
 	}
 	return false
 }
@@ -208,12 +208,12 @@ type deploymentBody struct {
 func (run *running) fail(ctx context.Context, req resource.Request, why *fault.Error) (resource.Result, error) {
 	cause := resource.Failure{Code: why.Code, Message: why.Public(), Target: why.Target}
 	if run.plan.Reveals(cause.Message + cause.Target) {
-		cause.Message, cause.Target = "What is said names the value of a secret parameter, and a deployment is read by others. To read it, validate the template: az deployment group validate.", ""
+		cause.Message, cause.Target = fault.Sentence("What is said names the value of a secret parameter, and a deployment is read by others. To read it, validate the template: az deployment group validate."), ""
 	}
 	p := run.properties()
 	p.OutputResources, p.Timestamp = []reference{}, run.by.At.UTC().Format(time.RFC3339Nano)
 	p.Error = &resource.Failure{Code: "DeploymentFailed", Target: req.ID.String(), Details: []resource.Failure{cause},
-		Message: "At least one resource deployment operation failed, and nothing was made: (" + cause.Code + ") " + cause.Message}
+		Message: fault.Sentence("At least one resource deployment operation failed, and nothing was made: (%s) %s", cause.Code, cause.Message)}
 	b, err := json.Marshal(deploymentBody{run.tags, p})
 	if err == nil && len(b) > maxDeployment {
 		p.Parameters = nil
@@ -246,7 +246,7 @@ func (run *running) put(ctx context.Context, req resource.Request) (resource.Res
 // maxDeployment bounds what is kept of a deployment.
 const maxDeployment = 1 << 20
 
-// Validate does all that Put does and takes it back.
+// Validate does all that Start does and takes it back.
 func (d Deployments) Validate(ctx context.Context, by audit.By, req resource.Request) (map[string]any, error) {
 	run, err := d.prepare(ctx, by, req)
 	if err != nil {
@@ -287,8 +287,10 @@ func (d Deployments) prepare(ctx context.Context, by audit.By, req resource.Requ
 		return nil, err
 	}
 	switch p := in.Properties; {
-	case !empty(p.TemplateLink) || !empty(p.ParametersLink):
+	case !empty(p.TemplateLink):
 		return nil, noEffect("templateLink", "this server reads no other address")
+	case !empty(p.ParametersLink):
+		return nil, noEffect("parametersLink", "this server reads no other address")
 	case empty(p.Template):
 		return nil, fault.New(fault.Invalid, "InvalidTemplate", "The deployment has no template.").WithTarget("properties.template")
 	case p.Template[0] != '{':
@@ -378,7 +380,7 @@ func inGroup(id scope.ID) bool {
 func (run *running) reading(tx resource.Tx) func(scope.ID, bool) (any, error) {
 	return func(id scope.ID, full bool) (any, error) {
 		if !run.d.Engine.Allowed(run.by, id.Type()+"/read", id) {
-			return nil, resource.Denied(run.by, id.Type()+"/read", id)
+			return nil, resource.DeniedInside(run.by, id.Type()+"/read", id)
 		}
 		r, ok, err := tx.ResourceByID(id.Key())
 		if err != nil {
@@ -407,7 +409,7 @@ func (run *running) reading(tx resource.Tx) func(scope.ID, bool) (any, error) {
 func (a Authorization) putIn(tx resource.Tx, by audit.By, at scope.ID, name string, body []byte) error {
 	w, ok := tx.(AuthorizationTx)
 	if !ok {
-		return fault.New(fault.Internal, "InternalServerError", "the transaction cannot write role assignments")
+		return fmt.Errorf("a transaction (%T) that cannot write role assignments", tx)
 	}
 	a.People = newcomers{a.People, tx}
 	next, err := a.readAssignment(at, name, body)

@@ -27,9 +27,32 @@ func (w *world) deployments() types.Deployments {
 	return types.Deployments{Engine: w.engine, Authorization: w.auth, Tenant: people{}.Tenant}
 }
 
+// deploy runs a template. A part that is refused is its error, too.
 func (w *world) deploy(by audit.By, body string) (resource.Result, error) {
 	w.t.Helper()
-	return w.deployments().Put(w.t.Context(), by, resource.Request{ID: id(deployID), Body: []byte(body)})
+	r, err := w.deployments().Start(w.t.Context(), by, resource.Request{ID: id(deployID), Body: []byte(body)})
+	details, _ := dig(r.Body, "properties", "error", "details").([]any)
+	if err != nil || len(details) == 0 {
+		return r, err
+	}
+	code, _ := dig(details[0], "code").(string)
+	text, _ := dig(details[0], "message").(string)
+	kind := fault.Invalid
+	if code == "AuthorizationFailed" {
+		kind = fault.Forbidden
+	}
+	return r, fault.New(kind, code, "%s", text)
+}
+
+// madeNothing reports whether there is no deployment, or one that says why it made
+// nothing.
+func (w *world) madeNothing() bool {
+	w.t.Helper()
+	if !w.exists(deployID) {
+		return true
+	}
+	made, _ := dig(w.get(deployID, false), "properties", "outputResources").([]any)
+	return dig(w.get(deployID, false), "properties", "provisioningState") == resource.Failed && len(made) == 0
 }
 
 func templateOf(resources string) string {
@@ -106,7 +129,7 @@ func TestDeployment_TheCallersRightsToEachPart(t *testing.T) {
 		if f := fault.As(err); err == nil || f.Kind != fault.Forbidden || !strings.Contains(f.Text, c.action) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if w.exists(rg+"/providers/Microsoft.Network/publicIPAddresses/first") || w.exists(deployID) {
+		if w.exists(rg+"/providers/Microsoft.Network/publicIPAddresses/first") || !w.madeNothing() {
 			t.Errorf("%s: something was made", name)
 		}
 	}
@@ -163,7 +186,7 @@ func TestDeployment_RefusalsMakeNothingAndNameThePart(t *testing.T) {
 		if f := fault.As(err); err == nil || f.Kind == fault.Internal || !strings.Contains(f.Text+f.Target, c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if w.exists(first) || w.exists(deployID) {
+		if w.exists(first) || !w.madeNothing() {
 			t.Errorf("%s: something was made", name)
 		}
 	}
@@ -254,7 +277,7 @@ func TestDeployment_HistoryIsBounded(t *testing.T) {
 	}
 	deploy := func(n int) {
 		t.Helper()
-		_, err := w.deployments().Put(t.Context(), as(admin), resource.Request{ID: id(at(rg, n)), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"kept","location":"westeurope","properties":{}}`))})
+		_, err := w.deployments().Start(t.Context(), as(admin), resource.Request{ID: id(at(rg, n)), Body: []byte(templateOf(`{"type":"Microsoft.Network/publicIPAddresses","name":"kept","location":"westeurope","properties":{}}`))})
 		w.must(err)
 	}
 	deploy(773) // again: its place in the history is a new one, and nothing is full

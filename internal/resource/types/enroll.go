@@ -95,7 +95,7 @@ func enrollNew(e *resource.Engine, tx resource.Tx, by audit.By, r Enrolment) (sc
 	if !isHybrid(at) || at.Name() != r.Name {
 		// A name with slashes in it would lead to something inside a machine, or of
 		// another type, with the rights of whoever made the token.
-		return at, fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the name of a machine", r.Name).WithTarget("name")
+		return at, badMachineName(r.Name)
 	}
 	group, _, err := tx.ResourceByID(r.At.Key())
 	if err != nil {

@@ -218,7 +218,7 @@ func otherInstalled(vm scope.ID, h Handler, name string) *resource.Failure {
 }
 
 func failure(h Handler, code int, message string) *resource.Failure {
-	return &resource.Failure{Code: "VMExtensionProvisioningError", Message: fmt.Sprintf(
+	return &resource.Failure{Code: "VMExtensionProvisioningError", Message: fault.Sentence(
 		"VM has reported a failure when processing extension '%s' (publisher '%s' and type '%s'). Error message: 'Enable failed with exit code %d: %s.'",
 		h.Type, h.Publisher, h.Type, code, strings.TrimSuffix(message, "."))}
 }
@@ -254,7 +254,7 @@ func (m machines) reconcileExtension(ctx context.Context, w resource.Work) (reso
 	case reached && agent.Provisioned == "Succeeded":
 		return resource.Progress{Done: true, Update: report(agent)}, nil
 	case waited > agentWait:
-		return resource.Progress{Failure: &resource.Failure{Code: "VMAgentStatusCommunicationError", Message: fmt.Sprintf(
+		return resource.Progress{Failure: &resource.Failure{Code: "VMAgentStatusCommunicationError", Message: fault.Sentence(
 			"VM '%s' has not reported status for VM agent or extensions within %d seconds. Verify that its agent runs and that it reaches the server%s (sally agent doctor, on the machine), then set the extension again.",
 			parentName(w.Resource.ID), int(agentWait/time.Second), at(m.cfg.Server))}}, nil
 	}
@@ -288,7 +288,7 @@ func (m machines) leave(ctx context.Context, w resource.Work, p extensionPrivate
 		}
 		switch {
 		case len(people) > 0 && w.Now.Sub(w.Resource.WantedAt) > logoutWait:
-			return resource.Progress{Failure: &resource.Failure{Code: "VMExtensionInUse", Message: fmt.Sprintf(
+			return resource.Progress{Failure: &resource.Failure{Code: "VMExtensionInUse", Message: fault.Sentence(
 				"The extension '%s' was not removed from VM '%s', because people are logged in: %s. Ask them to log out (who -u, on the machine, shows them), or end their sessions: sally session list, then sally session end --id ID. Then delete the extension again.",
 				w.Resource.ID.Name(), parentName(w.Resource.ID), named(people))}}, nil
 		case len(people) > 0:

@@ -18,8 +18,8 @@ import (
 // (Azure Arc's Microsoft.HybridCompute/machines): almost everything about it is
 // what it says of itself, so that little can be written.
 type hybridProperties struct {
-	LocationData any `json:"locationData,omitempty" kind:"object"`
-	OSProfile    any `json:"osProfile,omitempty" kind:"object"`
+	LocationData like[place]    `json:"locationData,omitzero"`
+	OSProfile    like[hybridOS] `json:"osProfile,omitzero"`
 
 	// Refused unless empty: each would promise something.
 	ClientPublicKey            json.RawMessage `json:"clientPublicKey,omitempty"`
@@ -100,10 +100,14 @@ func (m machines) hybridMachine() resource.Type {
 	}
 }
 
+func badMachineName(name string) error {
+	return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the name of a machine", clip(name)).
+		WithRemedy("A name has 1 to 54 letters, digits and - _ . ( ), among them a letter or digit.").WithTarget("name")
+}
+
 func checkHybrid(d *resource.Draft) error {
 	if name := d.ID.Name(); len(name) > 54 || hostname(name) == "" {
-		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be the name of a machine", name).
-			WithRemedy("A name has 1 to 54 characters, among them a letter or digit.").WithTarget("name")
+		return badMachineName(name)
 	}
 	var p hybridProperties
 	return checked(d, &p, "properties of a machine", func() error {

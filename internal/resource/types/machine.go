@@ -3,6 +3,7 @@ package types
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -20,18 +21,18 @@ type vmProperties struct {
 	OSProfile       *osProfile       `json:"osProfile,omitempty"`
 	NetworkProfile  *networkProfile  `json:"networkProfile,omitempty"`
 
-	DiagnosticsProfile      any `json:"diagnosticsProfile,omitempty" kind:"object"`
-	AvailabilitySet         any `json:"availabilitySet,omitempty" kind:"object"`
-	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty" kind:"object"`
-	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty" kind:"object"`
-	ApplicationProfile      any `json:"applicationProfile,omitempty" kind:"object"`
-	BillingProfile          any `json:"billingProfile,omitempty" kind:"object"`
-	Priority                any `json:"priority,omitempty" kind:"text"`
-	EvictionPolicy          any `json:"evictionPolicy,omitempty" kind:"text"`
-	LicenseType             any `json:"licenseType,omitempty" kind:"text"`
-	ExtensionsTimeBudget    any `json:"extensionsTimeBudget,omitempty" kind:"text"`
-	PlatformFaultDomain     any `json:"platformFaultDomain,omitempty" kind:"number"`
-	ScheduledEventsProfile  any `json:"scheduledEventsProfile,omitempty" kind:"object"`
+	DiagnosticsProfile      like[diagnostics]     `json:"diagnosticsProfile,omitzero"`
+	AvailabilitySet         like[elsewhere]       `json:"availabilitySet,omitzero"`
+	ProximityPlacementGroup like[elsewhere]       `json:"proximityPlacementGroup,omitzero"`
+	AdditionalCapabilities  like[capabilities]    `json:"additionalCapabilities,omitzero"`
+	ApplicationProfile      like[applications]    `json:"applicationProfile,omitzero"`
+	BillingProfile          like[billing]         `json:"billingProfile,omitzero"`
+	Priority                any                   `json:"priority,omitempty" kind:"text" one:"Regular Low Spot"`
+	EvictionPolicy          any                   `json:"evictionPolicy,omitempty" kind:"text" one:"Deallocate Delete"`
+	LicenseType             any                   `json:"licenseType,omitempty" kind:"text"`
+	ExtensionsTimeBudget    any                   `json:"extensionsTimeBudget,omitempty" kind:"text"`
+	PlatformFaultDomain     any                   `json:"platformFaultDomain,omitempty" kind:"number"`
+	ScheduledEventsProfile  like[scheduledEvents] `json:"scheduledEventsProfile,omitzero"`
 
 	// Refused unless empty: each would promise something.
 	SecurityProfile json.RawMessage `json:"securityProfile,omitempty"`
@@ -45,15 +46,15 @@ type vmProperties struct {
 }
 
 type hardwareProfile struct {
-	VMSize           string `json:"vmSize,omitempty"`
-	VMSizeProperties any    `json:"vmSizeProperties,omitempty" kind:"object"`
+	VMSize           string               `json:"vmSize,omitempty"`
+	VMSizeProperties like[sizeProperties] `json:"vmSizeProperties,omitzero"`
 }
 
 type storageProfile struct {
 	ImageReference     *imageReference `json:"imageReference,omitempty"`
-	OSDisk             map[string]any  `json:"osDisk,omitempty"`
+	OSDisk             like[osDisk]    `json:"osDisk,omitzero"`
 	DataDisks          json.RawMessage `json:"dataDisks,omitempty"`
-	DiskControllerType any             `json:"diskControllerType,omitempty" kind:"text"`
+	DiskControllerType any             `json:"diskControllerType,omitempty" kind:"text" one:"SCSI NVMe"`
 }
 
 type imageReference struct {
@@ -83,11 +84,11 @@ type osProfile struct {
 }
 
 type linuxConfiguration struct {
-	DisablePasswordAuthentication *bool    `json:"disablePasswordAuthentication,omitempty"`
-	SSH                           *sshKeys `json:"ssh,omitempty"`
-	ProvisionVMAgent              *bool    `json:"provisionVMAgent,omitempty"`
-	PatchSettings                 any      `json:"patchSettings,omitempty" kind:"object"`
-	PlatformUpdates               any      `json:"enableVMAgentPlatformUpdates,omitempty" kind:"bool"`
+	DisablePasswordAuthentication *bool         `json:"disablePasswordAuthentication,omitempty"`
+	SSH                           *sshKeys      `json:"ssh,omitempty"`
+	ProvisionVMAgent              *bool         `json:"provisionVMAgent,omitempty"`
+	PatchSettings                 like[patches] `json:"patchSettings,omitzero"`
+	PlatformUpdates               any           `json:"enableVMAgentPlatformUpdates,omitempty" kind:"bool"`
 }
 
 type sshKeys struct {
@@ -107,7 +108,7 @@ type networkProfile struct {
 
 type networkReference struct {
 	reference
-	Properties any `json:"properties,omitempty"`
+	Properties like[interfaceUse] `json:"properties,omitzero"`
 }
 
 func checkVirtualMachine(d *resource.Draft) error {
@@ -168,7 +169,7 @@ func (p *vmProperties) refuse() error {
 			return noEffect("storageProfile.dataDisks", "machines of this server have one disk")
 		}
 		s.DataDisks = nil
-		if os, ok := s.OSDisk["osType"].(string); ok && !strings.EqualFold(os, "Linux") {
+		if os := s.OSDisk.member("osType"); os != "" && !strings.EqualFold(os, "Linux") {
 			return fault.New(fault.Invalid, "InvalidParameter", "operating system %q is not offered; machines run Linux", os).WithTarget("storageProfile.osDisk.osType")
 		}
 	}
@@ -225,6 +226,7 @@ func (p *vmProperties) keepProfile(d *resource.Draft) (password string, err erro
 	if password, err = p.OSProfile.check(d.ID.Name(), was.OSProfile.passwords()); err != nil {
 		return "", err
 	}
+	_ = ofKind(reflect.ValueOf(&was), "") // as a body is kept now: an older server kept more of it
 	a, errA := json.Marshal(was.OSProfile)
 	b, errB := json.Marshal(p.OSProfile)
 	if errA != nil || errB != nil || !bytes.Equal(a, b) {
@@ -289,7 +291,7 @@ func (o *osProfile) names(name string) error {
 		o.ComputerName = name
 	}
 	if hostname(o.ComputerName) == "" || len(o.ComputerName) > 64 {
-		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be a host name", clip(o.ComputerName)).WithTarget("osProfile.computerName")
+		return fault.New(fault.Invalid, "InvalidParameter", "%q cannot be a host name", clip(o.ComputerName)).WithRemedy("It has 1 to 64 letters, digits and hyphens, and not hyphens alone.").WithTarget("osProfile.computerName")
 	}
 	if o.AdminUsername != "" && !adminName(o.AdminUsername) {
 		return fault.New(fault.Invalid, "InvalidParameter", "The Admin Username specified is not allowed: %q.", clip(o.AdminUsername)).

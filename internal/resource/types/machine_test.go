@@ -82,7 +82,7 @@ func TestVirtualMachine_RefusesWhatWouldHaveNoEffect(t *testing.T) {
 	for name, tc := range map[string]struct{ body, code, text string }{
 		"password beside ssh":    {swap(`"adminUsername":"azureuser"`, `"adminUsername":"azureuser","adminPassword":"`+word+`"`), "InvalidParameter", "disablePasswordAuthentication is true"},
 		"password sign-in":       {swap(`"disablePasswordAuthentication":true`, `"disablePasswordAuthentication":false`), "InvalidParameter", "'adminPassword' is missing"},
-		"no key":                 {swap(`"ssh":{`, `"patchSettings":{`), "InvalidParameter", "no SSH public key"},
+		"no key":                 {swap(`{"path":"/home/azureuser/.ssh/authorized_keys","keyData":"`+k+` me@laptop"}`, ``), "InvalidParameter", "no SSH public key"},
 		"key with options":       {swap(k, `command=\"id\" `+k), "InvalidParameter", "has options"},
 		"two keys":               {swap(k, k+`\n`+k), "InvalidParameter", "more than one key"},
 		"garbage key":            {swap(k, `ssh-rsa AAAA`), "InvalidParameter", "no OpenSSH public key"},

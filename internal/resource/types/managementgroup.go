@@ -23,6 +23,8 @@ type AccountsTx interface {
 	resource.Resources
 	rbac.StandingTx
 	DeleteRoleAssignmentsUnder(s scope.ID) error
+	EachRoleDefinition(f func(rbac.Definition) error) error
+	RoleAssignmentsOfRole(role string) ([]rbac.Assignment, error)
 }
 
 // PutManagementGroup creates, renames or moves a management group. Moving brings
@@ -78,6 +80,9 @@ func (a Accounts) PutManagementGroup(ctx context.Context, by audit.By, id scope.
 		}
 		if ok && moves {
 			if err := a.Engine.Standing(tx, by, assignmentWrite, id); err != nil {
+				return err
+			}
+			if err := keepsRoles(tx, id, parent); err != nil {
 				return err
 			}
 		}

@@ -266,6 +266,9 @@ func (a Accounts) placeSubscription(tx AccountsTx, by audit.By, r resource.Resou
 	if err := a.Engine.Standing(tx, by, assignmentWrite, r.ID); err != nil {
 		return err
 	}
+	if err := keepsRoles(tx, r.ID, group); err != nil {
+		return err
+	}
 	r.Above = group.String()
 	r.Touch(tx.Now())
 	if err := tx.PutResource(r); err != nil {

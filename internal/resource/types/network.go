@@ -17,23 +17,23 @@ import (
 // virtualNetworkProperties: a description only. Machines get their addresses
 // from their back end.
 type virtualNetworkProperties struct {
-	AddressSpace           any      `json:"addressSpace,omitempty" kind:"object"`
-	Subnets                []subnet `json:"subnets,omitempty"`
-	DHCPOptions            any      `json:"dhcpOptions,omitempty" kind:"object"`
-	FlowTimeoutInMinutes   any      `json:"flowTimeoutInMinutes,omitempty" kind:"number"`
-	EnableDdosProtection   any      `json:"enableDdosProtection,omitempty" kind:"bool"`
-	EnableVMProtection     any      `json:"enableVmProtection,omitempty" kind:"bool"`
-	VirtualNetworkPeerings any      `json:"virtualNetworkPeerings,omitempty"`
-	ResourceGUID           any      `json:"resourceGuid,omitempty"`      // read-only
-	ProvisioningState      any      `json:"provisioningState,omitempty"` // read-only
+	AddressSpace           like[addressSpace] `json:"addressSpace,omitzero"`
+	Subnets                []subnet           `json:"subnets,omitempty"`
+	DHCPOptions            like[dhcpOptions]  `json:"dhcpOptions,omitzero"`
+	FlowTimeoutInMinutes   any                `json:"flowTimeoutInMinutes,omitempty" kind:"number"`
+	EnableDdosProtection   any                `json:"enableDdosProtection,omitempty" kind:"bool"`
+	EnableVMProtection     any                `json:"enableVmProtection,omitempty" kind:"bool"`
+	VirtualNetworkPeerings any                `json:"virtualNetworkPeerings,omitempty" kind:"none"`
+	ResourceGUID           any                `json:"resourceGuid,omitempty"`      // read-only
+	ProvisioningState      any                `json:"provisioningState,omitempty"` // read-only
 }
 
 type subnet struct {
-	ID         string         `json:"id,omitempty"`
-	Name       string         `json:"name"`
-	Type       string         `json:"type,omitempty"`
-	ETag       string         `json:"etag,omitempty"`
-	Properties map[string]any `json:"properties,omitempty"`
+	ID         string                 `json:"id,omitempty"`
+	Name       string                 `json:"name"`
+	Type       string                 `json:"type,omitempty"`
+	ETag       string                 `json:"etag,omitempty"`
+	Properties like[subnetProperties] `json:"properties,omitzero"`
 }
 
 func virtualNetworkType() resource.Type {
@@ -116,17 +116,17 @@ func securityGroupType() resource.Type {
 }
 
 type publicIPProperties struct {
-	PublicIPAllocationMethod any `json:"publicIPAllocationMethod,omitempty" kind:"text"`
-	PublicIPAddressVersion   any `json:"publicIPAddressVersion,omitempty" kind:"text"`
-	DNSSettings              any `json:"dnsSettings,omitempty" kind:"object"`
-	IdleTimeoutInMinutes     any `json:"idleTimeoutInMinutes,omitempty" kind:"number"`
-	DdosSettings             any `json:"ddosSettings,omitempty" kind:"object"`
-	IPTags                   any `json:"ipTags,omitempty"`
-	DeleteOption             any `json:"deleteOption,omitempty" kind:"text"`
-	IPAddress                any `json:"ipAddress,omitempty"`         // read-only
-	IPConfiguration          any `json:"ipConfiguration,omitempty"`   // read-only
-	ResourceGUID             any `json:"resourceGuid,omitempty"`      // read-only
-	ProvisioningState        any `json:"provisioningState,omitempty"` // read-only
+	PublicIPAllocationMethod any                `json:"publicIPAllocationMethod,omitempty" kind:"text" one:"Static Dynamic"`
+	PublicIPAddressVersion   any                `json:"publicIPAddressVersion,omitempty" kind:"text" one:"IPv4 IPv6"`
+	DNSSettings              like[publicName]   `json:"dnsSettings,omitzero"`
+	IdleTimeoutInMinutes     any                `json:"idleTimeoutInMinutes,omitempty" kind:"number"`
+	DdosSettings             like[ddosSettings] `json:"ddosSettings,omitzero"`
+	IPTags                   like[[]ipTag]      `json:"ipTags,omitzero"`
+	DeleteOption             any                `json:"deleteOption,omitempty" kind:"text" one:"Delete Detach"`
+	IPAddress                any                `json:"ipAddress,omitempty"`         // read-only
+	IPConfiguration          any                `json:"ipConfiguration,omitempty"`   // read-only
+	ResourceGUID             any                `json:"resourceGuid,omitempty"`      // read-only
+	ProvisioningState        any                `json:"provisioningState,omitempty"` // read-only
 }
 
 // addressed is the private part of network interfaces and public addresses,
@@ -214,20 +214,20 @@ func refuseInUse(code string) func(resource.Tx, audit.By, *resource.Change) erro
 }
 
 type networkInterfaceProperties struct {
-	IPConfigurations            []ipConfiguration `json:"ipConfigurations,omitempty"`
-	NetworkSecurityGroup        *reference        `json:"networkSecurityGroup,omitempty"`
-	EnableAcceleratedNetworking any               `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
-	EnableIPForwarding          any               `json:"enableIPForwarding,omitempty" kind:"bool"`
-	DNSSettings                 any               `json:"dnsSettings,omitempty" kind:"object"`
-	NICType                     any               `json:"nicType,omitempty" kind:"text"`
-	HostedWorkloads             any               `json:"hostedWorkloads,omitempty"`   // read-only, as all below
-	TapConfigurations           any               `json:"tapConfigurations,omitempty"` //
-	MACAddress                  any               `json:"macAddress,omitempty"`
-	Primary                     any               `json:"primary,omitempty"`
-	VirtualMachine              any               `json:"virtualMachine,omitempty"`
-	VnetEncryptionSupported     any               `json:"vnetEncryptionSupported,omitempty"`
-	ResourceGUID                any               `json:"resourceGuid,omitempty"`
-	ProvisioningState           any               `json:"provisioningState,omitempty"`
+	IPConfigurations            []ipConfiguration    `json:"ipConfigurations,omitempty"`
+	NetworkSecurityGroup        *reference           `json:"networkSecurityGroup,omitempty"`
+	EnableAcceleratedNetworking any                  `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
+	EnableIPForwarding          any                  `json:"enableIPForwarding,omitempty" kind:"bool"`
+	DNSSettings                 like[interfaceNames] `json:"dnsSettings,omitzero"`
+	NICType                     any                  `json:"nicType,omitempty" kind:"text" one:"Standard Elastic"`
+	HostedWorkloads             any                  `json:"hostedWorkloads,omitempty"`   // read-only, as all below
+	TapConfigurations           any                  `json:"tapConfigurations,omitempty"` //
+	MACAddress                  any                  `json:"macAddress,omitempty"`
+	Primary                     any                  `json:"primary,omitempty"`
+	VirtualMachine              any                  `json:"virtualMachine,omitempty"`
+	VnetEncryptionSupported     any                  `json:"vnetEncryptionSupported,omitempty"`
+	ResourceGUID                any                  `json:"resourceGuid,omitempty"`
+	ProvisioningState           any                  `json:"provisioningState,omitempty"`
 }
 
 type ipConfiguration struct {
@@ -239,9 +239,9 @@ type ipConfiguration struct {
 }
 
 type ipConfigurationProperties struct {
-	Primary                   any        `json:"primary,omitempty"`
-	PrivateIPAllocationMethod any        `json:"privateIPAllocationMethod,omitempty" kind:"text"`
-	PrivateIPAddressVersion   any        `json:"privateIPAddressVersion,omitempty" kind:"text"`
+	Primary                   any        `json:"primary,omitempty" kind:"flag"`
+	PrivateIPAllocationMethod any        `json:"privateIPAllocationMethod,omitempty" kind:"text" one:"Dynamic Static"`
+	PrivateIPAddressVersion   any        `json:"privateIPAddressVersion,omitempty" kind:"text" one:"IPv4 IPv6"`
 	PrivateIPAddress          any        `json:"privateIPAddress,omitempty"`
 	Subnet                    *reference `json:"subnet,omitempty"`
 	PublicIPAddress           *reference `json:"publicIPAddress,omitempty"`

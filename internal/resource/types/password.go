@@ -105,6 +105,5 @@ func hashed(rand io.Reader, c *resource.Change) (string, error) {
 	if c.Secret == "" {
 		return "", nil
 	}
-	hash, _, err := c.Aside.Work("hash "+c.New.ID.Key()+"\n"+c.Secret, func() (string, error) { return shacrypt.New(rand, c.Secret) })
-	return hash, err
+	return c.Aside.Make("hash "+c.New.ID.Key()+"\n"+c.Secret, func() (string, error) { return shacrypt.New(rand, c.Secret) })
 }

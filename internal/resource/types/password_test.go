@@ -175,7 +175,7 @@ func TestAdminPassword_InADeployment(t *testing.T) {
 			"outputs": map[string]any{"os": map[string]any{"type": "object", "value": "[reference('myVM').osProfile]"}}}}})
 	w.must(err)
 	at := rg + "/providers/" + types.Deployment + "/d1"
-	made, err := w.deployments().Put(t.Context(), as(admin), resource.Request{ID: id(at), Body: body})
+	made, err := w.deployments().Start(t.Context(), as(admin), resource.Request{ID: id(at), Body: body})
 	w.must(err)
 	w.settle(time.Minute)
 	shown, err := json.Marshal(w.get(at, false))

@@ -277,7 +277,7 @@ func (a Authorization) roleTexts(p *definitionProperties, id string) error {
 	case strings.TrimSpace(p.RoleName) == "" || p.RoleName != strings.TrimSpace(p.RoleName) || len(p.RoleName) > maxRoleName || !shown(p.RoleName):
 		return fault.New(fault.Invalid, "InvalidRoleDefinitionName", "a role needs a name of 1 to %d printable characters without spaces around it", maxRoleName).WithTarget("roleName")
 	case len(p.Description) > maxRoleText:
-		return fault.New(fault.Invalid, "InvalidRequestContent", "a description has at most %d characters", maxRoleText).WithTarget("description")
+		return longDescription(maxRoleText)
 	}
 	for _, other := range a.Roles.Definitions() {
 		if strings.EqualFold(other.Name, p.RoleName) && other.ID != id {
@@ -285,6 +285,10 @@ func (a Authorization) roleTexts(p *definitionProperties, id string) error {
 		}
 	}
 	return nil
+}
+
+func longDescription(most int) error {
+	return fault.New(fault.Invalid, "InvalidRequestContent", "a description has at most %d characters", most).WithTarget("description")
 }
 
 func shown(s string) bool {

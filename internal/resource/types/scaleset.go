@@ -2,6 +2,7 @@ package types
 
 import (
 	"encoding/json"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -36,13 +37,13 @@ type scaleSetProperties struct {
 	Orchestration string         `json:"orchestrationMode,omitempty"`
 	ScaleIn       *scaleInPolicy `json:"scaleInPolicy,omitempty"`
 
-	Overprovision           any `json:"overprovision,omitempty" kind:"bool"`
-	NoExtensionsOnExtra     any `json:"doNotRunExtensionsOnOverprovisionedVMs,omitempty" kind:"bool"`
-	SinglePlacementGroup    any `json:"singlePlacementGroup,omitempty" kind:"bool"`
-	ZoneBalance             any `json:"zoneBalance,omitempty" kind:"bool"`
-	PlatformFaultDomains    any `json:"platformFaultDomainCount,omitempty" kind:"number"`
-	ProximityPlacementGroup any `json:"proximityPlacementGroup,omitempty" kind:"object"`
-	AdditionalCapabilities  any `json:"additionalCapabilities,omitempty" kind:"object"`
+	Overprovision           any                `json:"overprovision,omitempty" kind:"bool"`
+	NoExtensionsOnExtra     any                `json:"doNotRunExtensionsOnOverprovisionedVMs,omitempty" kind:"bool"`
+	SinglePlacementGroup    any                `json:"singlePlacementGroup,omitempty" kind:"bool"`
+	ZoneBalance             any                `json:"zoneBalance,omitempty" kind:"bool"`
+	PlatformFaultDomains    any                `json:"platformFaultDomainCount,omitempty" kind:"number"`
+	ProximityPlacementGroup like[elsewhere]    `json:"proximityPlacementGroup,omitzero"`
+	AdditionalCapabilities  like[capabilities] `json:"additionalCapabilities,omitzero"`
 
 	// Refused unless empty or off: each would promise something.
 	AutomaticRepairs   *switched       `json:"automaticRepairsPolicy,omitempty"`
@@ -59,8 +60,8 @@ type scaleSetProperties struct {
 }
 
 type upgradePolicy struct {
-	Mode        string          `json:"mode,omitempty"`
-	Rolling     json.RawMessage `json:"rollingUpgradePolicy,omitempty"`
+	Mode        string               `json:"mode,omitempty"`
+	Rolling     like[rollingUpgrade] `json:"rollingUpgradePolicy,omitzero"`
 	AutomaticOS *struct {
 		Enabled         bool `json:"enableAutomaticOSUpgrade,omitempty"`
 		DisableRollback any  `json:"disableAutomaticRollback,omitempty" kind:"bool"`
@@ -78,7 +79,7 @@ type scaleInPolicy struct {
 type switched struct {
 	Enabled        bool `json:"enabled,omitempty"`
 	GracePeriod    any  `json:"gracePeriod,omitempty" kind:"text"`
-	RepairAction   any  `json:"repairAction,omitempty" kind:"text"`
+	RepairAction   any  `json:"repairAction,omitempty" kind:"text" one:"Replace Restart Reimage"`
 	RestoreTimeout any  `json:"restoreTimeout,omitempty" kind:"text"`
 }
 
@@ -89,14 +90,14 @@ type setProfile struct {
 	NetworkProfile   *setNetworkProfile   `json:"networkProfile,omitempty"`
 	ExtensionProfile *setExtensionProfile `json:"extensionProfile,omitempty"`
 
-	HardwareProfile        any `json:"hardwareProfile,omitempty" kind:"object"`
-	DiagnosticsProfile     any `json:"diagnosticsProfile,omitempty" kind:"object"`
-	BillingProfile         any `json:"billingProfile,omitempty" kind:"object"`
-	Priority               any `json:"priority,omitempty" kind:"text"`
-	EvictionPolicy         any `json:"evictionPolicy,omitempty" kind:"text"`
-	LicenseType            any `json:"licenseType,omitempty" kind:"text"`
-	ScheduledEventsProfile any `json:"scheduledEventsProfile,omitempty" kind:"object"`
-	ApplicationProfile     any `json:"applicationProfile,omitempty" kind:"object"`
+	HardwareProfile        like[setHardware]     `json:"hardwareProfile,omitzero"`
+	DiagnosticsProfile     like[diagnostics]     `json:"diagnosticsProfile,omitzero"`
+	BillingProfile         like[billing]         `json:"billingProfile,omitzero"`
+	Priority               any                   `json:"priority,omitempty" kind:"text" one:"Regular Low Spot"`
+	EvictionPolicy         any                   `json:"evictionPolicy,omitempty" kind:"text" one:"Deallocate Delete"`
+	LicenseType            any                   `json:"licenseType,omitempty" kind:"text"`
+	ScheduledEventsProfile like[scheduledEvents] `json:"scheduledEventsProfile,omitzero"`
+	ApplicationProfile     like[applications]    `json:"applicationProfile,omitzero"`
 
 	// Refused unless empty.
 	SecurityProfile json.RawMessage `json:"securityProfile,omitempty"`
@@ -117,28 +118,28 @@ type setNetworkProfile struct {
 }
 
 type setInterface struct {
-	Name       string `json:"name"`
-	Tags       any    `json:"tags,omitempty" kind:"object"`
+	Name       string                  `json:"name"`
+	Tags       like[map[string]string] `json:"tags,omitzero"`
 	Properties struct {
-		Primary                     any          `json:"primary,omitempty"`
-		EnableAcceleratedNetworking any          `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
-		DisableTCPStateTracking     any          `json:"disableTcpStateTracking,omitempty" kind:"bool"`
-		EnableFPGA                  any          `json:"enableFpga,omitempty" kind:"bool"`
-		EnableIPForwarding          any          `json:"enableIPForwarding,omitempty" kind:"bool"`
-		DNSSettings                 any          `json:"dnsSettings,omitempty" kind:"object"`
-		DeleteOption                any          `json:"deleteOption,omitempty" kind:"text"`
-		AuxiliaryMode               any          `json:"auxiliaryMode,omitempty" kind:"text"`
-		AuxiliarySKU                any          `json:"auxiliarySku,omitempty" kind:"text"`
-		SecurityGroup               *reference   `json:"networkSecurityGroup,omitempty"`
-		IPConfigurations            []setAddress `json:"ipConfigurations,omitempty"`
+		Primary                     any            `json:"primary,omitempty" kind:"flag"`
+		EnableAcceleratedNetworking any            `json:"enableAcceleratedNetworking,omitempty" kind:"bool"`
+		DisableTCPStateTracking     any            `json:"disableTcpStateTracking,omitempty" kind:"bool"`
+		EnableFPGA                  any            `json:"enableFpga,omitempty" kind:"bool"`
+		EnableIPForwarding          any            `json:"enableIPForwarding,omitempty" kind:"bool"`
+		DNSSettings                 like[setNames] `json:"dnsSettings,omitzero"`
+		DeleteOption                any            `json:"deleteOption,omitempty" kind:"text" one:"Delete Detach"`
+		AuxiliaryMode               any            `json:"auxiliaryMode,omitempty" kind:"text" one:"None AcceleratedConnections Floating MaxConnections"`
+		AuxiliarySKU                any            `json:"auxiliarySku,omitempty" kind:"text" one:"None A1 A2 A4 A8"`
+		SecurityGroup               *reference     `json:"networkSecurityGroup,omitempty"`
+		IPConfigurations            []setAddress   `json:"ipConfigurations,omitempty"`
 	} `json:"properties"`
 }
 
 type setAddress struct {
 	Name       string `json:"name"`
 	Properties struct {
-		Primary        any        `json:"primary,omitempty"`
-		AddressVersion any        `json:"privateIPAddressVersion,omitempty" kind:"text"`
+		Primary        any        `json:"primary,omitempty" kind:"flag"`
+		AddressVersion any        `json:"privateIPAddressVersion,omitempty" kind:"text" one:"IPv4 IPv6"`
 		Subnet         *reference `json:"subnet,omitempty"`
 
 		// Refused unless empty.
@@ -192,6 +193,7 @@ func checkScaleSet(d *resource.Draft) error {
 		if err := d.Old.ReadProperties(&old); err != nil {
 			return err
 		}
+		_ = ofKind(reflect.ValueOf(&old), "") // as a body is kept now: an older server kept more of it
 	}
 	return checked(d, &p, "properties of a scale set", func() error {
 		p.UniqueID, p.ProvisioningState, p.TimeCreated = nil, nil, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -224,6 +225,7 @@ func (s *set) remodel(old *resource.Resource, was setSKU) error {
 	if err := old.ReadProperties(&before); err != nil {
 		return err
 	}
+	_ = ofKind(reflect.ValueOf(&before), "") // as checkScaleSet: another spelling is no other model
 	size := func(name string) Runner {
 		return (&vmProperties{HardwareProfile: &hardwareProfile{VMSize: name}}).runner()
 	}
@@ -476,5 +478,5 @@ func reconcileScaleSet(_ context.Context, w resource.Work) (resource.Progress, e
 	if !isInstance(at) {
 		at, _ = at.Parent()
 	}
-	return resource.Progress{Failure: &resource.Failure{Code: failed.Error.Code, Message: fmt.Sprintf("Instance '%s': %s", calledInstance(at), failed.Error.Message)}}, nil
+	return resource.Progress{Failure: &resource.Failure{Code: failed.Error.Code, Message: fault.Sentence("Instance '%s': %s", calledInstance(at), failed.Error.Message)}}, nil
 }

@@ -46,8 +46,15 @@ func TestSentences_Groups(t *testing.T) {
 	_, err := w.accounts.SubscriptionUnder(t.Context(), as(admin), id(root+tenantID), id("/subscriptions/"+tenantID))
 	w.refused(err, "arm.NotMember")
 	value := "v"
-	_, err = w.accounts.OfferTag(t.Context(), as(admin), id(sub), "env", &value)
+	_, _, err = w.accounts.OfferTag(t.Context(), as(admin), id(sub), "env", &value)
 	w.refused(err, "arm.TagNameNotFound")
+	for _, v := range []*string{nil, &value} {
+		_, _, err = w.accounts.OfferTag(t.Context(), as(admin), id(sub), "env", v)
+		w.must(err)
+	}
+	w.refused(w.accounts.WithdrawTag(t.Context(), as(admin), id(sub), "env", nil), "arm.TagNameHasValues")
+	w.mustPut(rg, `{"location":"southcentralus","tags":{"ENV":"v"}}`)
+	w.refused(w.accounts.WithdrawTag(t.Context(), as(admin), id(sub), "env", &value), "arm.TagInUse")
 	_, err = w.engine.Delete(t.Context(), as(admin), resource.Request{ID: id(sub)})
 	w.refused(err, "arm.OperationNotAllowed.deleted")
 	_, err = w.deploy(as(admin), `{"properties":{"mode":"Complete","template":{"resources":[]}}}`)

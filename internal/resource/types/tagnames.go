@@ -35,18 +35,18 @@ func (a Accounts) TagNames(ctx context.Context, by audit.By, subscription scope.
 	if err := r.ReadPrivate(&p); err != nil {
 		return nil, err
 	}
-	used := map[string]map[string]int{}
+	used, spelled := map[string]map[string]int{}, map[string]string{} // case makes no other name
 	for name, values := range p.TagNames {
-		used[name] = map[string]int{}
+		used[name], spelled[strings.ToLower(name)] = map[string]int{}, name
 		for _, v := range values {
 			used[name][v] = 0
 		}
 	}
 	count := func(tags map[string]string) {
 		for name, value := range tags {
-			key := spelling(used, name)
-			if used[key] == nil {
-				used[key] = map[string]int{}
+			key, known := spelled[strings.ToLower(name)]
+			if !known {
+				key, spelled[strings.ToLower(name)], used[name] = name, name, map[string]int{}
 			}
 			used[key][value]++
 		}
@@ -69,7 +69,7 @@ func (a Accounts) TagNames(ctx context.Context, by audit.By, subscription scope.
 }
 
 // spelling is how a name is spelled already: case makes no other name.
-func spelling[V any](names map[string]V, name string) string {
+func spelling(names map[string][]string, name string) string {
 	for have := range names {
 		if strings.EqualFold(have, name) {
 			return have
@@ -93,47 +93,48 @@ func showTagValue(at, value string, n int) map[string]any {
 }
 
 // OfferTag adds a tag name, and with a value one of its values, to what a
-// subscription offers. It changes no tag of anything.
-func (a Accounts) OfferTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) (map[string]any, error) {
+// subscription offers, and says whether that is new there. It changes no tag of
+// anything.
+func (a Accounts) OfferTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) (shown map[string]any, fresh bool, err error) {
 	probe := map[string]string{name: ""}
 	if value != nil {
 		probe[name] = *value
 	}
 	if err := resource.CheckTags(probe); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var shown map[string]any
-	err := a.changeTagNames(ctx, by, subscription, "write", func(names map[string][]string) error {
+	err = a.changeTagNames(ctx, by, subscription, name, "write", func(names map[string][]string, used map[string]int) error {
 		key := spelling(names, name)
 		values, ok := names[key]
 		switch {
 		case !ok && value != nil:
-			return fault.New(fault.NotFound, "TagNameNotFound", "The tag name '%s' is none that the subscription offers.", clip(name)).WithRemedy("See: az tag list")
+			return fault.New(fault.NotFound, "PredefinedTagNameNotFound", "The tag name '%s' is none that the subscription offers.", clip(name)).WithRemedy("See: az tag list")
 		case !ok && len(names) >= maxTagNames:
 			return tooManyTags()
 		}
+		fresh = !ok
 		if value != nil && !slices.Contains(values, *value) {
+			fresh = true
 			if len(values) >= maxTagNames {
 				return tooManyTags()
 			}
 			values = append(slices.Clone(values), *value)
 		}
 		names[key] = values
-		shown = showOffered(subscription, key, values, value)
+		shown = showOffered(subscription, key, values, used, value)
 		return nil
 	})
-	return shown, err
+	return shown, fresh, err
 }
 
-func showOffered(subscription scope.ID, name string, values []string, value *string) map[string]any {
+func showOffered(subscription scope.ID, name string, values []string, used map[string]int, value *string) map[string]any {
 	if value != nil {
-		return showTagValue(subscription.String()+"/tagNames/"+name, *value, 0)
+		return showTagValue(subscription.String()+"/tagNames/"+name, *value, used[*value])
 	}
-	none := map[string]int{}
 	for _, v := range values {
-		none[v] = 0
+		used[v] += 0
 	}
-	return showTagName(subscription, name, none)
+	return showTagName(subscription, name, used)
 }
 
 func tooManyTags() error {
@@ -141,13 +142,19 @@ func tooManyTags() error {
 }
 
 // WithdrawTag takes a name, or one of its values, out of what a subscription
-// offers. What has such a tag keeps it.
+// offers. As in Azure, what anything has stays, and a name goes when its values have.
 func (a Accounts) WithdrawTag(ctx context.Context, by audit.By, subscription scope.ID, name string, value *string) error {
-	return a.changeTagNames(ctx, by, subscription, "delete", func(names map[string][]string) error {
+	return a.changeTagNames(ctx, by, subscription, name, "delete", func(names map[string][]string, used map[string]int) error {
 		key := spelling(names, name)
 		values, ok := names[key]
 		switch {
 		case !ok:
+		case value == nil && len(values) > 0:
+			return fault.New(fault.Conflict, "PredefinedTagNameHasValues", "The tag name '%s' still offers %d values.", clip(key), len(values)).WithRemedy("Delete them first: az tag remove-value --name NAME --value VALUE")
+		case value == nil && len(used) > 0:
+			return stillUsed(key)
+		case value != nil && used[*value] > 0:
+			return stillUsed(key + " = " + *value)
 		case value == nil:
 			delete(names, key)
 		default:
@@ -157,7 +164,31 @@ func (a Accounts) WithdrawTag(ctx context.Context, by audit.By, subscription sco
 	})
 }
 
-func (a Accounts) changeTagNames(ctx context.Context, by audit.By, subscription scope.ID, verb string, change func(map[string][]string) error) error {
+func stillUsed(tag string) error {
+	return fault.New(fault.Conflict, "PredefinedTagInUse", "The tag '%s' is on resources, groups or the subscription itself.", clip(tag)).WithRemedy("See which: az resource list --tag NAME, and take it off them first.")
+}
+
+// usesOf counts the values that a tag has anywhere in a subscription, whoever may
+// read it.
+func usesOf(tx AccountsTx, subscription resource.Resource, name string) (map[string]int, error) {
+	used := map[string]int{}
+	list, err := tx.ListResources(resource.Range{Under: subscription.ID})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range append(list, subscription) {
+		for have, value := range r.Tags {
+			if strings.EqualFold(have, name) && !strings.EqualFold(r.ID.Type(), Deployment) {
+				used[value]++
+			}
+		}
+	}
+	return used, nil
+}
+
+// changeTagNames changes what a subscription offers; change is told how often each
+// value of the name is used.
+func (a Accounts) changeTagNames(ctx context.Context, by audit.By, subscription scope.ID, name, verb string, change func(offered map[string][]string, used map[string]int) error) error {
 	if err := a.Engine.Authorize(ctx, by, tagNamesAction+"/"+verb, subscription); err != nil {
 		return err
 	}
@@ -173,7 +204,11 @@ func (a Accounts) changeTagNames(ctx context.Context, by audit.By, subscription 
 		if p.TagNames == nil {
 			p.TagNames = map[string][]string{}
 		}
-		if err := change(p.TagNames); err != nil {
+		used, err := usesOf(tx, r, name)
+		if err != nil {
+			return err
+		}
+		if err := change(p.TagNames, used); err != nil {
 			return err
 		}
 		if err := r.WritePrivate(p); err != nil {

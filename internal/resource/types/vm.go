@@ -245,7 +245,7 @@ func (m machines) awaitAgent(w resource.Work, p *vmPrivate, out *resource.Progre
 		p.Provided = true
 		out.Done = true
 	case !p.Provided && waited > agentWait:
-		out.Failure = &resource.Failure{Code: "OSProvisioningTimedOut", Message: fmt.Sprintf(
+		out.Failure = &resource.Failure{Code: "OSProvisioningTimedOut", Message: fault.Sentence(
 			"OS Provisioning for VM '%s' did not finish in the allotted time: its agent did not report within %d seconds. Look at the machine's agent: sally agent doctor (on the machine), then repeat the request.",
 			calledInstance(w.Resource.ID), int(agentWait/time.Second))}
 	case p.Provided && waited > updateWait:
