@@ -71,10 +71,7 @@ type Opener struct {
 func (o Opener) identities() ([]age.Identity, error) {
 	if len(o.Passphrase) > 0 && len(o.Identities) == 0 {
 		id, err := age.NewScryptIdentity(string(o.Passphrase))
-		if err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "BackupIdentity", "the passphrase cannot be used")
-		}
-		return []age.Identity{id}, nil
+		return []age.Identity{id}, err
 	}
 	if len(o.Passphrase) > 0 || len(o.Identities) == 0 {
 		return nil, fault.New(fault.Invalid, "BackupIdentity", "a backup is opened with an identity file or with a passphrase").WithRemedy("Give --identity-file FILE or --passphrase-file FILE.")

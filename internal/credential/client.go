@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -152,31 +153,54 @@ func (s *Service) AddCertificate(ctx context.Context, by audit.By, ownerID, disp
 // their key ids and adds certificates, or does nothing: whoever loses the old one and
 // does not get the new one has lost the application.
 func (s *Service) ChangeCertificates(ctx context.Context, by audit.By, ownerID string, gone []string, added []NewCertificate) ([]Certificate, error) {
+	change, list, err := s.PrepareCertificates(ctx, by, ownerID, gone, added)
+	if err != nil {
+		return nil, err
+	}
+	return list, s.Do(ctx, change)
+}
+
+// Change is a change of credentials whose rights have been judged; a write does it.
+type Change func(tx Tx) error
+
+// Do makes a change in a write of its own.
+func (s *Service) Do(ctx context.Context, change Change) error { return s.cfg.Write(ctx, change) }
+
+// InDirectory is a change as a part of a write of the directory's.
+func InDirectory(change Change) func(directory.Tx) error {
+	return func(tx directory.Tx) error {
+		whole, ok := tx.(Tx)
+		if !ok {
+			return fmt.Errorf("a transaction (%T) that cannot write credentials", tx)
+		}
+		return change(whole)
+	}
+}
+
+// PrepareCertificates is ChangeCertificates as far as it goes without a write.
+func (s *Service) PrepareCertificates(ctx context.Context, by audit.By, ownerID string, gone []string, added []NewCertificate) (Change, []Certificate, error) {
 	ownerID = strings.ToLower(ownerID)
 	if err := s.cfg.Directory.MayManageCredentials(by, ownerID); err != nil {
 		refused := event("credential.addCertificate", audit.Success, ownerID, nil)
 		if len(added) == 0 {
 			refused = event("credential.remove", audit.Success, ownerID, nil)
 		}
-		return nil, s.cfg.Directory.Refuse(ctx, by, refused, err)
+		return nil, nil, s.cfg.Directory.Refuse(ctx, by, refused, err)
 	}
 	list := make([]Certificate, 0, len(added))
 	for _, n := range added {
 		c, err := n.read()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		raw, err := s.random(16)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		c.ID, c.OwnerID = guid.Of([16]byte(raw)), ownerID
 		list = append(list, c)
 	}
-	if len(gone)+len(list) == 0 {
-		return nil, nil
-	}
-	err := s.cfg.Write(ctx, func(tx Tx) error {
+	return func(tx Tx) error {
 		for _, id := range gone {
 			if err := removeIn(tx, by, ownerID, strings.ToLower(id)); err != nil {
 				return err
@@ -188,8 +212,7 @@ func (s *Service) ChangeCertificates(ctx context.Context, by audit.By, ownerID s
 			}
 		}
 		return nil
-	})
-	return list, err
+	}, list, nil
 }
 
 // CheckCertificates refuses certificates that ChangeCertificates would refuse at that
@@ -353,20 +376,16 @@ func (s *Service) VerifySecret(ctx context.Context, appID, text string) (ClientS
 	return status, nil
 }
 
-// ClientCertificates returns the certificates, valid now, whose keys may sign
-// assertions of the application.
+// ClientCertificates returns the certificates whose keys sign assertions of the
+// application, from their Start until their End: also those whose time is not now.
 func (s *Service) ClientCertificates(ctx context.Context, appID string) ([]Certificate, error) {
-	var valid []Certificate
+	var all []Certificate
 	err := s.eachOwner(ctx, appID, func(tx Tx, ownerID string) error {
 		list, err := tx.ClientCertificatesOf(ownerID)
-		for _, c := range list {
-			if !tx.Now().Before(c.Start) && tx.Now().Before(c.End) {
-				valid = append(valid, c)
-			}
-		}
+		all = append(all, list...)
 		return err
 	})
-	return valid, err
+	return all, err
 }
 
 // eachOwner visits the objects whose credentials prove an application, inside

@@ -262,7 +262,7 @@ func fresh(userID, hash string, mustChange bool, now time.Time) Password {
 func (s *Service) ResetPassword(ctx context.Context, by audit.By, userID, password string, mustChange bool) error {
 	u, ok := s.cfg.Directory.Index().User(userID)
 	if !ok {
-		return directory.NotFound(userID)
+		u.ID = strings.ToLower(userID)
 	}
 	reset := event("user.resetPassword", audit.Success, u.ID, nil)
 	allowed := s.cfg.Directory.MayResetPassword(by, u.ID)

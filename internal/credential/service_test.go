@@ -253,6 +253,41 @@ func TestOneTime_ADayAndOnce(t *testing.T) {
 	}
 }
 
+// twice lets somebody else in before the second time that a hash is made.
+type twice struct {
+	credential.Slots
+	times *int
+	do    func()
+}
+
+func (s twice) Acquire(ctx context.Context, source string, patience time.Duration) (func(), error) {
+	if *s.times++; *s.times == 2 {
+		s.do()
+	}
+	return s.Slots.Acquire(ctx, source, patience)
+}
+
+// Of two who change one password at the same time with the old one, one has.
+func TestChangePassword_TwoAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.cred.ChangePassword(t.Context(), audit.By{}, "root@corp.example", w.first.Text, secret))
+	w.now = w.now.Add(time.Second)
+	cfg := credential.Config{Write: storetest.Write[credential.Tx](w.store), Read: storetest.Read[credential.Tx](w.store), Directory: w.svc, Rand: rand.Reader, Key: make([]byte, 32),
+		Slots: twice{credential.NewFairSlots(1), new(int), func() {
+			w.must(w.cred.ChangePassword(t.Context(), audit.By{}, "root@corp.example", secret, "what the first one chose"))
+		}}}
+	if _, err := credential.NewService(cfg); fault.As(err).Code != "CredentialConfig" {
+		t.Errorf("without a cost: %v", err)
+	}
+	cfg.Cost = credential.Cost{MemoryKiB: 8, Passes: 1, Lanes: 1}
+	slow, err := credential.NewService(cfg)
+	w.must(err)
+	if err := slow.ChangePassword(t.Context(), audit.By{}, "root@corp.example", secret, "what the second one chose"); fault.As(err).Code != "PasswordChanged" {
+		t.Error(err)
+	}
+	w.want("the first one's", w.check("root@corp.example", "what the first one chose"), credential.OK)
+}
+
 func TestResetPassword_EndsSessionsAndLiftsTheLock(t *testing.T) {
 	w := newWorld(t)
 	u := w.user("alice", false)
@@ -380,7 +415,7 @@ func TestCertificate_AddListExpire(t *testing.T) {
 		t.Error(list, err)
 	}
 	w.now = w.now.Add(time.Hour)
-	if list, err := w.cred.ClientCertificates(t.Context(), a.AppID); err != nil || len(list) != 0 {
-		t.Errorf("expired: %v %v", list, err)
+	if list, err := w.cred.ClientCertificates(t.Context(), a.AppID); err != nil || len(list) != 1 || w.now.Before(list[0].End) {
+		t.Errorf("expired, and known as such: %v %v", list, err)
 	}
 }

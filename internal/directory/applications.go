@@ -23,6 +23,9 @@ type ApplicationChange struct {
 	DisplayName  *string
 	Public       *bool
 	RedirectURIs *[]string
+	// Of, where set, says whether RedirectURIs are a public client's: an application of
+	// the other kind has none of them, and keeps those that it has.
+	Of *bool
 }
 
 func (a Application) with(c ApplicationChange) (Application, error) {
@@ -32,10 +35,11 @@ func (a Application) with(c ApplicationChange) (Application, error) {
 			return Application{}, err
 		}
 	}
+	others := c.Of != nil && *c.Of != a.Public
 	if c.Public != nil {
 		a.Public = *c.Public
 	}
-	if c.RedirectURIs != nil {
+	if c.RedirectURIs != nil && !others {
 		if len(*c.RedirectURIs) > maxRedirects {
 			return Application{}, fault.New(fault.Invalid, "Request_BadRequest", "an application has at most %d redirect URIs.", maxRedirects).WithTarget("redirectUris").
 				WithRemedy("Remove the ones that are not used.")
@@ -103,14 +107,23 @@ func (s *Service) mayChangeApplication(by audit.By, action, id string) error {
 	return nil
 }
 
-// UpdateApplication changes a registration.
-func (s *Service) UpdateApplication(ctx context.Context, by audit.By, id string, c ApplicationChange) error {
+// UpdateApplication changes a registration, and does with it, in the same write, what
+// the others do. Nothing at all is changed where one of them refuses.
+func (s *Service) UpdateApplication(ctx context.Context, by audit.By, id string, c ApplicationChange, others ...func(Tx) error) error {
 	id = asciiLower(id)
 	event := success("application.update", id, nil)
 	return s.change(ctx, by, event, s.mayChangeApplication(by, "microsoft.directory/applications/basic/update", id), func(tx Tx) error {
 		old, ok, err := tx.ApplicationByID(id)
 		if err != nil || !ok {
 			return orNotFound(err, id)
+		}
+		for _, f := range others {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
+		if c == (ApplicationChange{}) {
+			return nil
 		}
 		a, err := old.with(c)
 		if err != nil {
@@ -225,9 +238,9 @@ func (s *Service) DeleteServicePrincipal(ctx context.Context, by audit.By, id st
 	})
 }
 
-// EnableServicePrincipal switches an identity on or off. Switching off raises
-// NotBefore.
-func (s *Service) EnableServicePrincipal(ctx context.Context, by audit.By, id string, enabled bool) error {
+// EnableServicePrincipal switches an identity on or off, and does with it, in the same
+// write, what the others do, as UpdateApplication. Switching off raises NotBefore.
+func (s *Service) EnableServicePrincipal(ctx context.Context, by audit.By, id string, enabled bool, others ...func(Tx) error) error {
 	id = asciiLower(id)
 	action := "microsoft.directory/servicePrincipals/disable"
 	if enabled {
@@ -245,6 +258,11 @@ func (s *Service) EnableServicePrincipal(ctx context.Context, by audit.By, id st
 		}
 		if !enabled && (p.AppID == SallyCLI || p.AppID == GraphAppID || p.AppID == ARMAppID) {
 			return builtIn(Application{DisplayName: p.DisplayName})
+		}
+		for _, f := range others {
+			if err := f(tx); err != nil {
+				return err
+			}
 		}
 		if p.Enabled && !enabled {
 			p.NotBefore = tx.Now()

@@ -37,7 +37,7 @@ func (g Group) with(c GroupChange) (Group, error) {
 		}
 	}
 	if c.MailNickname != nil {
-		if g.MailNickname, err = optionalText("mailNickname", *c.MailNickname, 64); err != nil {
+		if g.MailNickname, err = parseNickname(*c.MailNickname); err != nil {
 			return Group{}, err
 		}
 	}

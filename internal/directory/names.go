@@ -145,6 +145,19 @@ func optionalText(property, text string, limit int) (string, error) {
 	return ParseText(property, text, limit)
 }
 
+// parseNickname checks the part of a mail address before the @, which may be none: at
+// most 64 characters of ASCII without those that Microsoft Graph's reference of group
+// leaves out.
+func parseNickname(text string) (string, error) {
+	for _, r := range text {
+		if r <= ' ' || r >= unicode.MaxASCII || strings.ContainsRune(`@()\[]";:<>,`, r) {
+			return "", fault.New(fault.Invalid, "Request_BadRequest", "invalid value specified for property 'mailNickname' of the resource: it holds a character that an address may not have.").WithTarget("mailNickname").
+				WithRemedy("Use letters, digits, dots and hyphens.")
+		}
+	}
+	return optionalText("mailNickname", text, 64)
+}
+
 // parseRedirect checks a redirect URI: https, or http on the loopback host
 // (RFC 8252 section 7.3), printable ASCII, no fragment, no user info, no wildcard.
 func parseRedirect(text string) (string, error) {

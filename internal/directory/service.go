@@ -248,11 +248,11 @@ func (s *Service) MayManageCredentials(by audit.By, objectID string) error {
 
 // MayResetPassword returns nil when by may set the password of the user.
 func (s *Service) MayResetPassword(by audit.By, userID string) error {
-	if _, ok := s.cfg.Index.User(userID); !ok {
-		return NotFound(userID)
-	}
 	if err := s.require(by, "microsoft.directory/users/password/update"); err != nil {
 		return err
+	}
+	if _, ok := s.cfg.Index.User(userID); !ok { // to be told to who may change it
+		return NotFound(userID)
 	}
 	return s.covers(by, userID)
 }

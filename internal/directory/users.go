@@ -96,12 +96,17 @@ func (u User) with(c UserChange, domains []string) (User, error) {
 		max  int
 	}{
 		{"givenName", c.GivenName, &u.GivenName, 64}, {"surname", c.Surname, &u.Surname, 64}, {"mail", c.Mail, &u.Mail, 256},
-		{"jobTitle", c.JobTitle, &u.JobTitle, 128}, {"mailNickname", c.MailNickname, &u.MailNickname, 64}, {"mobilePhone", c.MobilePhone, &u.MobilePhone, 64},
+		{"jobTitle", c.JobTitle, &u.JobTitle, 128}, {"mobilePhone", c.MobilePhone, &u.MobilePhone, 64},
 	} {
 		if f.from == nil {
 			continue
 		}
 		if *f.to, err = optionalText(f.name, *f.from, f.max); err != nil {
+			return User{}, err
+		}
+	}
+	if c.MailNickname != nil {
+		if u.MailNickname, err = parseNickname(*c.MailNickname); err != nil {
 			return User{}, err
 		}
 	}
@@ -140,7 +145,7 @@ func (s *Service) mayUpdateUser(by audit.By, id string, c UserChange) error {
 		}
 		rest.MobilePhone = nil
 	}
-	if rest == (UserChange{}) {
+	if rest == (UserChange{}) && (c != rest || id == by.Principal) { // one that changes nothing needs a right, too: it tells who is there
 		return nil
 	}
 	return s.require(by, "microsoft.directory/users/basic/update")

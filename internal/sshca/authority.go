@@ -76,12 +76,19 @@ func SignatureAlgorithm(k ssh.PublicKey) (algorithm string, hash crypto.Hash, er
 }
 
 func rsaBits(k ssh.PublicKey) int {
-	if holder, ok := k.(ssh.CryptoPublicKey); ok {
-		if pub, ok := holder.CryptoPublicKey().(*rsa.PublicKey); ok {
-			return pub.N.BitLen()
-		}
+	if pub, ok := rsaOf(k); ok {
+		return pub.N.BitLen()
 	}
 	return 0
+}
+
+func rsaOf(k ssh.PublicKey) (*rsa.PublicKey, bool) {
+	holder, ok := k.(ssh.CryptoPublicKey)
+	if !ok {
+		return nil, false
+	}
+	pub, ok := holder.CryptoPublicKey().(*rsa.PublicKey)
+	return pub, ok
 }
 
 // PublicKey returns the key that readers trust.

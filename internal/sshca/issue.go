@@ -196,17 +196,15 @@ func (i *Issuer) sign(l *linted, signer *authority) (*ssh.Certificate, error) {
 	packed := ssh.Marshal(*sig)
 	blob := binary.BigEndian.AppendUint32(append([]byte(nil), tbs...), uint32(len(packed)))
 	parsed, err := ssh.ParsePublicKey(append(blob, packed...))
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "CertificateVerify", "the signed certificate cannot be read back")
-	}
 	cert, ok := parsed.(*ssh.Certificate)
-	if !ok {
-		return nil, fault.New(fault.Internal, "CertificateVerify", "the signed bytes are no certificate")
+	switch {
+	case err != nil:
+	case !ok || cert.Signature.Format != signer.algorithm:
+		err = errors.New("what was signed is no certificate of the authority's algorithm")
+	default:
+		err = signer.PublicKey().Verify(tbs, cert.Signature)
 	}
-	if cert.Signature.Format != signer.algorithm {
-		return nil, fault.New(fault.Internal, "CertificateVerify", "the certificate is signed by another algorithm than its authority's")
-	}
-	if err := signer.PublicKey().Verify(tbs, cert.Signature); err != nil {
+	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "CertificateVerify", "the certificate's signature does not verify")
 	}
 	return cert, nil

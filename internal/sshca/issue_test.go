@@ -225,11 +225,33 @@ func TestClause_C12_ForbiddenSubjects(t *testing.T) {
 		}
 		cases["own "+ssh.FingerprintSHA256(k)] = k
 	}
+	// What OpenSSH calls ssh-dss, and a key that only calls itself RSA.
+	ed, _ := newKey(t)
+	cases["DSA"], cases["no RSA"] = calledSo{ed, "ssh-dss"}, calledSo{ed, ssh.KeyAlgoRSA}
 	for name, k := range cases {
 		r := userRequest(t)
 		r.PublicKey = k
 		if _, err := i.Issue(r); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// calledSo is a key that gives itself another type.
+type calledSo struct {
+	ssh.PublicKey
+	name string
+}
+
+func (k calledSo) Type() string { return k.name }
+
+func TestIssue_Lifetime(t *testing.T) {
+	i := newIssuer(t, nil)
+	for _, life := range []time.Duration{0, MinLifetime - time.Second, MaxLifetime + time.Second} {
+		r := userRequest(t)
+		r.Lifetime = life
+		if _, err := i.Issue(r); fault.As(err).Code != "LifetimeInvalid" {
+			t.Errorf("%s: %v", life, err)
 		}
 	}
 }

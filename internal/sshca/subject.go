@@ -1,7 +1,6 @@
 package sshca
 
 import (
-	"crypto/rsa"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -27,18 +26,18 @@ func CheckKey(k ssh.PublicKey) error {
 	case ssh.KeyAlgoRSA:
 		return checkRSA(k)
 	}
+	return otherType(k)
+}
+
+func otherType(k ssh.PublicKey) error {
 	return fault.New(fault.Invalid, "KeyForbidden", "keys of type %q cannot be certified", k.Type()).
 		WithRemedy("Use ed25519, ecdsa, rsa (2048 bits or more) or a security key (sk-ssh-ed25519, sk-ecdsa).")
 }
 
 func checkRSA(k ssh.PublicKey) error {
-	holder, ok := k.(ssh.CryptoPublicKey)
+	pub, ok := rsaOf(k)
 	if !ok {
-		return fault.New(fault.Invalid, "KeyForbidden", "the RSA key cannot be read")
-	}
-	pub, ok := holder.CryptoPublicKey().(*rsa.PublicKey)
-	if !ok {
-		return fault.New(fault.Invalid, "KeyForbidden", "the RSA key cannot be read")
+		return otherType(k)
 	}
 	if n := pub.N.BitLen(); n < minRSA || n > maxRSA {
 		return fault.New(fault.Invalid, "KeyForbidden", "the RSA key has %d bits; between %d and %d are accepted", n, minRSA, maxRSA).

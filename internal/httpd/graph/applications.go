@@ -80,7 +80,7 @@ func (h *Handler) listApplications(c *httpd.Call) error {
 	h.index().ApplicationsAfter(q.start(), func(a directory.Application) bool {
 		o := h.applicationObject(a)
 		if !q.matches(o) {
-			return true
+			return p.look(a.ID)
 		}
 		if o, err = h.withCredentials(c, a.ID, o); err != nil {
 			return false
@@ -154,8 +154,11 @@ func (b *body) applicationChange() (directory.ApplicationChange, *[]key) {
 	case filled(web):
 		no := false
 		ch.Public, ch.RedirectURIs = &no, web
-	case web != nil || public != nil:
+	case web != nil || public != nil: // the list of the other kind stays
 		ch.RedirectURIs = &[]string{}
+		if of := public != nil; web == nil || public == nil {
+			ch.Of = &of
+		}
 	}
 	keys := b.keys()
 	b.fixed("signInAudience", "an application belongs to this tenant", `"AzureADMyOrg"`)
@@ -177,7 +180,7 @@ func (h *Handler) createApplication(c *httpd.Call) error {
 	if err := b.finish(); err != nil {
 		return err
 	}
-	_, added, err := h.changed(c, "", keys)
+	_, added, err := h.changed(c, "applications", "", keys)
 	if err != nil {
 		return err
 	}
@@ -212,22 +215,27 @@ func (h *Handler) updateApplication(c *httpd.Call) error {
 		return err
 	}
 	a, ok := h.index().ApplicationByID(c.Var("id"))
-	if !ok {
-		return directory.NotFound(c.Var("id"))
+	if !ok || keys == nil { // the rights are judged before it is said whether it is there
+		if err := h.cfg.Directory.UpdateApplication(c.R.Context(), c.By, c.Var("id"), ch); err != nil {
+			return err
+		}
+		return c.NoContent(204)
 	}
-	gone, added, err := h.changed(c, a.ID, keys)
+	gone, added, err := h.changed(c, "applications", a.ID, keys)
 	if err != nil {
 		return err
 	}
-	if ch != (directory.ApplicationChange{}) {
-		if err := h.cfg.Directory.UpdateApplication(c.R.Context(), c.By, a.ID, ch); err != nil {
-			return err
-		}
+	change, _, err := h.cfg.Credentials.PrepareCertificates(c.R.Context(), c.By, a.ID, gone, added)
+	if err != nil {
+		return err
 	}
-	if keys != nil {
-		if _, err := h.cfg.Credentials.ChangeCertificates(c.R.Context(), c.By, a.ID, gone, added); err != nil {
-			return err
-		}
+	if ch == (directory.ApplicationChange{}) {
+		err = h.cfg.Credentials.Do(c.R.Context(), change)
+	} else {
+		err = h.cfg.Directory.UpdateApplication(c.R.Context(), c.By, a.ID, ch, credential.InDirectory(change))
+	}
+	if err != nil {
+		return err
 	}
 	return c.NoContent(204)
 }

@@ -158,6 +158,7 @@ func TestEscalation_ThroughApplicationPermissions(t *testing.T) {
 		{"secret on an application that holds a stronger permission", appadmin, "POST", "/v1.0/applications/" + strongApp + "/addPassword", `{"passwordCredential":{"displayName":"x"}}`},
 		{"and on its service principal", appadmin, "POST", "/v1.0/servicePrincipals/" + strong + "/addPassword", `{"passwordCredential":{"displayName":"x"}}`},
 		{"certificate", appadmin, "PATCH", "/v1.0/applications/" + strongApp, `{"keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"` + w.certificates()(1) + `"}]}`},
+		{"and of its service principal", appadmin, "PATCH", "/v1.0/servicePrincipals/" + strong, `{"keyCredentials":[{"type":"AsymmetricX509Cert","usage":"Verify","key":"` + w.certificates()(1) + `"}]}`},
 		{"redirect", appadmin, "PATCH", "/v1.0/applications/" + strongApp, `{"web":{"redirectUris":["https://evil.example/"]}}`},
 		{"owner", appadmin, "POST", "/v1.0/applications/" + strongApp + "/owners/$ref", ref + appadmin + `"}`},
 		{"owner of the service principal", appadmin, "POST", "/v1.0/servicePrincipals/" + strong + "/owners/$ref", ref + appadmin + `"}`},

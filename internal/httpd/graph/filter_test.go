@@ -15,6 +15,8 @@ func TestParseFilter_Table(t *testing.T) {
 		"displayName ne 'o''brien ci'":                     "no",
 		"startswith(displayName,'O''B')":                   "yes",
 		"startsWith(displayName, 'x')":                     "no",
+		"startswith(displayName,'o''brien ci and more')":   "no",
+		"startswith(homepage,'x')":                         "no",
 		"endswith(displayName,'ci')":                       "yes",
 		"accountEnabled eq true":                           "yes",
 		"accountEnabled ne true":                           "no",

@@ -92,10 +92,13 @@ func (h *Handler) updateGroup(c *httpd.Call) error {
 		return err
 	}
 	was, ok := h.index().Group(c.Var("id"))
-	if !ok {
+	ch := b.groupChange()
+	if !ok { // for who may change groups; who may not is told that
+		if err := h.cfg.Directory.UpdateGroup(c.R.Context(), c.By, c.Var("id"), directory.GroupChange{}); err != nil {
+			return err
+		}
 		return directory.NotFound(c.Var("id"))
 	}
-	ch := b.groupChange()
 	b.unchanging("isAssignableToRole", "it is decided when the group is made", was.RoleAssignable)
 	b.key(was.ID)
 	if err := b.finish("mail", "proxyAddresses", "securityIdentifier", "createdDateTime", "renewedDateTime", "deletedDateTime"); err != nil {

@@ -99,16 +99,16 @@ func thumbprint(given, is string) bool {
 	return strings.EqualFold(given, is) || err == nil && hex.EncodeToString(raw) == is
 }
 
-// changed is what makes the certificates of an application the given ones: those that
-// are there and not named go, those with a key come. All that can be refused is refused
-// here, before anything is changed.
-func (h *Handler) changed(c *httpd.Call, ownerID string, keys *[]key) (gone []string, added []credential.NewCertificate, err error) {
+// changed is what makes the certificates of an application or service principal, which
+// set names, the given ones: those that are there and not named go, those with a key
+// come. All that can be refused is refused here, before anything is changed.
+func (h *Handler) changed(c *httpd.Call, set, ownerID string, keys *[]key) (gone []string, added []credential.NewCertificate, err error) {
 	if keys == nil {
 		return nil, nil, nil
 	}
 	if c.By.Type == audit.User {
 		// The row's action is another one, and a client may have that alone.
-		if err := h.cfg.Directory.MayAsk(c.By, "microsoft.directory/applications/credentials/update"); err != nil {
+		if err := h.cfg.Directory.MayAsk(c.By, "microsoft.directory/"+set+"/credentials/update"); err != nil {
 			return nil, nil, err
 		}
 	}

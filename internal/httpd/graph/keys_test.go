@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,55 @@ func TestGraph_KeyCredentials(t *testing.T) {
 	w.do(w.admin, "PATCH", "/v1.0/applications/"+id, `{"keyCredentials":[]}`, 204)
 	if got := keyIDs(); len(got) != 0 {
 		t.Error(got)
+	}
+}
+
+// As az ad sp credential reset --cert goes: the certificate is the service principal's,
+// and not one of its application's.
+func TestGraph_PrincipalKeyCredentials(t *testing.T) {
+	w := newWorld(t)
+	cert := w.certificates()
+	_, id, appID := w.principal("ci")
+	at := "/v1.0/servicePrincipals/" + id
+	shown := func() []any {
+		list, _ := w.do(w.admin, "GET", at, "", 200)["keyCredentials"].([]any)
+		return list
+	}
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":[{"key":"`+cert(1)+`","displayName":"one"}]}`, 204)
+	first, _ := shown()[0].(map[string]any)
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":[{"keyId":"`+str(first, "keyId")+`"},{"key":"`+cert(2)+`"}]}`, 204)
+	if list := shown(); len(list) != 2 {
+		t.Error(list)
+	}
+	app := values(w.do(w.admin, "GET", "/v1.0/applications?$filter=appId eq '"+appID+"'", "", 200))[0]
+	if list, _ := app["keyCredentials"].([]any); len(list) != 0 {
+		t.Errorf("its application has %v", list)
+	}
+	keyInputs(w, at, str(first, "keyId"), cert(3))
+	somebody, maker := w.user("somebody"), w.user("maker")
+	w.role("00000000-0000-4000-8000-0000000000a1", rbac.ApplicationAdministrator, maker)
+	before := w.picture()
+	for _, who := range []string{somebody, maker + "|Directory.ReadWrite.All"} {
+		w.do(who, "PATCH", at, `{"keyCredentials":[]}`, 403)
+		w.do(who, "PATCH", at, `{"accountEnabled":false,"keyCredentials":[{"key":"`+cert(4)+`"}]}`, 403)
+	}
+	if w.picture() != before {
+		t.Errorf("refused changes made %s of %s", w.picture(), before)
+	}
+	for range 20 - len(shown()) { // no more fit
+		w.do(w.admin, "POST", at+"/addPassword", `{"passwordCredential":{"displayName":"s"}}`, 200)
+	}
+	here, err := json.Marshal(shown())
+	w.must(err)
+	w.do(w.admin, "PATCH", at, `{"accountEnabled":false,"keyCredentials":[`+strings.Trim(string(here), "[]")+`,{"key":"`+cert(5)+`"}]}`, 400)
+	if still, _ := json.Marshal(shown()); string(still) != string(here) || w.do(w.admin, "GET", at, "", 200)["accountEnabled"] != true {
+		t.Error("a refused change was made in part")
+	}
+	w.do(w.admin, "PATCH", at, `{}`, 400)
+	w.do(w.admin, "PATCH", "/v1.0/servicePrincipals/99999999-9999-4999-8999-999999999999", `{"keyCredentials":[]}`, 404)
+	w.do(w.admin, "PATCH", at, `{"keyCredentials":[]}`, 204)
+	if list := shown(); len(list) != 0 {
+		t.Error(list)
 	}
 }
 

@@ -105,7 +105,7 @@ func (h *Handler) getByIDs(c *httpd.Call) error {
 		}
 	}
 	if len(ids) > maxIDs {
-		return badBody("too many ids: at most %d in one request.", maxIDs).WithTarget("ids")
+		return tooMany("ids", maxIDs)
 	}
 	found := []object{}
 	seen := map[string]bool{}
@@ -257,6 +257,13 @@ func (h *Handler) getMemberships(c *httpd.Call, of func(securityEnabledOnly bool
 	return c.JSON(200, object{"@odata.context": h.context("Collection(Edm.String)"), "value": listOf(ids)})
 }
 
+// maxAsked is how many memberships one request checks, as in Microsoft Graph.
+const maxAsked = 20
+
+func tooMany(property string, most int) error {
+	return badBody("too many %s: at most %d in one request.", property, most).WithTarget(property)
+}
+
 // checkMemberships says which of the given ids somebody is in.
 func (h *Handler) checkMemberships(property string, of memberships) httpd.HandlerFunc {
 	return func(c *httpd.Call) error {
@@ -274,8 +281,8 @@ func (h *Handler) checkMemberships(property string, of memberships) httpd.Handle
 		if err := b.finish(); err != nil {
 			return err
 		}
-		if len(asked) > 20 {
-			return badBody("too many %s: at most 20 in one request.", property).WithTarget(property)
+		if len(asked) > maxAsked {
+			return tooMany(property, maxAsked)
 		}
 		for _, g := range asked {
 			if _, ok := guid.Parse(g); !ok {

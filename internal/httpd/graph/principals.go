@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/credential"
 	"sallyport/internal/directory"
 	"sallyport/internal/guid"
 	"sallyport/internal/httpd"
@@ -104,18 +105,42 @@ func (h *Handler) updatePrincipal(c *httpd.Call) error {
 	}
 	enabled := b.boolean("accountEnabled")
 	b.fixed("appRoleAssignmentRequired", "conditional access says who signs in to an application", "false")
+	keys := b.keys()
 	b.key(c.Var("id"))
-	for _, p := range []string{"tags", "notes", "homepage", "appRoles", "oauth2PermissionScopes", "replyUrls", "alternativeNames", "passwordCredentials", "keyCredentials"} {
-		b.fixed(p, "accountEnabled is what can be changed, and the rest is its application's")
+	b.fixed("passwordCredentials", "secrets are made by the server: use addPassword")
+	for _, p := range []string{"tags", "notes", "homepage", "appRoles", "oauth2PermissionScopes", "replyUrls", "alternativeNames"} {
+		b.fixed(p, "accountEnabled and keyCredentials are what can be changed, and the rest is its application's")
 	}
 	if err := b.finish("appId", "appDisplayName", "displayName", "appOwnerOrganizationId", "servicePrincipalNames", "servicePrincipalType", "signInAudience", "createdDateTime", "deletedDateTime"); err != nil {
 		return err
 	}
-	if b.require("accountEnabled", enabled != nil); b.err != nil {
+	if b.require("accountEnabled", enabled != nil || keys != nil); b.err != nil {
 		return b.err
 	}
-	if err := h.cfg.Directory.EnableServicePrincipal(c.R.Context(), c.By, c.Var("id"), *enabled); err != nil {
+	p, ok := h.index().ServicePrincipal(c.Var("id"))
+	if !ok {
+		return directory.NotFound(c.Var("id"))
+	}
+	gone, added, err := h.changed(c, "servicePrincipals", p.ID, keys)
+	if err != nil {
 		return err
+	}
+	var others []func(directory.Tx) error
+	if keys != nil {
+		change, _, err := h.cfg.Credentials.PrepareCertificates(c.R.Context(), c.By, p.ID, gone, added)
+		if err != nil {
+			return err
+		}
+		if others = append(others, credential.InDirectory(change)); enabled == nil {
+			if err := h.cfg.Credentials.Do(c.R.Context(), change); err != nil {
+				return err
+			}
+		}
+	}
+	if enabled != nil {
+		if err := h.cfg.Directory.EnableServicePrincipal(c.R.Context(), c.By, p.ID, *enabled, others...); err != nil {
+			return err
+		}
 	}
 	return c.NoContent(204)
 }

@@ -225,10 +225,33 @@ type page struct {
 	last  string
 	more  bool
 	cast  string // the type that it holds, "" for whatever the list does
+	spent int    // of costOfPage
+	seen  string // the id of the object that was looked at last
+}
+
+// What a page may cost: a term of a filter for one object is one, and an object without
+// any is some. A directory of a hundred thousand is looked through in one page with
+// a filter of twenty terms; with the longest one, in some more pages.
+const (
+	costOfObject = 12
+	costOfPage   = 3_200_000
+)
+
+// look pays for the next object, and reports whether it may be looked at.
+func (p *page) look(id string) bool {
+	if p.spent += costOfObject + p.q.filter.cost; p.spent > costOfPage {
+		p.more, p.last = true, p.seen
+		return false
+	}
+	p.seen = id
+	return true
 }
 
 // add takes the next object and reports whether more are wanted.
 func (p *page) add(id string, o object) bool {
+	if !p.look(id) {
+		return false
+	}
 	if !p.q.matches(o) {
 		return true
 	}
@@ -244,6 +267,15 @@ func (p *page) add(id string, o object) bool {
 	return true
 }
 
+// refused is why there is no answer: a number cannot go on in another page.
+func (p *page) refused() error {
+	if p.spent <= costOfPage || !p.q.count {
+		return nil
+	}
+	return fault.New(fault.Invalid, "Request_UnsupportedQuery", "a filter of %d terms is too much work for a number over so many objects.", p.q.filter.cost).WithTarget("$filter").
+		WithRemedy("Use fewer terms, or ask for the list without $count: it comes in pages.")
+}
+
 // start is where a walk may begin: counting needs everything.
 func (q *query) start() string {
 	if q.count {
@@ -256,6 +288,9 @@ func (q *query) start() string {
 func (h *Handler) answer(c *httpd.Call, set string, p *page) error {
 	if c.Cast() != p.cast {
 		return c.Nothing()
+	}
+	if err := p.refused(); err != nil {
+		return err
 	}
 	if c.Counted() {
 		c.W.Header().Set("Content-Type", "text/plain")

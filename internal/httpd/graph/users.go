@@ -152,16 +152,13 @@ func (h *Handler) updateUser(c *httpd.Call) error {
 	if err := b.finish("createdDateTime", "signInSessionsValidFromDateTime"); err != nil {
 		return err
 	}
-	if _, ok := h.index().User(id); !ok {
-		return directory.NotFound(c.Var("id"))
-	}
 	// The password first: it is the part that is likelier to be refused.
 	if p != nil {
 		if err := h.cfg.Credentials.ResetPassword(c.R.Context(), c.By, id, p.Password, p.mustChange()); err != nil {
 			return err
 		}
 	}
-	if ch != (directory.UserChange{}) {
+	if ch != (directory.UserChange{}) || p == nil { // whoever changes nothing has the right to, too
 		if err := h.cfg.Directory.UpdateUser(c.R.Context(), c.By, id, ch); err != nil {
 			return err
 		}
