@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -190,6 +191,21 @@ func wiring(table proc.Table, step func(string) error) (*sshd.Wiring, sshd.Daemo
 	return sshd.New(sshd.Config{Root: "/", Run: plain, Reload: daemon.Reload, Try: daemon.Try, Start: start, Rand: rand.Reader, Step: step}), daemon
 }
 
+// ownUser refuses whoever is neither root nor the network part's user.
+func ownUser(network uint32) error {
+	if me := os.Geteuid(); me != 0 && me != int(network) {
+		return fault.New(fault.Forbidden, "NotTheNetworkUser", "the network part runs as the user %s", networkUser).WithRemedy("Start it as that user, or as root: it becomes that user then.")
+	}
+	return nil
+}
+
+func confine(uid, gid uint32) error {
+	if _, err := sandbox.Network(uid, gid); err != nil {
+		return fault.Wrap(err, fault.Precondition, "SandboxFailed", "the network part cannot be confined on this machine: %v", err)
+	}
+	return nil
+}
+
 func runCommand(version string) *cobra.Command {
 	return &cobra.Command{Use: "run", Short: "Run the network part: poll, report, renew (started by init)", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -197,8 +213,8 @@ func runCommand(version string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if me := os.Geteuid(); me != 0 && me != int(uid) {
-				return fault.New(fault.Forbidden, "NotTheNetworkUser", "the network part runs as the user %s", networkUser).WithRemedy("Start it as that user, or as root: it becomes that user then.")
+			if err := ownUser(uid); err != nil {
+				return err
 			}
 			keepLittle(c)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
@@ -212,8 +228,8 @@ func runCommand(version string) *cobra.Command {
 				return err
 			}
 			// From here on nothing but this policy is between the network and the machine.
-			if _, err := sandbox.Network(uid, gid); err != nil {
-				return fault.Wrap(err, fault.Precondition, "SandboxFailed", "the network part cannot be confined on this machine: %v", err)
+			if err := confine(uid, gid); err != nil {
+				return err
 			}
 			New(Config{Pins: pins, Key: key, Root: control.Client{Path: control.SocketPath}, Version: version, Addresses: addresses, Now: time.Now, Wait: wait, Rand: rand.Reader,
 				Callers: func(ctx context.Context, f func(caller.Taken)) error {
@@ -249,16 +265,18 @@ func statusCommand() *cobra.Command {
 	return c
 }
 
-func ask(ctx context.Context, r control.Request) (control.Answer, error) {
+func ask(ctx context.Context, r control.Request) (control.Answer, error) { return askAt(ctx, "/", r) }
+
+func askAt(ctx context.Context, rootFolder string, r control.Request) (control.Answer, error) {
 	if err := needRoot(); err != nil {
 		return control.Answer{}, err
 	}
-	if !pin.Joined("/") {
+	if !pin.Joined(rootFolder) {
 		return control.Answer{}, pin.ErrNotJoined()
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return control.Client{Path: control.SocketPath}.Ask(ctx, r)
+	return control.Client{Path: filepath.Join(rootFolder, control.SocketPath)}.Ask(ctx, r)
 }
 
 func printStatus(w io.Writer, st *control.Status) {

@@ -27,7 +27,7 @@ func doctorCommand() *cobra.Command {
 			if err := needRoot(); err != nil {
 				return err
 			}
-			return examine(c.Context(), c.OutOrStdout())
+			return examine(c.Context(), "/", c.OutOrStdout())
 		}}
 }
 
@@ -37,9 +37,10 @@ type finding struct {
 	err  error
 }
 
-func examine(ctx context.Context, w io.Writer) error {
+// examine looks at the machine whose files are below a folder, and says what it finds.
+func examine(ctx context.Context, rootFolder string, w io.Writer) error {
 	failed := 0
-	for _, f := range findings(ctx) {
+	for _, f := range findings(ctx, rootFolder) {
 		if f.err == nil {
 			fmt.Fprintf(w, "ok    %s\n", f.what)
 			continue
@@ -53,29 +54,29 @@ func examine(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func findings(ctx context.Context) []finding {
-	pins, err := pin.Load("/", 0)
+func findings(ctx context.Context, rootFolder string) []finding {
+	pins, err := pin.Load(rootFolder, 0)
 	list := []finding{{"this machine has joined", plain(err)}}
 	if err != nil {
 		return list
 	}
-	_, manifest, err := pins.LoadManifest("/", 0)
+	_, manifest, err := pins.LoadManifest(rootFolder, 0)
 	list = append(list, finding{"the manifest is signed by the pinned key", plain(err)})
 	for _, user := range []string{networkUser, helperUser} {
-		_, err := userID("/", user)
+		_, err := userID(rootFolder, user)
 		list = append(list, finding{"the system user " + user + " exists", err})
 	}
-	for _, path := range root.Sockets("/") {
+	for _, path := range root.Sockets(rootFolder) {
 		var err error
 		if !root.Reachable(path) {
 			err = fault.New(fault.Unavailable, "SocketMissing", "it is not there").WithRemedy("Start the root part: sally agent root")
 		}
 		list = append(list, finding{"the socket " + path, err})
 	}
-	list = append(list, finding{"the name service file can be read", plain(root.CheckNSS("/"))})
+	list = append(list, finding{"the name service file can be read", plain(root.CheckNSS(rootFolder))})
 	where := serverAddress(pins)
 	list = append(list, finding{"the server takes connections at " + where + " (TCP), the one address that this machine needs", plain(connects(ctx, where))})
-	answer, err := ask(ctx, control.Request{Op: control.OpStatus})
+	answer, err := askAt(ctx, rootFolder, control.Request{Op: control.OpStatus})
 	list = append(list, finding{"the root part answers", plain(err)})
 	if err != nil {
 		return list

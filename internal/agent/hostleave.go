@@ -236,6 +236,11 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 		}
 	}
 	network, _ := userID("/", networkUser) // 0, which is root's, where the package is damaged
+	return endParts(ctx, table, network, log)
+}
+
+// endParts ends every process of the agent.
+func endParts(ctx context.Context, table proc.Table, network uint32, log func(string, ...any)) error {
 	deadline := time.Now().Add(stopTime)
 	for {
 		all, err := table.All()

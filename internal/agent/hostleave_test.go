@@ -169,6 +169,33 @@ func TestEndUpgrade(t *testing.T) {
 	}
 }
 
+// TestAtRest_EndsAnUpgrade: what is taken out would be put in again by an agent that
+// the supervisor starts.
+func TestAtRest_EndsAnUpgrade(t *testing.T) {
+	root := t.TempDir()
+	unit := filepath.Join(root, "/etc/systemd/system", upgrade.Unit)
+	for _, dir := range []string{"/run/systemd/system", "/etc/systemd/system", upgrade.Folder} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(unit, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var calls []string
+	if err := atRest(t.Context(), root, func(_ context.Context, argv ...string) error {
+		calls = append(calls, strings.Join(argv, " "))
+		return nil
+	}); err != nil || !slices.Contains(calls, "stop "+upgrade.Unit) {
+		t.Errorf("%q %v", calls, err)
+	}
+	for _, path := range []string{unit, root + upgrade.Folder} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+}
+
 func TestJoinable(t *testing.T) {
 	h := newLeavingHost(t)
 	if os.Geteuid() == 0 {

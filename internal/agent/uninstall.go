@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ func uninstallCommand() *cobra.Command {
 			if err := needRoot(); err != nil {
 				return err
 			}
-			if err := stopped(c.Context()); err != nil {
+			if err := atRest(c.Context(), "/", systemctl); err != nil {
 				return err
 			}
 			if _, err := os.Lstat(sshd.StateFolder); errors.Is(err, fs.ErrNotExist) {
@@ -43,11 +44,22 @@ func uninstallCommand() *cobra.Command {
 		}}
 }
 
+// atRest refuses while the agent runs, and ends what would start it again.
+func atRest(ctx context.Context, rootFolder string, systemd func(ctx context.Context, argv ...string) error) error {
+	if err := stopped(ctx, filepath.Join(rootFolder, control.SocketPath)); err != nil {
+		return err
+	}
+	if !hasSystemd(rootFolder) {
+		return nil
+	}
+	return endUpgrade(ctx, rootFolder, systemd)
+}
+
 // stopped refuses while the root part answers.
-func stopped(ctx context.Context) error {
+func stopped(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := (control.Client{Path: control.SocketPath}).Ask(ctx, control.Request{Op: control.OpStatus}); err != nil {
+	if _, err := (control.Client{Path: socket}).Ask(ctx, control.Request{Op: control.OpStatus}); err != nil {
 		return nil
 	}
 	return fault.New(fault.Precondition, "AgentRuns", "the agent runs and would set up again what is taken out").

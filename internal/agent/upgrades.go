@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/upgrade"
@@ -124,7 +125,8 @@ func (c *client) file(ctx context.Context, path string, offset int64) (io.ReadCl
 
 // upgrades is this machine's packages.
 func upgrades(version string, log func(string, ...any)) *upgrade.Machine {
-	return upgrade.New(upgrade.Config{Root: "/", Build: version, Program: "/proc/self/exe", Run: runLong, Log: log})
+	return upgrade.New(upgrade.Config{Root: "/", Build: version, Program: "/proc/self/exe", Run: runLong, Log: log,
+		Writable: func(dir string) error { return unix.Access(dir, unix.W_OK) }})
 }
 
 // installTime is how long a package manager may take for our two packages.

@@ -137,7 +137,10 @@ func open(t *testing.T, m *vm, p *person, key identity, kinds []string, there ..
 		o.listed[kind]++
 	}
 	if err := until(limitEnd, func() error { return lists(t, m, p, o.listed, slices.Contains(kinds, kindElevated)) }); err != nil {
-		t.Fatal(err)
+		for _, r := range o.clients {
+			t.Logf("%s (ended: %v) has said: %s", r.kind, r.over(), r.text())
+		}
+		t.Fatalf("%v; on the machine:\n%s", err, m.remains(t, strings.TrimSpace(m.mustRoot(t, "id -u "+p.name))))
 	}
 	return o
 }

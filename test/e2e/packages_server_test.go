@@ -5,6 +5,8 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"sallyport/internal/handbooktest"
 )
 
 // becomesAServer: the steps of docs/how-to/packages.md on a computer that is no
@@ -33,14 +35,18 @@ systemctl enable --now `+units)
 		if got := states("sally-signer"); got != "disabled inactive" {
 			t.Errorf("the signer: %s", got)
 		}
-		m.apt(t, "purge sallyport-signer")
+		m.mustSuper(t, "mkdir -p /var/lib/sally-signer")
+		handbooktest.Said(t, m.apt(t, "purge sallyport-signer"), "package.signer")
 	}
 	m.apt(t, "install sallyport-agent")
 	if got := states(units); got != serving {
 		t.Errorf("the server, after installing the agent's package: %s", got)
 	}
 	refused(t, m.super("echo none | sally machine join -g x"), "is a Sallyport server", "not both")
-	m.apt(t, "purge sallyport-agent sallyport")
+	// Its program is lost: the package's script does what it would have done.
+	r := m.super("mv /usr/bin/sally /usr/bin/sally.lost; sh /var/lib/dpkg/info/sallyport-agent.prerm remove; mv /usr/bin/sally.lost /usr/bin/sally")
+	handbooktest.Said(t, r.String(), "package.uninstall")
+	handbooktest.Said(t, m.apt(t, "purge sallyport-agent sallyport"), "package.deployment")
 	if got := states(units); strings.Contains(got, "enabled") || strings.Contains(got, " active") {
 		t.Errorf("after the removal: %s", got)
 	}

@@ -28,6 +28,7 @@ type upgrading struct {
 	trial    string                  // event whose arrival at the server proves this build
 	reported bool
 	armed    bool
+	looks    int           // at an upgrade whose supervisor has not begun
 	news     chan struct{} // closed and replaced when there is something to fetch
 	wake     chan struct{}
 	parts    sync.Mutex // one part at a time
@@ -37,6 +38,7 @@ const (
 	upgradeLook  = time.Second      // while one is under way
 	upgradeAgain = time.Minute      // after what may pass
 	upgradeTest  = 40 * time.Second // for the self-test before one begins
+	upgradeLooks = 120              // at one whose supervisor does not begin, until it is over
 )
 
 // openUpgrade reads what was under way when the agent ended.
@@ -136,7 +138,8 @@ func (s *Service) prepare(ctx context.Context, v view, wish protocol.UpgradeWish
 	case order == 0:
 		return nil, none, s.provesItself(ctx)
 	}
-	if err := m.Able(ctx); err != nil {
+	by, err := m.Able(ctx)
+	if err != nil {
 		return nil, none, err
 	}
 	var all []protocol.ReleasePackage
@@ -145,7 +148,7 @@ func (s *Service) prepare(ctx context.Context, v view, wish protocol.UpgradeWish
 		if !ok {
 			return &control.Fetch{Path: protocol.ReleasePath(version)}, none, nil
 		}
-		list, err := m.Packages(ctx, d)
+		list, err := m.Packages(ctx, by, d)
 		if err != nil {
 			return nil, none, err
 		}
@@ -201,18 +204,24 @@ func (s *Service) beginUpgrade(ctx context.Context, v view, wish protocol.Upgrad
 		return err
 	}
 	m := s.cfg.Upgrades
+	by, err := m.Able(ctx)
+	if err != nil {
+		return err
+	}
 	s.mu.RLock()
-	j := upgrade.Journal{ID: wish.ID, From: m.Build(), To: wish.Version, Wait: wish.WaitSeconds, Wired: s.reached.wired, Capability: protocol.Capability}
+	j := upgrade.Journal{ID: wish.ID, From: m.Build(), To: wish.Version, Wait: wish.WaitSeconds, Wired: s.reached.wired, Capability: protocol.Capability, Manager: by}
 	s.mu.RUnlock()
 	for version, list := range map[string]*[]protocol.ReleasePackage{j.To: &j.New, j.From: &j.Old} {
 		d, ok := s.release(v, version)
 		if !ok {
 			return fault.New(fault.Unavailable, "UpgradeNotHere", "the manifest has changed meanwhile")
 		}
-		var err error
-		if *list, err = m.Packages(ctx, d); err != nil {
+		if *list, err = m.Packages(ctx, by, d); err != nil {
 			return err
 		}
+	}
+	if j, err = m.Prepared(j); err != nil {
+		return err
 	}
 	s.tellUpgrade(&protocol.UpgradeState{ID: j.ID, Version: j.To, From: j.From, State: protocol.UpgradeTrying}, nil, protocol.ReleasePackage{})
 	if err := m.Begin(ctx, j); err != nil {
@@ -253,6 +262,11 @@ func (s *Service) underWay(ctx context.Context, j upgrade.Journal) time.Duration
 			return upgradeAgain
 		}
 	}
+	if j.Starts > 0 || j.Step != upgrade.Install {
+		u.looks = 0
+	} else if u.looks++; u.looks > upgradeLooks {
+		return s.unstarted(ctx)
+	}
 	trial := ""
 	if try {
 		trial = s.upgradeEvent("upgrade.try", j)
@@ -264,6 +278,20 @@ func (s *Service) underWay(ctx context.Context, j upgrade.Journal) time.Duration
 	}
 	u.mu.Unlock()
 	s.tellUpgrade(&protocol.UpgradeState{ID: j.ID, Version: j.To, From: j.From, State: protocol.UpgradeTrying, Reason: j.Reason}, nil, protocol.ReleasePackage{})
+	return upgradeLook
+}
+
+// unstarted ends an upgrade that nobody sees through; if its supervisor has begun in
+// this moment it is started anew.
+func (s *Service) unstarted(ctx context.Context) time.Duration {
+	u := &s.upgrade
+	u.mu.Lock()
+	u.armed, u.looks = false, 0
+	u.mu.Unlock()
+	if err := s.cfg.Upgrades.Unstarted(ctx); err != nil {
+		s.cfg.Log("upgrade: %v", err)
+		return upgradeAgain
+	}
 	return upgradeLook
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -35,15 +36,20 @@ func newUpgradeRig(t *testing.T) *upgradeRig {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(u.root+"/program", []byte("program"), 0o700); err != nil {
+	if err := errors.Join(os.WriteFile(u.root+"/sally", []byte("program"), 0o700), os.Symlink(u.root+"/sally", u.root+"/program")); err != nil {
 		t.Fatal(err)
 	}
 	u.machine = upgrade.New(upgrade.Config{Root: u.root, Owner: uint32(os.Geteuid()), Build: "1.0", Program: u.root + "/program", Log: t.Logf, Run: func(_ context.Context, argv ...string) ([]byte, error) {
 		switch strings.Join(argv[:2], " ") {
+		case "rpm -qf":
+			return nil, errors.New("exit status 1")
+		case "dpkg-query -S":
+			return []byte("sallyport: " + argv[2] + "\n"), nil
 		case "dpkg-query -W":
-			return []byte("ii  1.0-1\nii  1.0-1\n"), nil
-		case "dpkg --print-architecture":
-			return []byte("amd64\n"), nil
+			if strings.Contains(argv[3], "Architecture") {
+				return []byte("= amd64\n"), nil
+			}
+			return []byte("= ii 1.0-1\n= ii 1.0-1\n"), nil
 		case "systemctl start":
 			u.started++
 		}
@@ -240,5 +246,44 @@ func TestUpgrade_ProvesItself(t *testing.T) {
 	u.upgradeHeard([]string{last.ID})
 	if !u.trial().Reported {
 		t.Error("the server has heard it")
+	}
+}
+
+// TestUpgrade_NobodySeesItThrough: what systemd cannot start has changed nothing, and
+// is over; one that has begun is left to its supervisor.
+func TestUpgrade_NobodySeesItThrough(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		u := newUpgradeRig(t)
+		j := upgrade.Journal{ID: wishID, From: "1.0", To: "2.0", Wait: 60, Capability: 5}
+		if err := u.machine.Begin(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		if begun {
+			j.Step, j.Starts = upgrade.Install, 1
+			text, err := json.Marshal(j)
+			if err == nil {
+				err = os.WriteFile(u.root+upgrade.Folder+"/journal.json", text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range upgradeLooks + 2 {
+			u.lookUpgrade(t.Context())
+		}
+		_, under, err := u.machine.Journal()
+		if err != nil || under != begun {
+			t.Fatalf("begun %v: under way %v %v", begun, under, err)
+		}
+		st := u.Status().Upgrade
+		if !begun && (st.State != protocol.UpgradeReturned || !strings.Contains(st.Reason, "nothing was changed: systemd does not get "+upgrade.Unit+" to run")) || begun && st.State != protocol.UpgradeTrying {
+			t.Errorf("%+v", st)
+		}
+		if begun && u.started != 2 { // by Begin, and by the first look
+			t.Errorf("a supervisor that is at work was started %d times", u.started)
+		}
+		if !begun && upgrade.Armed(u.root) {
+			t.Error("the unit is left")
+		}
 	}
 }

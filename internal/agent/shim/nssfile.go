@@ -88,8 +88,8 @@ func ReadNSS(path string) (Database, error) {
 	if !ok || !info.Mode().IsRegular() || stat.Uid != uint32(os.Geteuid()) || info.Mode().Perm()&0o022 != 0 {
 		return Database{}, fault.New(fault.Precondition, "NSSFileUnsafe", "%s must be a file of the agent's own user that nobody else can write to", path)
 	}
-	if info.Size() > math.MaxInt32 {
-		return Database{}, invalid("%s is larger than the format allows", path)
+	if err := fits(info.Size()); err != nil {
+		return Database{}, err
 	}
 	b := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, b); err != nil {
@@ -197,14 +197,20 @@ func encodeNSS(db Database) ([]byte, error) {
 		b = appendUser(b, &h, &users[i])
 	}
 	b = appendMembers(b, &h, db.Groups)
-	if len(b) > math.MaxInt32 {
-		return nil, invalid("the file would be larger than the format allows")
+	if err := fits(int64(len(b))); err != nil {
+		return nil, err
 	}
 	h.Size = uint32(len(b))
-	if _, err := binary.Encode(b, binary.BigEndian, h); err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "NSSFileNotWritten", "cannot encode the header")
+	_, err = binary.Encode(b, binary.BigEndian, h)
+	return b, err
+}
+
+// fits refuses a file whose places its numbers cannot name.
+func fits(size int64) error {
+	if size > math.MaxInt32 {
+		return invalid("%d bytes are more than the format of the name service file allows", size)
 	}
-	return b, nil
+	return nil
 }
 
 // appendUser writes a record and puts it at the head of its two chains.

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"sallyport/internal/handbooktest"
 )
 
 // The package's own script for a machine whose agent is damaged: of a file it takes
@@ -57,6 +59,9 @@ func TestUnwireScript(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if (err != nil) != c.broken {
 			t.Errorf("%s: %v: %s", name, err, out)
+		}
+		if c.broken {
+			handbooktest.Said(t, string(out), "package.unwire", "NAME", "awk")
 		}
 		got, err := os.ReadFile(filepath.Join(root, "etc/pam.d/sshd"))
 		if err != nil || string(got) != c.want {

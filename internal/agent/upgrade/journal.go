@@ -60,9 +60,12 @@ type Journal struct {
 	Starts int    `json:"starts"`           // of the supervisor, before the return
 	// Capability of the build before. The new one says no more while it is tried: a
 	// snapshot for more than the old one reads would keep the old one from its own.
-	Capability int                       `json:"capability"`
-	New        []protocol.ReleasePackage `json:"new"`
-	Old        []protocol.ReleasePackage `json:"old"`
+	Capability int `json:"capability"`
+	// Manager of the packages: "dpkg", "rpm", or "hand", which has Files.
+	Manager string                    `json:"manager,omitempty"`
+	Files   []File                    `json:"files,omitempty"`
+	New     []protocol.ReleasePackage `json:"new"`
+	Old     []protocol.ReleasePackage `json:"old"`
 }
 
 // errDamaged: a file of an upgrade holds what nobody wrote there. It does not pass

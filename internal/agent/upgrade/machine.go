@@ -27,7 +27,9 @@ type Config struct {
 	Program string
 	// Run runs a program as root, with an environment of its own and in a while.
 	Run func(ctx context.Context, argv ...string) ([]byte, error)
-	Log func(format string, args ...any)
+	// Writable says why nothing can be written in a folder (access(2)).
+	Writable func(dir string) error
+	Log      func(format string, args ...any)
 }
 
 // Machine is this computer as far as the agent's packages go.
@@ -50,55 +52,28 @@ func refusedHere(format string, args ...any) *fault.Error {
 	return fault.New(fault.Precondition, "UpgradeNotHere", format, args...)
 }
 
-// Able refuses where an upgrade cannot be gone back from: without systemd, or with
-// an agent that no package manager of ours installed.
-func (m *Machine) Able(ctx context.Context) error {
+// Able names the way that the agent came by, and refuses where an
+// upgrade cannot be gone back from: without systemd, or an agent that somebody
+// else's manager installed.
+func (m *Machine) Able(ctx context.Context) (by string, err error) {
 	if _, err := os.Stat(m.at("/run/systemd/system")); err != nil {
-		return refusedHere("this machine has no systemd, which an upgrade is supervised by").WithRemedy("Upgrade its agent as its programs are upgraded.")
+		return "", refusedHere("this machine has no systemd: after a loss of power nobody would see an upgrade through, or take it back").WithRemedy("Install the new packages by hand, then end sally agent run and sally agent root: what starts them starts the new ones.")
 	}
-	version, err := m.installed(ctx)
+	way, err := m.owner(ctx)
 	if err != nil {
-		return err
+		return "", err
+	}
+	if way.name == byHand { // the files are compared when there is something to compare them with: Prepared
+		return way.name, nil
+	}
+	version, err := m.installed(ctx, way, Journal{})
+	if err != nil {
+		return "", err
 	}
 	if version != m.cfg.Build+revision {
-		return refusedHere("the agent that runs is %s, and the package that is installed %s", m.cfg.Build, version).WithRemedy("Start the agent anew: systemctl restart sallyport-agent-root sallyport-agent")
+		return "", refusedHere("the agent that runs is %s, and the package that is installed %s", m.cfg.Build, version).WithRemedy("Start the agent anew: systemctl restart sallyport-agent-root sallyport-agent")
 	}
-	return nil
-}
-
-// installed is the version of both packages, as dpkg knows it.
-func (m *Machine) installed(ctx context.Context) (string, error) {
-	out, err := m.cfg.Run(ctx, "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}\n", basePackage, agentPackage)
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if err != nil || len(lines) != 2 {
-		return "", refusedHere("the agent of this machine was not installed from packages by dpkg").WithRemedy("Upgrade it as it was installed.")
-	}
-	version, whole := strings.CutPrefix(lines[0], "ii ")
-	if !whole || lines[1] != lines[0] {
-		return "", refusedHere("the packages of the agent are not installed whole: %s", strings.Join(lines, ", ")).WithRemedy("Run: dpkg --configure -a && apt-get -f install")
-	}
-	return strings.TrimSpace(version), nil
-}
-
-// Packages picks those of a release that are for this machine.
-func (m *Machine) Packages(ctx context.Context, d protocol.ReleaseDocument) ([]protocol.ReleasePackage, error) {
-	out, err := m.cfg.Run(ctx, "dpkg", "--print-architecture")
-	if err != nil {
-		return nil, fmt.Errorf("dpkg --print-architecture: %w", err)
-	}
-	architecture := strings.TrimSpace(string(out))
-	var list []protocol.ReleasePackage
-	for _, name := range []string{basePackage, agentPackage} {
-		for _, p := range d.Packages {
-			if p.Format == "deb" && p.Name == name && p.Architecture == architecture {
-				list = append(list, p)
-			}
-		}
-	}
-	if len(list) != 2 {
-		return nil, refusedHere("the server has no packages of version %s for %s", d.Version, architecture)
-	}
-	return list, nil
+	return way.name, nil
 }
 
 // Begin hands the machine over to the supervisor. From its first write on the
@@ -140,6 +115,7 @@ func (m *Machine) copyProgram() error {
 	if err != nil {
 		return err
 	}
+	label(m.cfg.Program, out)
 	_, err = io.Copy(out, in)
 	if err == nil {
 		err = out.Sync()
@@ -189,6 +165,20 @@ func (m *Machine) Arm(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Unstarted ends an upgrade whose supervisor systemd does not get to run, as where
+// /var is mounted noexec or programs of nobody's are not let run: nothing was changed.
+func (m *Machine) Unstarted(ctx context.Context) error {
+	if out, err := m.cfg.Run(ctx, "systemctl", "stop", Unit); err != nil {
+		return fmt.Errorf("systemctl stop %s: %w: %s", Unit, err, tail(string(out)))
+	}
+	j, found, err := m.Journal()
+	if err != nil || !found || j.Starts > 0 {
+		return err
+	}
+	j.Step, j.Reason = Returned, reason("%v: systemd does not get %s to run; its journal says why", errUntouched, Unit)
+	return m.keep(journalPath, j)
 }
 
 // disarm takes the unit away. systemd forgets it when it next reads its files.

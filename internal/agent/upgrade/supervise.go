@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +16,6 @@ import (
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/durable"
 	"sallyport/internal/fault"
-	"sallyport/internal/machine/protocol"
 )
 
 // Asker is the root part of whichever build runs. control.Client satisfies it.
@@ -46,6 +48,10 @@ const (
 // errThird: somebody else has installed a version that is neither, and that one stays.
 var errThird = errors.New("another version was installed meanwhile")
 
+// errUntouched: there is nothing to go back from, and a way back would fail as the way
+// there did, for ever.
+var errUntouched = errors.New("nothing was changed")
+
 // Run goes on where the journal says and returns when the upgrade has come to its
 // end. An error means: start again.
 func (s *Supervisor) Run(ctx context.Context) error {
@@ -56,6 +62,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	if err != nil || !found {
 		return err
+	}
+	by, err := managerOf(j)
+	if err != nil {
+		return s.giveUp(ctx, err)
 	}
 	if j.Step == Install || j.Step == Try {
 		if j.Starts++; j.Starts > mostStarts {
@@ -69,22 +79,24 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		next := j
 		switch j.Step {
 		case Install:
-			switch err := s.install(ctx, j, j.New); {
+			switch err := s.install(ctx, j, by, false); {
 			case err == nil:
 				next.Step = Try
 			case errors.Is(err, errThird):
 				next.Step, next.Reason = Abandoned, err.Error()
+			case errors.Is(err, errUntouched):
+				next.Step, next.Reason = Returned, reason("the packages of %s could not be installed: %v", j.To, err)
 			default:
 				next.Step, next.Reason = Return, reason("the packages of %s could not be installed: %v", j.To, err)
 			}
 		case Try:
-			if text := s.try(ctx, j); text != "" {
+			if text := s.try(ctx, j, by); text != "" {
 				next.Step, next.Reason = Return, text
 			} else {
 				next.Step = Done
 			}
 		case Return:
-			if next, err = s.back(ctx, j); err != nil {
+			if next, err = s.back(ctx, j, by); err != nil {
 				m.cfg.Log("the way back: %v", err)
 				s.Wait(ctx, idleTime)
 			}
@@ -112,7 +124,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // on; the journal is put aside, and the server may ask again.
 func (s *Supervisor) giveUp(ctx context.Context, why error) error {
 	m := s.Machine
-	m.cfg.Log("the upgrade cannot go on, and ends here: %v. The journal is kept in %s; if dpkg --audit names a package of ours, run: dpkg --configure -a", why, journalPath+".damaged")
+	m.cfg.Log("the upgrade cannot go on, and ends here: %v. The journal is kept in %s; if sallyport or sallyport-agent is not installed whole, install both again", why, journalPath+".damaged")
 	if err := os.Rename(m.at(journalPath), m.at(journalPath+".damaged")); err != nil {
 		return err
 	}
@@ -146,11 +158,15 @@ func reason(format string, args ...any) string {
 	return text[:min(len(text), 600)]
 }
 
-// install installs packages that were verified, after it has verified them again.
-// What is installed is looked at when nobody else can change it any more: errThird.
-func (s *Supervisor) install(ctx context.Context, j Journal, list []protocol.ReleasePackage) error {
+// install installs the packages of one of the two versions, after it has verified
+// them again. What is installed is looked at when nobody else can change it any more:
+// errThird.
+func (s *Supervisor) install(ctx context.Context, j Journal, by manager, back bool) error {
 	m := s.Machine
-	argv := []string{"env", "DEBIAN_FRONTEND=noninteractive", "DPKG_FRONTEND_LOCKED=1", "dpkg", "--force-confold", "--force-confdef", "-i"}
+	argv, list, version := slices.Clip(by.install), j.New, j.To
+	if back {
+		argv, list, version = slices.Clip(by.back), j.Old, j.From
+	}
 	for _, p := range list {
 		path := m.staging(p)
 		if err := m.verify(path, p); err != nil {
@@ -158,23 +174,65 @@ func (s *Supervisor) install(ctx context.Context, j Journal, list []protocol.Rel
 		}
 		argv = append(argv, path)
 	}
-	unlock, err := s.lock(ctx)
+	if !back && j.Starts == 1 {
+		if err := m.writable(j); err != nil {
+			return err
+		}
+	}
+	if err := m.unstage(j); err != nil {
+		return err
+	}
+	unlock, err := s.lock(ctx, by)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.at("dpkg " + list[0].File); err != nil {
+	if err := s.at(by.name + " " + list[0].File); err != nil {
 		return err
 	}
-	if s.superseded(ctx, j) {
+	// Who stops the supervisor, or the machine, does not end a package manager in the
+	// middle of it: both wait for the end of it.
+	ctx = context.WithoutCancel(ctx)
+	if s.superseded(ctx, j, by) {
 		return errThird
 	}
-	// Who stops the supervisor, or the machine, does not end dpkg in the middle of it:
-	// both wait for the end of it.
-	if out, err := m.cfg.Run(context.WithoutCancel(ctx), argv...); err != nil {
-		return fmt.Errorf("dpkg: %w: %s", err, tail(string(out)))
+	if err := s.put(ctx, j, by, back, argv); err != nil {
+		return err
+	}
+	if now, err := m.installed(ctx, by, j); err != nil || now != version+revision {
+		return errors.Join(fmt.Errorf("%s says that all is well, and %q is installed", by.name, now), err)
 	}
 	return s.at("installed " + list[0].File)
+}
+
+// writable refuses where the system's programs are on a file system that is only
+// read: the root part cannot know, whose unit has it so everywhere.
+func (m *Machine) writable(j Journal) error {
+	dirs := []string{"/usr/bin"}
+	for _, f := range j.Files {
+		dirs = append(dirs, filepath.Dir(f.Path))
+	}
+	for _, dir := range dirs {
+		if err := m.cfg.Writable(m.at(dir)); err != nil {
+			return fmt.Errorf("%w: %s cannot be written: %w", errUntouched, dir, err)
+		}
+	}
+	return nil
+}
+
+// put has the packages installed, or their files laid.
+func (s *Supervisor) put(ctx context.Context, j Journal, by manager, back bool, argv []string) error {
+	if by.name == byHand {
+		return s.lay(ctx, j, back)
+	}
+	m := s.Machine
+	if err := m.tidy(ctx, by, j); err != nil {
+		return err
+	}
+	if out, err := m.cfg.Run(ctx, argv...); err != nil {
+		return fmt.Errorf("%s: %w: %s", by.name, err, tail(string(out)))
+	}
+	return nil
 }
 
 // tail is the end of what a program said.
@@ -183,34 +241,56 @@ func tail(text string) string {
 	return text[max(0, len(text)-400):]
 }
 
-// lock takes the place of a front end of dpkg (apt's documentation of
-// DPkg::Lock, dpkg's doc/spec/frontend-api.txt): nobody else installs meanwhile.
-func (s *Supervisor) lock(ctx context.Context) (unlock func(), err error) {
-	path := s.Machine.at("/var/lib/dpkg/lock-frontend")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
-	if err != nil {
-		return nil, err
+// lock waits until no package manager works, and keeps others from beginning where
+// it has a lock for that: it takes the place of a front end of dpkg (apt's
+// documentation of DPkg::Lock, dpkg's doc/spec/frontend-api.txt). rpm has none; who
+// begins between our look and rpm's own lock makes ours wait for the end of it.
+func (s *Supervisor) lock(ctx context.Context, by manager) (unlock func(), err error) {
+	if by.name == byHand {
+		return func() {}, nil
+	}
+	working := by.lock
+	if by.lockAt != nil {
+		out, err := s.Machine.cfg.Run(ctx, by.lockAt...)
+		said := answers(out)
+		if err != nil || len(said) != 1 {
+			return nil, fmt.Errorf("%s: %w: %s", by.name, errors.Join(err, errorIf(len(said) != 1, "no lock")), tail(string(out)))
+		}
+		working = said[0]
+	}
+	unlock, take := func() {}, func() error { return nil }
+	if by.front != "" {
+		f, err := os.OpenFile(s.Machine.at(by.front), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+		if err != nil {
+			return nil, err
+		}
+		unlock = func() { _ = f.Close() }
+		take = func() error {
+			return unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: 0})
+		}
 	}
 	begin := s.Elapsed()
 	for {
-		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: 0})
-		if err == nil {
-			// A supervisor before this one may have left its dpkg at work.
-			if err = s.quiet(); err == nil {
-				return func() { _ = f.Close() }, nil
+		// A supervisor before this one may have left its package manager at work.
+		if err = take(); err == nil {
+			if err = quiet(s.Machine.at(working)); err == nil {
+				return unlock, nil
 			}
 		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || s.Elapsed()-begin > lockWait || ctx.Err() != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("another package manager holds %s: %w", path, err)
+			unlock()
+			return nil, fmt.Errorf("%s is at work for somebody else: %w", by.name, err)
 		}
 		s.Wait(ctx, pauseTime)
 	}
 }
 
-// quiet returns EAGAIN while a dpkg works.
-func (s *Supervisor) quiet() error {
-	f, err := os.OpenFile(s.Machine.at("/var/lib/dpkg/lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+// quiet returns EAGAIN while a package manager holds its lock.
+func quiet(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -226,14 +306,14 @@ func (s *Supervisor) quiet() error {
 }
 
 // superseded says that somebody else has installed a version that is neither.
-func (s *Supervisor) superseded(ctx context.Context, j Journal) bool {
-	version, err := s.Machine.installed(ctx)
+func (s *Supervisor) superseded(ctx context.Context, j Journal, by manager) bool {
+	version, err := s.Machine.installed(ctx, by, j)
 	return err == nil && version != j.From+revision && version != j.To+revision
 }
 
 // try waits until the new build has proven itself: it answers, somebody logs in
 // through it, and the server has heard it. Else it says why not.
-func (s *Supervisor) try(ctx context.Context, j Journal) string {
+func (s *Supervisor) try(ctx context.Context, j Journal, by manager) string {
 	wait := time.Duration(j.Wait) * time.Second
 	begin, tested, failed, answered, restarted := s.Elapsed(), !j.Wired, 0, false, false
 	for ctx.Err() == nil {
@@ -241,7 +321,7 @@ func (s *Supervisor) try(ctx context.Context, j Journal) string {
 		elapsed := s.Elapsed() - begin
 		switch {
 		case err != nil || trial.Version != j.To:
-			if s.superseded(ctx, j) {
+			if s.superseded(ctx, j, by) {
 				return errThird.Error()
 			}
 			if !restarted && elapsed > idleTime {
@@ -311,8 +391,8 @@ func (s *Supervisor) restart(ctx context.Context) {
 }
 
 // back installs the old packages, and waits for their agent.
-func (s *Supervisor) back(ctx context.Context, j Journal) (Journal, error) {
-	if err := s.install(ctx, j, j.Old); errors.Is(err, errThird) {
+func (s *Supervisor) back(ctx context.Context, j Journal, by manager) (Journal, error) {
+	if err := s.install(ctx, j, by, true); errors.Is(err, errThird) {
 		j.Step, j.Reason = Abandoned, err.Error()
 		return j, nil
 	} else if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,147 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"sallyport/internal/agent/control"
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
 )
-
-// rig is a machine whose package manager and agent are of paper.
-type rig struct {
-	t         *testing.T
-	root      string
-	installed string // version of both packages; "" while dpkg was interrupted
-	silent    map[string]bool
-	shut      map[string]bool
-	unheard   map[string]bool
-	refuse    map[string]bool // versions that dpkg does not install
-	now       time.Duration
-	log       []string
-	third     string // somebody else installs this at the first trial
-	deaf      bool   // systemd starts nothing
-	cut       bool   // dpkg was run with an end to it
-}
-
-const (
-	from = "1.0"
-	to   = "2.0"
-)
-
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	r := &rig{t: t, root: t.TempDir(), installed: from, silent: map[string]bool{}, shut: map[string]bool{}, unheard: map[string]bool{}, refuse: map[string]bool{}}
-	for _, dir := range []string{"/run/systemd/system", "/var/lib/dpkg", "/usr", Folder, unitFolder} {
-		if err := os.MkdirAll(filepath.Join(r.root, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return r
-}
-
-func (r *rig) machine() *Machine {
-	program := filepath.Join(r.root, "program")
-	if err := os.WriteFile(program, []byte("the program that runs"), 0o700); err != nil {
-		r.t.Fatal(err)
-	}
-	return New(Config{Root: r.root, Owner: uint32(os.Geteuid()), Build: from, Program: program, Run: r.run, Log: func(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }})
-}
-
-func (r *rig) run(ctx context.Context, argv ...string) ([]byte, error) {
-	line := strings.Join(argv, " ")
-	switch {
-	case argv[0] == "dpkg-query":
-		status := "ii  " + r.installed + "-1\n"
-		if r.installed == "" {
-			status = "iU  2.0-1\n"
-		}
-		return []byte(strings.ReplaceAll(status, "ii  ", "ii ") + strings.ReplaceAll(status, "ii  ", "ii ")), nil
-	case line == "dpkg --print-architecture":
-		return []byte("amd64\n"), nil
-	case r.deaf && strings.HasPrefix(line, "systemctl start "):
-		return []byte("no"), errors.New("exit status 1")
-	case strings.Contains(line, " dpkg "):
-		r.cut = r.cut || ctx.Err() != nil
-		content, err := os.ReadFile(argv[len(argv)-1])
-		if err != nil {
-			return nil, err
-		}
-		version := strings.Fields(string(content))[1]
-		r.installed = ""
-		if r.refuse[version] {
-			return []byte("dependency problems"), errors.New("exit status 1")
-		}
-		r.installed = version
-	}
-	return nil, nil
-}
-
-// Ask is the agent that is installed.
-func (r *rig) Ask(_ context.Context, q control.Request) (control.Answer, error) {
-	if r.third != "" {
-		r.installed, r.third = r.third, ""
-	}
-	switch {
-	case r.installed == "" || r.silent[r.installed]:
-		return control.Answer{}, errors.New("nobody listens")
-	case q.Op == control.OpTrial:
-		return control.Answer{Trial: &control.Trial{Version: r.installed, Reported: !r.unheard[r.installed]}}, nil
-	case q.Op == control.OpSelfTest && r.shut[r.installed]:
-		return control.Answer{}, fault.New(fault.Conflict, "SelfTest", "nobody gets in")
-	}
-	return control.Answer{}, nil
-}
-
-// packages are the two of a version, staged.
-func (r *rig) packages(version string) (list []protocol.ReleasePackage) {
-	m := r.machine()
-	for _, name := range []string{basePackage, agentPackage} {
-		content := []byte(name + " " + version)
-		sum := sha256.Sum256(content)
-		p := protocol.ReleasePackage{Format: "deb", Name: name, Architecture: "amd64", File: name + "_" + version + ".deb", Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
-		if _, whole := m.Have(p); !whole {
-			if err := m.Append(p, 0, content[:5]); err != nil {
-				r.t.Fatal(err)
-			}
-			if err := m.Append(p, 5, content[5:]); err != nil {
-				r.t.Fatal(err)
-			}
-		}
-		list = append(list, p)
-	}
-	return list
-}
-
-func (r *rig) begin() {
-	j := Journal{ID: "0aaaaaaa-0000-4000-8000-000000000001", From: from, To: to, Wait: 60, Wired: true, Capability: 5, New: r.packages(to), Old: r.packages(from)}
-	if err := r.machine().Begin(context.Background(), j); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// supervise runs the supervisor; kill, where not 0, ends it at that step.
-func (r *rig) supervise(kill int) (steps int, err error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	s := Supervisor{Machine: r.machine(), Agent: r, Elapsed: func() time.Duration { return r.now }, Wait: func(_ context.Context, d time.Duration) { r.now += d }}
-	s.Step = func(string) error {
-		if steps++; steps == kill {
-			cancel()
-			return errors.New("killed")
-		}
-		return nil
-	}
-	err = s.Run(ctx)
-	return steps, err
-}
-
-func (r *rig) end() Journal {
-	r.t.Helper()
-	j, found, err := r.machine().Journal()
-	if err != nil || !found {
-		r.t.Fatalf("no journal: %v", err)
-	}
-	return j
-}
 
 // TestRun_GoesThereOrBack: whatever is wrong with the new build, the machine runs
 // one of the two, whole, and the journal says why.
@@ -171,9 +32,9 @@ func TestRun_GoesThereOrBack(t *testing.T) {
 		"not installable":   {func(r *rig) { r.refuse[to] = true }, Returned, from, "dependency problems"},
 		"a third version":   {func(r *rig) { r.third = "3.0" }, Abandoned, "3.0", "another version"},
 		"altered meanwhile": {func(r *rig) { r.alter(to) }, Returned, from, "not the file"},
+		"not whole":         {func(r *rig) { r.half[to] = true }, Returned, from, "says that all is well"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+		bothManagers(t, name, func(t *testing.T, r *rig) {
 			r.begin()
 			c.wrong(r)
 			if _, err := r.supervise(0); err != nil {
@@ -199,6 +60,45 @@ func TestRun_GoesThereOrBack(t *testing.T) {
 	}
 }
 
+// TestRun_ProgramsThatAreOnlyRead: nothing is installed, so nothing is taken back:
+// that would fail for as long as the machine lives, with the manager at work all the time.
+func TestRun_ProgramsThatAreOnlyRead(t *testing.T) {
+	for _, by := range []string{byDpkg, byRPM, byHand} {
+		r, dir := newRigBy(t, by), "/usr/bin"
+		if by == byHand {
+			r, dir = newHand(t), "/usr/lib64/security"
+		}
+		r.begin()
+		r.fixed, r.refuse[from], r.refuse[to] = dir, true, true
+		if _, err := r.supervise(0); err != nil {
+			t.Fatalf("%s: %v; %v", by, err, r.log)
+		}
+		if j := r.end(); j.Step != Returned || r.installed != from || !strings.Contains(j.Reason, "nothing was changed: "+dir+" cannot be written: read-only file system") {
+			t.Errorf("%s: %s %q, %s runs", by, j.Step, j.Reason, r.installed)
+		}
+	}
+	r := newRig(t) // what has become so in the middle may be half installed
+	r.begin()
+	if _, err := r.supervise(2); err == nil {
+		t.Fatal("it was not killed")
+	}
+	r.fixed, r.refuse[to] = "/usr/bin", true
+	if _, err := r.supervise(0); err != nil {
+		t.Fatal(err)
+	}
+	if j := r.end(); j.Step != Returned || !strings.Contains(j.Reason, "dependency problems") {
+		t.Errorf("%s %q", j.Step, j.Reason)
+	}
+}
+
+// bothManagers runs a test with each of them.
+func bothManagers(t *testing.T, name string, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	for _, by := range managers() {
+		t.Run(name+" by "+by.name, func(t *testing.T) { test(t, newRigBy(t, by.name)) })
+	}
+}
+
 // alter changes a staged file of a version, keeping its size.
 func (r *rig) alter(version string) {
 	p := r.packages(version)[1]
@@ -216,30 +116,53 @@ func (r *rig) alter(version string) {
 // TestRun_KilledAnywhere: the supervisor is killed at every step and started again,
 // with a good build and with a bad one; the machine always ends whole.
 func TestRun_KilledAnywhere(t *testing.T) {
-	for _, bad := range []bool{false, true} {
-		for kill := 1; ; kill++ {
-			r := newRig(t)
-			r.shut[to] = bad
-			r.begin()
-			steps, err := r.supervise(kill)
-			if steps < kill {
-				break
-			}
-			if err == nil {
-				t.Fatalf("killed at %d, and it says that all is well", kill)
-			}
-			if _, err := r.supervise(0); err != nil {
-				t.Fatal(err)
-			}
-			want, runs := Done, to
-			if bad {
-				want, runs = Returned, from
-			}
-			if j := r.end(); j.Step != want || r.installed != runs {
-				t.Errorf("bad %v, killed at %d: %s %q, %q runs", bad, kill, j.Step, j.Reason, r.installed)
+	t.Parallel()
+	for _, by := range managers() {
+		for _, bad := range []bool{false, true} {
+			for kill := 1; killedAt(t, by.name, bad, kill); kill++ {
+				continue
 			}
 		}
 	}
+}
+
+// killedAt reports whether the supervisor came to that step. What a killed manager
+// leaves is there when it goes on.
+func killedAt(t *testing.T, by string, bad bool, kill int) bool {
+	t.Helper()
+	r := newRigBy(t, by)
+	r.shut[to] = bad
+	r.begin()
+	steps, err := r.supervise(kill)
+	if steps < kill {
+		return false
+	}
+	if err == nil {
+		t.Fatalf("killed at %d, and it says that all is well", kill)
+	}
+	left, others := filepath.Join(r.root, "/usr/bin/sally;6b045280"), []string{"sally;other", "sally", "other;6b045280"}
+	for _, name := range append(others, filepath.Base(left)) {
+		if err := os.WriteFile(filepath.Join(r.root, "/usr/bin", name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.supervise(0); err != nil {
+		t.Fatal(err)
+	}
+	want, runs := Done, to
+	if bad {
+		want, runs = Returned, from
+	}
+	j := r.end()
+	if j.Step != want || r.installed != runs {
+		t.Errorf("bad %v, killed at %d: %s %q, %q runs", bad, kill, j.Step, j.Reason, r.installed)
+	}
+	for _, name := range others {
+		if _, err := os.Lstat(filepath.Join(r.root, "/usr/bin", name)); err != nil {
+			t.Errorf("a file that is nobody's rest is gone: %v", err)
+		}
+	}
+	return true
 }
 
 // TestRun_GoesBackWhenItNeverGetsThrough: a machine that dies of the new build each
@@ -308,7 +231,7 @@ func TestRun_StoppedLetsDpkgEnd(t *testing.T) {
 // TestRun_DamagedJournal: nobody knows how far it came, so that it ends where it is:
 // what systemd would start again and again is gone, and the next one can begin.
 func TestRun_DamagedJournal(t *testing.T) {
-	for name, text := range map[string]string{"cut off": `{"id":"0aaaaaaa`, "empty": ``, "a step that is none": `{"step":"x"}`} {
+	for name, text := range map[string]string{"cut off": `{"id":"0aaaaaaa`, "empty": ``, "a step that is none": `{"step":"x"}`, "a manager that is none": `{"step":"install","manager":"x"}`} {
 		r := newRig(t)
 		r.begin()
 		if err := os.WriteFile(filepath.Join(r.root, journalPath), []byte(text), 0o600); err != nil {
@@ -411,35 +334,41 @@ func TestAppend_TakesNoMoreThanWasSigned(t *testing.T) {
 // TestAble_RefusesWhatCannotGoBack names why.
 func TestAble_RefusesWhatCannotGoBack(t *testing.T) {
 	for want, change := range map[string]func(*rig){
-		"no systemd":    func(r *rig) { _ = os.RemoveAll(filepath.Join(r.root, "/run/systemd")) },
-		"not installed": func(r *rig) { r.installed = "" },
-		"the package":   func(r *rig) { r.installed = "1.1" },
+		"no systemd":              func(r *rig) { _ = os.RemoveAll(filepath.Join(r.root, "/run/systemd")) },
+		"neither by dpkg nor by":  func(r *rig) { r.by, r.pid = "", "1" },
+		"both dpkg and rpm":       func(r *rig) { r.other = map[string]string{byDpkg: byRPM, byRPM: byDpkg}[r.by] },
+		"the agent whole, and of": func(r *rig) { r.installed = "" },
+		"the package":             func(r *rig) { r.installed = "1.1" },
 	} {
-		r := newRig(t)
-		change(r)
-		if err := r.machine().Able(context.Background()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
+		bothManagers(t, want, func(t *testing.T, r *rig) {
+			change(r)
+			if by, err := r.machine().Able(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s %v", by, err)
+			}
+		})
+	}
+	bothManagers(t, "able", func(t *testing.T, r *rig) {
+		if by, err := r.machine().Able(t.Context()); err != nil || by != r.by {
+			t.Errorf("%q %v", by, err)
 		}
-	}
-	if err := newRig(t).machine().Able(context.Background()); err != nil {
-		t.Error(err)
-	}
+	})
 }
 
 func TestPackages_AreThoseOfThisMachine(t *testing.T) {
-	r := newRig(t)
-	d := protocol.ReleaseDocument{Version: to}
-	for _, p := range r.packages(to) {
-		other := p
-		other.Architecture = "arm64"
-		d.Packages = append(d.Packages, other, p)
-	}
-	list, err := r.machine().Packages(context.Background(), d)
-	if err != nil || !slices.Equal(list, r.packages(to)) {
-		t.Fatalf("%v %v", list, err)
-	}
-	d.Packages = d.Packages[:1]
-	if _, err := r.machine().Packages(context.Background(), d); err == nil {
-		t.Error("another architecture's were taken")
-	}
+	bothManagers(t, "packages", func(t *testing.T, r *rig) {
+		d := protocol.ReleaseDocument{Version: to}
+		for _, p := range r.packages(to) {
+			arch, format := p, p
+			arch.Architecture, format.Format = "riscv64", map[string]string{"deb": "rpm", "rpm": "deb"}[p.Format]
+			d.Packages = append(d.Packages, arch, format, p)
+		}
+		list, err := r.machine().Packages(t.Context(), r.by, d)
+		if err != nil || !slices.Equal(list, r.packages(to)) {
+			t.Fatalf("%v %v", list, err)
+		}
+		d.Packages = d.Packages[:2]
+		if _, err := r.machine().Packages(t.Context(), r.by, d); err == nil {
+			t.Error("another architecture's or manager's were taken")
+		}
+	})
 }
