@@ -32,6 +32,9 @@ func shown(x client.Account) map[string]any {
 		"environmentName": x.EnvironmentName, "homeTenantId": x.HomeTenantID, "id": x.ID, "isDefault": x.IsDefault, "managedByTenants": []string{},
 		"name": x.Name, "state": x.State, "tenantId": x.TenantID, "tenantDefaultDomain": x.TenantDefaultDomain, "tenantDisplayName": x.TenantDisplayName, "user": map[string]any{"name": x.User.Name, "type": x.User.Type},
 	}
+	if x.TenantDefaultDomain == "" && x.TenantDisplayName == "" {
+		without(doc, "tenantDefaultDomain", "tenantDisplayName")
+	}
 	if x.ID == x.TenantID { // of an account without a subscription az knows no more
 		without(doc, "homeTenantId", "managedByTenants", "tenantDefaultDomain", "tenantDisplayName")
 	}
@@ -50,7 +53,7 @@ func accountColumns() []output.Column {
 	return columns("Name=name", "CloudName=cloudName", "SubscriptionId=id", "TenantId=tenantId", "State=state", "IsDefault=isDefault")
 }
 
-func (a *app) printAccounts(wanted func(client.Account) bool) error {
+func (a *app) printAccounts(wanted func(client.Account) bool, table ...output.Column) error {
 	p, err := a.readProfile()
 	if err != nil {
 		return err
@@ -61,7 +64,7 @@ func (a *app) printAccounts(wanted func(client.Account) bool) error {
 			list = append(list, shownInList(x))
 		}
 	}
-	return a.print(list, accountColumns()...)
+	return a.print(list, table...)
 }
 
 // current returns the account that a command of this group is about.
@@ -104,7 +107,7 @@ func (a *app) accountList() *cobra.Command {
 		if len(p.Accounts) == 0 {
 			a.warn("Please run \"sally login\" to access your accounts.")
 		}
-		return a.printAccounts(func(x client.Account) bool { return in.on("all") || strings.EqualFold(x.State, "Enabled") })
+		return a.printAccounts(func(x client.Account) bool { return in.on("all") || strings.EqualFold(x.State, "Enabled") }, accountColumns()...)
 	})
 }
 

@@ -142,8 +142,8 @@ func flagMember() flag {
 // members makes a command on the members of a group.
 func (a *app) members(name, short string, flags []flag, run func(ctx context.Context, s *client.Session, group string, in values) error) *cobra.Command {
 	return leafFor(name, short, append([]flag{flagOfGroup()}, flags...), func(ctx context.Context, in values) error {
-		if m := in.text("member-id"); m != "" && !isGUID(m) {
-			return clientError{"argument --member-id: it must be an object id (sally ad user show --id NAME --query id)"}
+		if in.given("member-id") && !isGUID(in.text("member-id")) {
+			return clientError{"argument --member-id: it must be an object id (of a user: sally ad user show --id NAME --query id, of a group: sally ad group show -g NAME --query id, of a service principal: sally ad sp show --id APPID --query id)"}
 		}
 		s, err := a.session(ctx)
 		if err != nil {
@@ -176,6 +176,9 @@ func (a *app) groupCreate() *cobra.Command {
 			found, err := s.List(ctx, c)
 			if err != nil {
 				return err
+			}
+			if len(found) > 1 {
+				return clientError{"more than one group has this display name and mail nickname already. Delete them first, or make another one: --force"}
 			}
 			if len(found) > 0 {
 				a.warn("A group with the same display name and mail nickname already exists, returning.")
@@ -250,10 +253,9 @@ func (a *app) appCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c := graph(http.MethodPost, "/applications")
 		body := map[string]any{"displayName": in.text("display-name")}
-		if in.on("is-fallback-public-client") {
-			body["isFallbackPublicClient"] = true
+		if in.given("is-fallback-public-client") {
+			body["isFallbackPublicClient"] = in.on("is-fallback-public-client")
 		}
 		if in.given("public-client-redirect-uris") {
 			body["publicClient"] = map[string]any{"redirectUris": in.list("public-client-redirect-uris")}
@@ -261,9 +263,8 @@ func (a *app) appCreate() *cobra.Command {
 		if in.given("web-redirect-uris") {
 			body["web"] = map[string]any{"redirectUris": in.list("web-redirect-uris")}
 		}
-		c.Body = body
-		var doc map[string]any
-		if err := do(ctx, s, c, &doc); err != nil {
+		doc, err := a.register(ctx, s, body)
+		if err != nil {
 			return err
 		}
 		return a.print(doc)
@@ -288,6 +289,9 @@ func (a *app) createForRBAC(ctx context.Context, in values) error {
 			return err
 		}
 	}
+	if _, err := yearsOf(in); err != nil { // before anything is made
+		return err
+	}
 	s, err := a.session(ctx)
 	if err != nil {
 		return err
@@ -296,15 +300,8 @@ func (a *app) createForRBAC(ctx context.Context, in values) error {
 	if name == "" {
 		name = "sally-cli-" + a.cfg.Now().UTC().Format("2006-01-02-15-04-05")
 	}
-	var app, sp map[string]any
-	c := graph(http.MethodPost, "/applications")
-	c.Body = map[string]any{"displayName": name}
-	if err := do(ctx, s, c, &app); err != nil {
-		return err
-	}
-	c = graph(http.MethodPost, "/servicePrincipals")
-	c.Body = map[string]any{"appId": text(app, "appId")}
-	if err := do(ctx, s, c, &sp); err != nil {
+	app, sp, err := a.registered(ctx, s, name)
+	if err != nil {
 		return err
 	}
 	for _, at := range in.list("scopes") {
@@ -312,22 +309,49 @@ func (a *app) createForRBAC(ctx context.Context, in values) error {
 			return err
 		}
 	}
-	password, err := a.addPassword(ctx, s, "/applications/"+url.PathEscape(text(app, "id")), in)
+	path := "/applications/" + url.PathEscape(text(app, "id"))
+	password, err := a.addPassword(ctx, s, path, in)
 	if err != nil {
 		return err
 	}
-	a.warn("The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control.")
+	// Of an application that was there already: whoever has another proof of it would have
+	// the role, too.
+	if err := a.endOthers(ctx, s, []proven{{path, app}, provenPrincipal(sp)}, in); err != nil {
+		return err
+	}
+	a.warn(protectIt)
 	return a.print(map[string]any{"appId": text(app, "appId"), "displayName": name, "password": password, "tenant": s.Account().TenantID})
+}
+
+const protectIt = "The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control."
+
+// registered is an application of this name with its service principal.
+func (a *app) registered(ctx context.Context, s *client.Session, name string) (app, sp map[string]any, err error) {
+	if app, err = a.register(ctx, s, map[string]any{"displayName": name}); err != nil {
+		return nil, nil, err
+	}
+	id, err := firstID(ctx, s, "/servicePrincipals", "servicePrincipalNames/any(c:c eq '"+text(app, "appId")+"')")
+	if err != nil {
+		return nil, nil, err
+	}
+	if id != "" {
+		sp, err = principalsOf().get(ctx, s, id)
+		return app, sp, err
+	}
+	c := graph(http.MethodPost, "/servicePrincipals")
+	c.Body = map[string]any{"appId": text(app, "appId")}
+	err = do(ctx, s, c, &sp)
+	return app, sp, err
 }
 
 // addPassword makes a secret for an application and returns its text, which is
 // shown this once.
 func (a *app) addPassword(ctx context.Context, s *client.Session, path string, in values) (string, error) {
-	years := in.text("years")
-	if len(years) != 1 || years[0] < '1' || years[0] > '9' {
-		return "", usageError{"argument --years: choose 1 to 9"}
+	years, err := yearsOf(in)
+	if err != nil {
+		return "", err
 	}
-	credential := map[string]any{"displayName": "rbac", "endDateTime": a.cfg.Now().UTC().AddDate(int(years[0]-'0'), 0, 0).Format("2006-01-02T15:04:05Z")}
+	credential := map[string]any{"displayName": "rbac", "endDateTime": a.cfg.Now().UTC().AddDate(years, 0, 0).Format("2006-01-02T15:04:05Z")}
 	if n := in.text("display-name"); n != "" && in.cmd.Name() == "reset" {
 		credential["displayName"] = n
 	}
@@ -345,11 +369,22 @@ func (a *app) addPassword(ctx context.Context, s *client.Session, path string, i
 	return made.Secret, nil
 }
 
+// yearsOf is how long a secret is good.
+func yearsOf(in values) (int, error) {
+	years := in.text("years")
+	if len(years) != 1 || years[0] < '1' || years[0] > '9' {
+		return 0, usageError{"argument --years: choose 1 to 9"}
+	}
+	return int(years[0] - '0'), nil
+}
+
 func (a *app) credentialReset() *cobra.Command {
-	return leafFor("reset", "Make a new secret and end the old ones.", []flag{
-		flagID("Application id, service principal name or object id"), {name: "append", kind: 'b', usage: "Keep the old secrets"},
-		{name: "display-name", usage: "Name of the secret"}, {name: "years", def: "1", usage: "How long the secret is good, in years"},
+	cmd := leafFor("reset", "Make a new secret, or register a certificate, and end the old ones.", []flag{
+		flagID("Application id, service principal name or object id"), {name: "append", kind: 'b', usage: "Keep the old ones"}, flagCert(),
+		{name: "display-name", usage: "Name of the secret or certificate"}, {name: "years", def: "1", usage: "How long it is good, in years"},
 	}, a.resetCredential)
+	cmd.Example = "  sally ad sp credential reset --id APPID\n  sally ad sp credential reset --id APPID --cert @cert.pem --append"
+	return cmd
 }
 
 // resetCredential makes the new secret before it ends the old ones: whatever
@@ -363,30 +398,33 @@ func (a *app) resetCredential(ctx context.Context, in values) error {
 	if err != nil {
 		return err
 	}
-	owner, err := appsOf().find(ctx, s, text(sp, "appId"))
-	path := "/applications/" + url.PathEscape(text(owner, "id"))
-	if client.IsNotFound(err) {
-		owner, path, err = sp, "/servicePrincipals/"+url.PathEscape(text(sp, "id")), nil
+	if sp, err = principalsOf().get(ctx, s, text(sp, "id")); err != nil { // a list does not say what proves it
+		return err
+	}
+	owners := []proven{provenPrincipal(sp)}
+	switch owner, err := appsOf().find(ctx, s, text(sp, "appId")); {
+	case err == nil:
+		owners = []proven{{"/applications/" + url.PathEscape(text(owner, "id")), owner}, owners[0]}
+	case !client.IsNotFound(err):
+		return err
+	}
+	var secret any
+	if in.given("cert") {
+		err = a.setCertificate(ctx, s, sp, in)
+	} else {
+		secret, err = a.addPassword(ctx, s, owners[0].path, in)
 	}
 	if err != nil {
 		return err
 	}
-	secret, err := a.addPassword(ctx, s, path, in)
-	if err != nil {
+	if err := a.endOthers(ctx, s, owners, in); err != nil {
 		return err
 	}
-	old, _ := owner["passwordCredentials"].([]any)
-	for _, o := range old {
-		one, _ := o.(map[string]any)
-		if in.on("append") || text(one, "keyId") == "" {
-			continue
-		}
-		c := graph(http.MethodPost, path+"/removePassword")
-		c.Body = map[string]any{"keyId": text(one, "keyId")}
-		if err := do(ctx, s, c, nil); err != nil {
-			return err
-		}
-	}
-	a.warn("The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control.")
+	return a.printCredential(s, sp, secret)
+}
+
+// printCredential shows a secret; a certificate has none.
+func (a *app) printCredential(s *client.Session, sp map[string]any, secret any) error {
+	a.warn(protectIt)
 	return a.print(map[string]any{"appId": text(sp, "appId"), "password": secret, "tenant": s.Account().TenantID})
 }

@@ -35,7 +35,7 @@ func (k owned) command(a *app, name, short string, change bool, run func(ctx con
 	}
 	return leafFor(name, short, flags, func(ctx context.Context, in values) error {
 		if change && !isGUID(in.text("owner-object-id")) {
-			return clientError{"argument --owner-object-id: it must be an object id (sally ad user show --id NAME --query id)"}
+			return clientError{"argument --owner-object-id: it must be an object id (sally ad user show --id NAME --query id, or of a service principal: sally ad sp show --id APPID --query id)"}
 		}
 		s, err := a.session(ctx)
 		if err != nil {

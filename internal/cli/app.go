@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -25,6 +27,7 @@ type app struct {
 	quiet        bool
 	verbose      bool
 	debug        bool
+	raw          bool // print what the server answered
 
 	out     output.Config
 	folder  *client.Folder
@@ -34,6 +37,9 @@ type app struct {
 // prepare checks the global flags before anything is sent: a query with a
 // mistake must not be found after a machine was made.
 func (a *app) prepare() error {
+	if a.quiet && (a.verbose || a.debug) {
+		return clientError{"--only-show-errors can't be used together with --debug or --verbose"}
+	}
 	f, err := output.ParseFormat(a.format)
 	if err != nil {
 		return usageError{sentence(err)}
@@ -150,6 +156,15 @@ func subscriptionOf(s *client.Session) (string, error) {
 	return account.ID, nil
 }
 
+// reason is why a file could not be had, without its name, which the sentence says.
+func reason(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
 // say prints a line for the person on standard error.
 func (a *app) say(format string, args ...any) {
 	_, _ = fmt.Fprintln(a.cfg.Stderr, output.Clean(fmt.Sprintf(format, args...)))
@@ -158,7 +173,7 @@ func (a *app) say(format string, args ...any) {
 // warn prints a warning unless --only-show-errors.
 func (a *app) warn(text string) {
 	if !a.quiet {
-		a.say("WARNING: %s", text)
+		a.say("WARNING: %s", fault.Sentence("%s", text))
 	}
 }
 
@@ -169,8 +184,10 @@ func (a *app) print(v any, columns ...output.Column) error {
 	if err != nil {
 		return err
 	}
-	if doc, err = azShape(doc); err != nil {
-		return err
+	if !a.raw {
+		if doc, err = azShape(doc); err != nil {
+			return err
+		}
 	}
 	c := a.out
 	c.Columns = columns

@@ -194,7 +194,7 @@ func required(cmd *cobra.Command, names ...string) error {
 	var missing []string
 	for _, n := range names {
 		f := cmd.Flags().Lookup(n)
-		if f == nil || f.Changed && f.Value.String() != "" {
+		if f == nil || f.Changed {
 			continue
 		}
 		missing = append(missing, display(f))

@@ -216,7 +216,7 @@ func (a *app) auditPin(in values) (string, error) {
 	}
 	b, err := os.ReadFile(text)
 	if err != nil {
-		return "", fault.Wrap(err, fault.NotFound, "CannotRead", "cannot read the manifest %s", text)
+		return "", fault.Wrap(err, fault.Invalid, "CannotRead", "cannot read the manifest %s: %v", text, reason(err))
 	}
 	var m protocol.SignedManifest
 	if err := protocol.Decode(b, &m); err != nil {
@@ -250,7 +250,7 @@ func readWitness(path string) ([]proof.Witness, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.NotFound, "CannotRead", "cannot read %s", path)
+		return nil, fault.Wrap(err, fault.NotFound, "CannotRead", "cannot read %s: %v", path, reason(err))
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxWitness))

@@ -67,7 +67,7 @@ func report(config Config, cmd *cobra.Command, err error) int {
 	default:
 		text = sentence(err)
 	}
-	_, _ = fmt.Fprintln(config.Stderr, "ERROR: "+output.Clean(text))
+	_, _ = fmt.Fprintln(config.Stderr, "ERROR: "+output.Clean(fault.Sentence("%s", text)))
 	return code
 }
 

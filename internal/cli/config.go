@@ -36,6 +36,8 @@ type Config struct {
 	OpenBrowser func(url string) error
 	// Run runs a program to its end and returns its exit code.
 	Run func(ctx context.Context, p Program) (int, error)
+	// HostName is the name of this computer.
+	HostName func() (string, error)
 	// Executable is the path of this program, written into ssh configurations.
 	Executable string
 	Version    string
@@ -119,6 +121,9 @@ func (c Config) complete() Config {
 	}
 	if c.OpenBrowser == nil {
 		c.OpenBrowser = d.OpenBrowser
+	}
+	if c.HostName == nil {
+		c.HostName = os.Hostname
 	}
 	if c.Executable == "" {
 		c.Executable = d.Executable

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -59,10 +60,13 @@ type fake struct {
 	changeCA func(*ssh.Certificate)
 	issued   int
 	polls    int
-	roots    [][]byte   // of the manifest; nil: the TLS certificate's
-	other    string     // signs in in the place of alice
-	bearer   bool       // it knows no certificates
-	code     url.Values // the authorize request
+	roots    [][]byte           // of the manifest; nil: the TLS certificate's
+	other    string             // signs in in the place of alice
+	bearer   bool               // it knows no certificates
+	code     url.Values         // the authorize request
+	instead  map[string]string  // the end of a path -> what is answered there in the place of everything else
+	named    string             // what the list of keys calls the server; else its address
+	stranger ed25519.PrivateKey // signs certificates in the place of userCA
 }
 
 func clock() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
@@ -107,7 +111,7 @@ func publicKey(t *testing.T, p protocol.Purpose, k ed25519.PrivateKey) protocol.
 }
 
 func (f *fake) signed() protocol.SignedManifest {
-	m := protocol.Manifest{Tenant: tenantID, Domains: []string{"contoso.test"}, URL: f.web.URL, Epoch: 1, Version: f.version, IssuedAt: clock(),
+	m := protocol.Manifest{Tenant: tenantID, Domains: []string{"contoso.test"}, URL: cmp.Or(f.named, f.web.URL), Epoch: 1, Version: f.version, IssuedAt: clock(),
 		Keys:     []protocol.Key{publicKey(f.t, protocol.UserCA, f.userCA), publicKey(f.t, protocol.HostCA, f.hostCA)},
 		TLSRoots: [][]byte{f.web.Certificate().Raw}}
 	if f.audit != nil {
@@ -141,6 +145,12 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", date.Format(http.TimeFormat))
 	body, _ := io.ReadAll(r.Body)
 	path := r.URL.Path
+	for end, text := range f.instead {
+		if strings.HasSuffix(path, end) {
+			_, _ = io.WriteString(w, text)
+			return
+		}
+	}
 	switch {
 	case path == "/.well-known/sallyport/manifest":
 		_ = json.NewEncoder(w).Encode(f.signed())
@@ -250,7 +260,11 @@ func (f *fake) certificate(form url.Values) string {
 	if f.changeCA != nil {
 		f.changeCA(c)
 	}
-	signer, err := ssh.NewSignerFromSigner(f.userCA)
+	ca := f.userCA
+	if f.stranger != nil {
+		ca = f.stranger
+	}
+	signer, err := ssh.NewSignerFromSigner(ca)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -274,6 +288,7 @@ type person struct {
 	exit     int
 	during   func(args []string)
 	wait     func(context.Context, time.Duration) error
+	change   func(*Config)
 }
 
 func newPerson(t *testing.T) *person {
@@ -310,6 +325,9 @@ func (p *person) run(args ...string) outcome {
 	}
 	if p.wait != nil {
 		config.Wait = p.wait
+	}
+	if p.change != nil {
+		p.change(&config)
 	}
 	code := Run(p.t.Context(), Command(config), config, args)
 	return outcome{code, out.String(), errs.String()}

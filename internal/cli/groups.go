@@ -66,7 +66,7 @@ func (a *app) special() map[string]*cobra.Command {
 		"extension add": a.extensionAdd(), "extension show": a.extensionShow(), "extension list": a.extensionList(),
 		"repository script": a.repositoryScript(), "group exists": a.groupExists(), "resource move": a.resourceMove(),
 		"vm create": a.vmCreate(), "vm show": a.vmShow(), "vm list": a.vmList(), "vm list-ip-addresses": a.vmAddresses(),
-		"vm image list": a.imageList(), "vm identity assign": a.identityAssign(), "vm identity remove": a.identityRemove(),
+		"vm image list": a.imageList(), "vm identity assign": a.identityAssign(identityOfMachine()), "vm identity remove": a.identityRemove(identityOfMachine()),
 		"vm extension set": a.extensionSet(), "vm extension image list": a.extensionImages(),
 		"role assignment create": a.assignmentCreate(), "role assignment list": a.assignmentList(), "role assignment delete": a.assignmentDelete(),
 		"role definition list": a.definitionList(), "role definition create": a.definitionCreate(), "role definition update": a.definitionUpdate(), "role definition delete": a.definitionDelete(),

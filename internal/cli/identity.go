@@ -44,7 +44,7 @@ func (a *app) loginIdentity(ctx context.Context, l signIn) (*client.Session, err
 	}
 	tenant, objectID := client.ManagedTenant(g)
 	if !strings.EqualFold(tenant, l.server.Manifest().Tenant) || objectID == "" {
-		return nil, fault.New(fault.Unauthenticated, "OtherTenant", "the metadata service of this machine speaks for another tenant than %s serves", l.server.URL())
+		return nil, fault.New(fault.Unauthenticated, "OtherTenant", "the metadata service of this machine speaks for another tenant than %s serves.", l.server.URL()).WithRemedy("Leave --server out: the machine knows its own.")
 	}
 	s := l.server.As(baseAccount(l.server, client.Person{Name: client.SystemAssigned, Type: client.TypeServicePrincipal, AssignedIdentityInfo: "MSI"}, objectID))
 	return s, s.Keep(ctx, g, client.Secret{Managed: true}, scope)

@@ -56,10 +56,10 @@ type signIn struct {
 
 func (a *app) login(ctx context.Context, in values) error {
 	if in.on("service-principal") && in.text("username") == "" {
-		return usageError{"usage error: --service-principal needs --username APPID and --password"}
+		return clientError{"usage error: --service-principal needs --username APPID and --password"}
 	}
 	if in.on("use-device-code") && (in.given("username") || in.given("password")) {
-		return usageError{"usage error: --use-device-code goes without --username and --password"}
+		return clientError{"usage error: --use-device-code goes without --username and --password"}
 	}
 	if in.on("identity") && (in.on("service-principal") || in.on("use-device-code") || in.given("password") || in.given("username")) {
 		return usageError{"usage error: --identity goes without --username, --password, --service-principal and --use-device-code"}
@@ -90,6 +90,11 @@ func (a *app) login(ctx context.Context, in values) error {
 	accounts, err := a.subscriptions(ctx, session)
 	if err != nil {
 		return err
+	}
+	for i := range accounts {
+		if l.tenant != "" { // as az, which then asks for no tenant's names
+			accounts[i].TenantDefaultDomain, accounts[i].TenantDisplayName = "", ""
+		}
 	}
 	if accounts[0].ID == accounts[0].TenantID && !in.on("allow-no-subscriptions") {
 		a.warn("No subscriptions found for " + accounts[0].User.Name + ". When you have been given a role, run: sally account list --refresh")
@@ -314,8 +319,8 @@ func (a *app) forget(ctx context.Context, name string) error {
 		return err
 	}
 	return f.UpdateProfile(ctx, func(p *client.Profile) error {
-		if p.Remove(name, "") == 0 {
-			return fault.New(fault.NotFound, "NoAccount", "%s is not signed in here.", output.CleanLine(name)).WithRemedy("Run: sally account list")
+		if p.Remove(name, "") == 0 { // as az ends: who is not signed in is signed out
+			a.warn(output.CleanLine(name) + " is not signed in here. Run: sally account list")
 		}
 		return nil
 	})

@@ -38,7 +38,7 @@ func (a *app) machineJoin() *cobra.Command {
 
 func (a *app) joinHost(ctx context.Context, in values) error {
 	if a.cfg.JoinHost == nil {
-		return fault.New(fault.Precondition, "NoAgent", "this build of sally has no machine agent.")
+		return fault.New(fault.Precondition, "NoAgent", "this build of sally has no machine agent.").WithRemedy("Run it on the machine, with the sally of the package sallyport for Linux.")
 	}
 	principal := in.on("service-principal")
 	switch {
@@ -55,7 +55,7 @@ func (a *app) joinHost(ctx context.Context, in values) error {
 	}
 	j := HostJoin{Address: in.text("address"), Name: in.text("name"), Group: in.text("resource-group"), EnableLogin: in.on("enable-ssh-login"), Rejoin: in.on("rejoin")}
 	j.Tags, _ = tags["tags"].(map[string]string)
-	if err := j.nameIt(principal); err != nil {
+	if err := j.nameIt(a.cfg.HostName, principal); err != nil {
 		return err
 	}
 	var err error
@@ -80,11 +80,11 @@ func (a *app) joinHost(ctx context.Context, in values) error {
 
 // nameIt gives the machine the host's name where none was given. A token may be
 // for a machine that has another one: then the server knows it.
-func (j *HostJoin) nameIt(principal bool) error {
+func (j *HostJoin) nameIt(hostName func() (string, error), principal bool) error {
 	if j.Name != "" || j.Rejoin && !principal {
 		return nil
 	}
-	name, err := os.Hostname()
+	name, err := hostName()
 	if err != nil {
 		return fault.Wrap(err, fault.Precondition, "NoHostName", "the host has no name: %v", err).WithRemedy("Give --name.")
 	}
@@ -122,7 +122,7 @@ func (a *app) tokenText(file string) (string, error) {
 func (a *app) principalToken(ctx context.Context, in values, j HostJoin) (string, error) {
 	folder, err := os.MkdirTemp("", "sallyjoin")
 	if err != nil {
-		return "", fault.Wrap(err, fault.Forbidden, "TemporaryFolder", "no folder for the sign-in can be made: %v", err)
+		return "", fault.Wrap(err, fault.Forbidden, "TemporaryFolder", "no folder for the sign-in can be made: %v", err).WithRemedy("Set TMPDIR to a folder that is writable.")
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
 	cfg := a.cfg
@@ -172,7 +172,7 @@ func (a *app) machineDisconnect() *cobra.Command {
 		{name: "yes", short: "y", kind: 'b', usage: "Do not ask for confirmation"},
 	}, func(ctx context.Context, in values) error {
 		if a.cfg.LeaveHost == nil {
-			return fault.New(fault.Precondition, "NoAgent", "this build of sally has no machine agent.")
+			return fault.New(fault.Precondition, "NoAgent", "this build of sally has no machine agent.").WithRemedy("Run it on the machine, with the sally of the package sallyport for Linux.")
 		}
 		if err := a.confirm(in.on("yes"), "Directory accounts cannot log in here any more, and their sessions end. Are you sure?"); err != nil {
 			return err

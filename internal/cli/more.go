@@ -46,6 +46,7 @@ func (a *app) rest(ctx context.Context, in values) error {
 		_, err := a.cfg.Stdout.Write(answer.Body)
 		return err
 	}
+	a.raw = true
 	return a.print(json.RawMessage(answer.Body))
 }
 

@@ -99,11 +99,16 @@ func roleID(ctx context.Context, s *client.Session, at, role string) (string, er
 	return one.ID, nil
 }
 
+// roleAtScope looks whether both were given, or neither, before anything is made.
+func roleAtScope(in values) error {
+	if (in.text("role") == "") != (in.text("scope") == "") {
+		return usageError{"usage error: --role and --scope go together"}
+	}
+	return nil
+}
+
 // assign writes a role assignment. One that exists already is returned as it is.
 func (a *app) assign(ctx context.Context, s *client.Session, want assignment) (map[string]any, error) {
-	if want.role == "" || want.scope == "" {
-		return nil, usageError{"usage error: --role and --scope go together"}
-	}
 	at, err := scopePath(want.scope)
 	if err != nil {
 		return nil, err
@@ -200,9 +205,6 @@ func (a *app) assignmentCreate() *cobra.Command {
 			return usageError{"the following arguments are required: --scope"}
 		}
 		want := assignment{role: in.text("role"), name: in.text("name"), description: in.text("description")}
-		if want.name != "" && !isGUID(want.name) {
-			return usageError{"argument --name: it must be a GUID"}
-		}
 		if want.scope, err = scopeOf(s, in); err != nil {
 			return err
 		}
@@ -468,6 +470,9 @@ func (a *app) doomed(ctx context.Context, s *client.Session, in values) ([]strin
 		var ids []string
 		for _, id := range in.list("ids") {
 			path, err := scopePath(id)
+			if api := (*client.APIError)(nil); errors.As(err, &api) {
+				api.Status = http.StatusNotFound // there is nothing of that id
+			}
 			if err != nil {
 				return nil, err
 			}

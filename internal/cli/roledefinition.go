@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -243,6 +244,11 @@ func (a *app) definitionDelete() *cobra.Command {
 			return err
 		}
 		found, err := roles(ctx, s, at, in.text("name"), !in.on("custom-role-only"))
+		var none *fault.Error
+		if errors.As(err, &none) && none.Code == "RoleNotFound" { // what is not there is deleted
+			a.warn(sentence(err))
+			return nil
+		}
 		if err != nil {
 			return err
 		}

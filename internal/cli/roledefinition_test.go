@@ -43,7 +43,9 @@ func TestRoleDefinition_CreateUpdateDelete(t *testing.T) {
 	if len(f.log) != 2 || !strings.HasPrefix(f.log[1], "DELETE "+rg+definitionsURL+"/"+appID) {
 		t.Errorf("sent %q", f.log)
 	}
-	p.fails(1, []string{"doesn't exist at"}, "role", "definition", "delete", "--name", "other", "-g", "RG")
+	if r := p.run("role", "definition", "delete", "--name", "other", "-g", "RG"); r.code != 0 || !strings.Contains(r.err, "doesn't exist at") {
+		t.Errorf("%v", r)
+	}
 	for _, bad := range []string{`{}`, `{"Name":"x"}`, `{"Name":"x","AssignableScopes":["/subscriptions/x"],"Deny":1}`, `nofile`, strings.Replace(azRole, "true", "false", 1),
 		strings.Replace(azRole, `"Actions"`, `"Permissions":[],"Actions"`, 1)} {
 		p.fails(1, []string{"--role-definition"}, "role", "definition", "create", "--role-definition", bad)

@@ -39,7 +39,6 @@ func TestSSH_SaysWhatThePageExplains(t *testing.T) {
 	p.fails(1, []string{"page:NoHostCertificate"}, "ssh", "config", "--file", filepath.Join(p.dir, "config"), "--ip", "127.0.0.1", "--port", "1", "--identity-agent", filepath.Join(p.dir, "agent.sock"))
 	f.bearer = true
 	p.fails(1, []string{"page:BadCertificate.type"}, vm...)
-	p.fails(1, []string{"page:NoAccount.other"}, "logout", "--username", "eve@contoso.test")
 }
 
 // TestRenew_AnotherName: the directory has renamed who is signed in.

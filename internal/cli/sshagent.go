@@ -153,7 +153,7 @@ func clearDeadSocket(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "Socket", "cannot look at %s", path)
+		return fault.Wrap(err, fault.Invalid, "Socket", "cannot look at %s: %v", path, reason(err))
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); info.Mode().Type() != fs.ModeSocket || !ok || int(st.Uid) != os.Geteuid() {
 		return fault.New(fault.Conflict, "Socket", "%s exists and is no socket of yours; it is left as it is.", path).WithRemedy("Give another --socket.")

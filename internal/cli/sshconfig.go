@@ -70,7 +70,7 @@ func (a *app) writeConfig(ctx context.Context, in values) error {
 		return err
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fault.Wrap(err, fault.Forbidden, "KeysFolder", "cannot make the folder %s", folder)
+		return fault.Wrap(err, fault.Forbidden, "KeysFolder", "cannot make the folder %s: %v", folder, reason(err))
 	}
 	l, err := a.keptLogin(ctx, s, t, in, folder)
 	if err != nil {
@@ -82,7 +82,7 @@ func (a *app) writeConfig(ctx context.Context, in values) error {
 	}
 	before, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(err, fault.Forbidden, "ConfigFile", "cannot read %s", file)
+		return fault.Wrap(err, fault.Forbidden, "ConfigFile", "cannot read %s: %v", file, reason(err))
 	}
 	if in.on("overwrite") {
 		before = nil
@@ -262,7 +262,7 @@ func (a *app) sshRenew() *cobra.Command {
 		}
 		pub, _, _, _, err := ssh.ParseAuthorizedKey([]byte(note.Public))
 		if err != nil {
-			return fault.Wrap(err, fault.Invalid, "RenewFile", "%s names no key", filepath.Join(folder, renewFile))
+			return fault.Wrap(err, fault.Invalid, "RenewFile", "%s names no key", filepath.Join(folder, renewFile)).WithRemedy("Write the configuration again: sally ssh config")
 		}
 		if a.stillGood(certificatePath(folder), pub) {
 			return nil

@@ -43,7 +43,7 @@ func (a *app) newKey(path string) (ssh.PublicKey, error) {
 func readPublic(path string) (ssh.PublicKey, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "KeyFile", "cannot read the public key file %s: %v", path, errors.Unwrap(err))
+		return nil, fault.Wrap(err, fault.Invalid, "KeyFile", "cannot read the public key file %s: %v", path, reason(err))
 	}
 	pub, _, _, _, err := ssh.ParseAuthorizedKey(data)
 	if err != nil {
@@ -133,7 +133,7 @@ func (a *app) generateKeys(folder string) ([]string, error) {
 		return nil, usageError{"argument --generate-ssh-keys: HOME is not set"}
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fault.Wrap(err, fault.Forbidden, "KeyFile", "cannot make the folder %s", folder)
+		return nil, fault.Wrap(err, fault.Forbidden, "KeyFile", "cannot make the folder %s: %v", folder, reason(err))
 	}
 	path := filepath.Join(folder, "id_ed25519")
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

@@ -50,8 +50,14 @@ type verb struct {
 	// columns are the default table's, and by the member that its rows are sorted by.
 	columns []output.Column
 	by      string
-	// ids adds --ids, in the place of the flags that url names.
-	ids bool
+	// ids adds --ids, in the place of the flags that url names. ours says that az's
+	// command has it not, and so misses a name sooner.
+	ids, ours bool
+	// one, for a list of --instance-ids, is the suffix of the call about one instance,
+	// which is made when the list has no other.
+	one string
+	// gone says that what is not there is no failure: nothing is printed, as with az.
+	gone bool
 	// confirm is the question asked unless --yes.
 	confirm string
 	// wait adds --no-wait and a progress line with this text.
@@ -70,6 +76,7 @@ type flag struct {
 	usage    string
 	def      string
 	aliases  string // further names, space-separated, each as name or name/letter
+	late     bool   // az misses it only when the command runs
 }
 
 // values reads the flags of a command that is running.
@@ -118,15 +125,20 @@ func define(cmd *cobra.Command, flags []flag) {
 
 // leafFor makes a command with flags whose required ones are checked first.
 func leafFor(name, short string, flags []flag, run func(context.Context, values) error) *cobra.Command {
-	var must []string
+	var must, later []string
 	for _, f := range flags {
-		if f.required {
+		if f.required && f.late {
+			later = append(later, f.name)
+		} else if f.required {
 			must = append(must, f.name)
 		}
 	}
 	cmd := leaf(name, short, func(cmd *cobra.Command, _ []string) error {
 		if err := required(cmd, must...); err != nil {
 			return err
+		}
+		if err := required(cmd, later...); err != nil {
+			return clientError{err.Error()}
 		}
 		return run(cmd.Context(), values{cmd})
 	})
@@ -180,6 +192,10 @@ func (v verb) run(ctx context.Context, a *app, in values) error {
 		r, err := v.call(ctx, a, s, in, target)
 		if v.other != "" && client.IsHidden(err) && !in.given("ids") {
 			r, err = v.callOther(ctx, a, s, in, err)
+		}
+		if v.gone && client.IsNotFound(err) {
+			a.warn(sentence(err))
+			continue
 		}
 		if err != nil {
 			return err
@@ -248,7 +264,9 @@ func (v verb) targets(s *client.Session, in values) ([]string, error) {
 				must = append(must, f.name)
 			}
 		}
-		if err := required(in.cmd, must...); err != nil {
+		if err := required(in.cmd, must...); err != nil && v.ours {
+			return nil, err
+		} else if err != nil {
 			return nil, clientError{err.Error()}
 		}
 	}
@@ -280,6 +298,9 @@ func (v verb) call(ctx context.Context, a *app, s *client.Session, in values, ta
 			return nil, err
 		}
 	}
+	if ids := in.list("instance-ids"); v.one != "" && len(ids) == 1 && ids[0] != "*" {
+		c.Path, c.Body = target+"/virtualMachines/"+url.PathEscape(ids[0])+v.one, nil
+	}
 	if v.list {
 		items, err := s.List(ctx, c)
 		if err != nil {
@@ -294,11 +315,12 @@ func (v verb) call(ctx context.Context, a *app, s *client.Session, in values, ta
 	if err != nil {
 		return nil, err
 	}
-	body := first.Body
-	if v.wait == "" || !in.on("no-wait") {
-		if body, err = s.Await(ctx, c, first); err != nil {
-			return nil, err
-		}
+	if v.wait != "" && in.on("no-wait") {
+		return nil, nil
+	}
+	body, err := s.Await(ctx, c, first)
+	if err != nil {
+		return nil, err
 	}
 	if len(body) == 0 || v.method == http.MethodDelete {
 		return nil, nil
@@ -369,8 +391,11 @@ func urlValue(name string, s *client.Session, in values) (string, error) {
 		id, err := scope.Parse(value)
 		return strings.TrimSuffix(id.String(), "/"), err
 	}
-	if value == "" || value == "." || value == ".." || strings.ContainsAny(value, "/?#%\\") {
-		return "", usageError{"argument --" + name + ": '" + value + "' is not a valid name"}
+	if value == "" {
+		return "", clientError{"argument --" + name + ": a name is not empty"}
+	}
+	if value == "." || value == ".." || strings.ContainsAny(value, "/?#%\\") { // the path would be another one; as the server would say it
+		return "", &client.APIError{Status: http.StatusBadRequest, Code: "InvalidPath", Message: "argument --" + name + ": '" + value + "' is not a valid name"}
 	}
 	return url.PathEscape(value), nil
 }

@@ -100,11 +100,8 @@ func addTags(body map[string]any, in values) error {
 	tags := map[string]string{}
 	for _, t := range in.list("tags") {
 		k, v, _ := strings.Cut(t, "=")
-		if k == "" && t != "" {
-			return usageError{"argument --tags: '" + t + "' has no key"}
-		}
-		if k != "" {
-			tags[k] = v
+		if t != "" {
+			tags[k] = v // a tag without a name the server refuses
 		}
 	}
 	body["tags"] = tags
@@ -142,8 +139,10 @@ func machineVerbs() []verb {
 func extensionVerbs() []verb {
 	owner := flag{name: "vm-name", required: true, usage: "Name of the virtual machine"}
 	table := columns("Name=name", "ProvisioningState=provisioningState", "Publisher=publisher", "Version=typeHandlerVersion", "AutoUpgradeMinorVersion=autoUpgradeMinorVersion")
-	location := flag{name: "location", short: "l", required: true, usage: "Location"}
-	publisher := flag{name: "publisher", short: "p", required: true, usage: "Publisher of the extension"}
+	location := flag{name: "location", short: "l", required: true, late: true, usage: "Location"}
+	publisher := flag{name: "publisher", short: "p", required: true, late: true, usage: "Publisher of the extension"}
+	name := flagName("extension")
+	name.late = true
 	const types = "/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{location}/publishers/{publisher}/artifacttypes/vmextension/types"
 	return []verb{
 		{
@@ -165,11 +164,11 @@ func extensionVerbs() []verb {
 		},
 		{
 			path: "vm extension image list-versions", short: "List the versions of an extension.", method: http.MethodGet, url: types, suffix: "/{name}/versions",
-			flags: []flag{location, publisher, flagName("extension")},
+			flags: []flag{location, publisher, name},
 		},
 		{
 			path: "vm extension image show", short: "Show a version of an extension.", method: http.MethodGet, url: types, suffix: "/{name}/versions/{version}", shape: func(doc map[string]any) any { return flatten(doc) },
-			flags: []flag{location, publisher, flagName("extension"), {name: "version", required: true, usage: "Version"}},
+			flags: []flag{location, publisher, name, {name: "version", required: true, late: true, usage: "Version"}},
 		},
 	}
 }
@@ -287,7 +286,7 @@ func changedUser(in values) (any, error) {
 		body["passwordProfile"] = profile
 	}
 	if len(body) == 0 {
-		return nil, usageError{"nothing to change: give at least one property"}
+		return nil, clientError{"nothing to change: give at least one property"}
 	}
 	return body, nil
 }

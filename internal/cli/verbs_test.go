@@ -32,7 +32,6 @@ func TestVerbs_Calls(t *testing.T) {
 		{"vm restart -g RG -n myVM --no-wait", "202 ", "POST " + vmPath + "/restart" + q},
 		{"vm delete -g RG -n myVM -y", "204 ", "DELETE " + vmPath + q},
 		{"vm identity show -g RG -n myVM", `{"identity":{"type":"SystemAssigned"}}`, "GET " + vmPath + q},
-		{"vm identity remove -g RG -n myVM", `{}`, "PATCH " + vmPath + q + ` {"identity":{"type":"None"}}`},
 		{"vm extension show -g RG --vm-name myVM -n E --instance-view", `{}`, "GET " + vmPath + "/extensions/E?%24expand=instanceView&api-version=2022-09-01"},
 		{"vm extension delete -g RG --vm-name myVM -n E", "204 ", "DELETE " + vmPath + "/extensions/E" + q},
 		{"machine list -g RG", `{"value":[]}`, "GET " + rg + "/providers/Sallyport.Access/machines" + q},
@@ -146,6 +145,11 @@ func TestExtensionSet_AsAz(t *testing.T) {
 	if all := strings.Join(f.log, "\n"); !strings.Contains(all, want) {
 		t.Errorf("sent %s", all)
 	}
+	// The machine has it under another name: that one is meant.
+	f.routes["GET "+vmPath] = `{"id":"` + vmPath + `","location":"southcentralus","properties":{"instanceView":{"extensions":[{"name":"other","type":"P.AADSSHLoginForLinux"},{"name":"mine","type":"microsoft.azure.activedirectory.aadsshloginforlinux"}]}}}`
+	f.routes["PUT "+vmPath+"/extensions/mine"] = "201 async:~/op {}"
+	p.fails(0, []string{"WARNING: A AADSSHLoginForLinux extension with name mine already exists. Updating it with your settings..."}, "vm", "extension", "set", "--publisher", "Microsoft.Azure.ActiveDirectory", "--name", "AADSSHLoginForLinux",
+		"--resource-group", "RG", "--vm-name", "myVM", "--version", "1.0", "--extension-instance-name", "yours", "--no-wait")
 }
 
 // machinesOf lets myVM be made, with its network.
@@ -229,7 +233,7 @@ func TestRoleAssignment_Article(t *testing.T) {
 		t.Errorf("table\n%s", out)
 	}
 	f.routes["DELETE "+rg+"/a"] = "204 "
-	p.fails(1, []string{"is not a Resource Manager id"}, "role", "assignment", "delete", "--ids", "nonsense")
+	p.fails(3, []string{"is not a Resource Manager id"}, "role", "assignment", "delete", "--ids", "nonsense")
 	p.fails(1, []string{"No matched assignments"}, "role", "assignment", "delete", "--role", "Owner", "--scope", rg)
 	f.routes["GET /v1.0/users"], f.routes["GET /v1.0/servicePrincipals"] = `{"value":[]}`, `{"value":[]}`
 	p.fails(1, []string{"Cannot find user or service principal"}, "role", "assignment", "create", "--role", "Owner", "--assignee", "nobody@contoso.test", "--scope", rg)
@@ -257,6 +261,7 @@ func TestCertRevoke_Assignee(t *testing.T) {
 
 func TestCreateForRBACAndReset(t *testing.T) {
 	f, p := signedIn(t)
+	f.routes["GET /v1.0/applications"], f.routes["GET /v1.0/servicePrincipals"] = `{"value":[]}`, `{"value":[]}`
 	f.routes["POST /v1.0/applications"] = `201 {"id":"app-object","appId":"` + appID + `"}`
 	f.routes["POST /v1.0/servicePrincipals"] = `201 {"id":"` + aliceID + `"}`
 	f.routes["POST /v1.0/applications/app-object/addPassword"] = `{"secretText":"S1","keyId":"new"}`
@@ -264,15 +269,30 @@ func TestCreateForRBACAndReset(t *testing.T) {
 	if strings.Join(strings.Fields(out), " ") != appID+" S1 "+tenantID {
 		t.Errorf("out %q", out)
 	}
-	f.routes["GET /v1.0/servicePrincipals"] = `{"value":[{"id":"sp-object","appId":"` + appID + `"}]}`
-	f.routes["GET /v1.0/applications"] = `{"value":[{"id":"app-object","appId":"` + appID + `","passwordCredentials":[{"keyId":"old"}]}]}`
-	f.routes["POST /v1.0/applications/app-object/removePassword"] = "204 "
-	f.log = nil
-	if out := p.must("ad", "sp", "credential", "reset", "--id", appID, "--query", "password", "-o", "tsv"); out != "S1\n" {
-		t.Errorf("reset %q", out)
+	there := `{"id":"app-object","appId":"` + appID + `","displayName":"deployer","passwordCredentials":[{"keyId":"old"}],"keyCredentials":[{"keyId":"k0"}]}`
+	f.routes["GET /v1.0/servicePrincipals"] = `{"value":[{"id":"sp-object","appId":"` + appID + `","passwordCredentials":[]}]}`
+	f.routes["GET /v1.0/servicePrincipals/sp-object"] = `{"id":"sp-object","appId":"` + appID + `","passwordCredentials":[{"keyId":"second"}],"keyCredentials":[{"keyId":"k1"}]}`
+	f.routes["GET /v1.0/applications"], f.routes["GET /v1.0/applications/app-object"] = `{"value":[`+there+`]}`, there
+	for _, route := range []string{"PATCH /v1.0/servicePrincipals/sp-object", "POST /v1.0/servicePrincipals/sp-object/removePassword", "PATCH /v1.0/applications/app-object", "POST /v1.0/applications/app-object/removePassword"} {
+		f.routes[route] = "204 "
 	}
-	if last := f.log[len(f.log)-1]; !strings.HasSuffix(last, `removePassword {"keyId":"old"}`) {
-		t.Errorf("last call %s", last)
+	for _, line := range [][]string{{"credential", "reset", "--id", appID}, {"create-for-rbac", "--name", "deployer"}} { // the second finds the application
+		f.log = nil
+		if out := p.must(append(append([]string{"ad", "sp"}, line...), "--query", "password", "-o", "tsv")...); out != "S1\n" {
+			t.Errorf("%s: %q", line[0], out)
+		}
+		_, after, made := strings.Cut(strings.Join(f.log, "\n"), "addPassword")
+		for _, ended := range []string{`applications/app-object/removePassword {"keyId":"old"}`, `PATCH /v1.0/applications/app-object {"keyCredentials":[]}`,
+			`servicePrincipals/sp-object/removePassword {"keyId":"second"}`, `PATCH /v1.0/servicePrincipals/sp-object {"keyCredentials":[]}`} {
+			if !made || !strings.Contains(after, ended) {
+				t.Errorf("%s: not ended after the new secret was made: %s", line[0], ended)
+			}
+		}
+	}
+	f.log = nil
+	p.must("ad", "sp", "credential", "reset", "--id", appID, "--append")
+	if sent := strings.Join(f.log, "\n"); strings.Contains(sent, "removePassword") || strings.Contains(sent, "PATCH") {
+		t.Errorf("--append ended some: %s", sent)
 	}
 	p.fails(1, []string{"--role and --scopes"}, "ad", "sp", "create-for-rbac", "--role", "Owner")
 }
@@ -295,6 +315,7 @@ func TestGroupMembers(t *testing.T) {
 		t.Errorf("check %q", out)
 	}
 	p.fails(1, []string{"--member-id"}, "ad", "group", "member", "add", "--group", "G", "--member-id", "bob")
+	p.fails(1, []string{"--member-id: it must be an object id"}, "ad", "group", "member", "remove", "--group", "G", "--member-id", "")
 	f.routes["GET /v1.0/groups"] = `{"value":[{"id":"1"},{"id":"2"}]}`
 	p.fails(1, []string{"2 objects are named 'G'"}, "ad", "group", "delete", "-g", "G")
 	f.routes["GET /v1.0/groups"] = `{"value":[]}`

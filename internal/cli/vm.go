@@ -210,7 +210,7 @@ func (a *app) vmList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		docs, err := machines(ctx, s, in)
+		docs, err := machines(ctx, s, machinesURL, in)
 		if err != nil {
 			return err
 		}
@@ -228,8 +228,8 @@ func (a *app) vmList() *cobra.Command {
 }
 
 // machines lists VMs in az's form, of a resource group or of the subscription.
-func machines(ctx context.Context, s *client.Session, in values) ([]map[string]any, error) {
-	path, err := fillURL(machinesURL, s, in)
+func machines(ctx context.Context, s *client.Session, at string, in values) ([]map[string]any, error) {
+	path, err := fillURL(at, s, in)
 	if err != nil {
 		return nil, err
 	}
@@ -255,13 +255,14 @@ func (a *app) vmAddresses() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		docs, err := machines(ctx, s, in)
+		docs, err := machines(ctx, s, machinesURL[:strings.IndexByte(machinesURL, '[')]+machinesURL[strings.IndexByte(machinesURL, ']')+1:], in)
 		if err != nil {
 			return err
 		}
 		list := []any{}
-		for _, doc := range docs {
-			if n := in.text("name"); n != "" && !strings.EqualFold(n, text(doc, "name")) {
+		for _, doc := range docs { // az, too, looks through all of them
+			n, g := in.text("name"), in.text("resource-group")
+			if n != "" && !strings.EqualFold(n, text(doc, "name")) || g != "" && !strings.EqualFold(g, text(doc, "resourceGroup")) {
 				continue
 			}
 			at, err := network(ctx, s, doc)
@@ -293,69 +294,6 @@ func addressesOf(doc map[string]any, at attached) map[string]any {
 		"network": map[string]any{"privateIpAddresses": private, "publicIpAddresses": public}}}
 }
 
-func (a *app) identityAssign() *cobra.Command {
-	flags := []flag{flagName("virtual machine"), flagGroup(), flagRole(), flagScope("Scope at which the identity gets the role"),
-		{name: "identities", kind: 'l', usage: "[system] for the VM's own identity, which is the default"}}
-	return leafFor("assign", "Give a VM a managed identity.", flags, func(ctx context.Context, in values) error {
-		s, err := a.session(ctx)
-		if err != nil {
-			return err
-		}
-		if err := onlySystem(in.list("identities")); err != nil {
-			return err
-		}
-		path, err := fillURL(machineURL, s, in)
-		if err != nil {
-			return err
-		}
-		stop := a.progress("Assigning the identity")
-		var vm map[string]any
-		err = do(ctx, s, client.Call{Method: http.MethodPatch, Path: path, Body: map[string]any{"identity": map[string]any{"type": "SystemAssigned"}}}, &vm)
-		stop()
-		if err != nil {
-			return err
-		}
-		principal := text(vm, "identity", "principalId")
-		result := map[string]any{"systemAssignedIdentity": principal, "userAssignedIdentities": map[string]any{}}
-		if in.text("role") != "" || in.text("scope") != "" {
-			at := assignment{principal: principal, kind: "ServicePrincipal", role: in.text("role"), scope: in.text("scope")}
-			if _, err := a.assign(ctx, s, at); err != nil {
-				return err
-			}
-			result["role"], result["scope"] = in.text("role"), in.text("scope")
-		}
-		return a.print(result, columns("SystemAssignedIdentity=systemAssignedIdentity")...)
-	})
-}
-
-func onlySystem(identities []string) error {
-	for _, i := range identities {
-		if i != "[system]" {
-			return usageError{"argument identities: '" + i + "': only [system], the machine's own identity, exists here"}
-		}
-	}
-	return nil
-}
-
-func (a *app) identityRemove() *cobra.Command {
-	flags := []flag{flagName("virtual machine"), flagGroup(), {name: "identities", kind: 'l', usage: "[system], which is the default"}}
-	return leafFor("remove", "Take a VM's managed identity away: nobody can log in with a directory identity then.", flags, func(ctx context.Context, in values) error {
-		s, err := a.session(ctx)
-		if err != nil {
-			return err
-		}
-		if err := onlySystem(in.list("identities")); err != nil {
-			return err
-		}
-		path, err := fillURL(machineURL, s, in)
-		if err != nil {
-			return err
-		}
-		defer a.progress("Removing the identity")()
-		return do(ctx, s, client.Call{Method: http.MethodPatch, Path: path, Body: map[string]any{"identity": map[string]any{"type": "None"}}}, nil)
-	})
-}
-
 func (a *app) extensionSet() *cobra.Command {
 	flags := []flag{
 		flagName("extension"), flagGroup(), {name: "vm-name", required: true, usage: "Name of the virtual machine"},
@@ -380,12 +318,17 @@ func (a *app) setExtension(ctx context.Context, in values) error {
 		return err
 	}
 	var vm struct {
-		Location string `json:"location"`
+		Location   string `json:"location"`
+		Properties struct {
+			InstanceView struct {
+				Extensions []installed `json:"extensions"`
+			} `json:"instanceView"`
+		} `json:"properties"`
 	}
-	if err := do(ctx, s, call(http.MethodGet, owner), &vm); err != nil {
+	if err := do(ctx, s, client.Call{Method: http.MethodGet, Path: owner, Query: url.Values{"$expand": {"instanceView"}}}, &vm); err != nil {
 		return err
 	}
-	version := in.text("version")
+	version := majorMinor(in.text("version"))
 	if version == "" {
 		if version, err = newestExtension(ctx, s, vm.Location, in); err != nil {
 			return err
@@ -408,12 +351,33 @@ func (a *app) setExtension(ctx context.Context, in values) error {
 			return err
 		}
 	}
-	instance := in.text("extension-instance-name")
-	if instance == "" {
-		instance = in.text("name")
-	}
+	instance := a.instance(in, vm.Properties.InstanceView.Extensions)
 	return a.putAndPrint(ctx, s, client.Call{Method: http.MethodPut, Path: owner + "/extensions/" + url.PathEscape(instance),
 		Body: map[string]any{"location": vm.Location, "properties": properties}}, in.on("no-wait"))
+}
+
+// installed is an extension as a machine's instance view has it.
+type installed struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // PUBLISHER.TYPE
+}
+
+// instance is the name of the extension that is meant: as in az, that of one of the
+// same type which the machine has, before the one that was given.
+func (a *app) instance(in values, there []installed) string {
+	name, kind := in.text("extension-instance-name"), in.text("name")
+	if name == "" {
+		name = kind
+	}
+	for _, x := range there {
+		if x.Name != "" && strings.EqualFold(x.Type, in.text("publisher")+"."+kind) {
+			if x.Name != name {
+				a.warn("A " + kind + " extension with name " + x.Name + " already exists. Updating it with your settings...")
+			}
+			return x.Name
+		}
+	}
+	return name
 }
 
 func (a *app) putAndPrint(ctx context.Context, s *client.Session, c client.Call, noWait bool) error {

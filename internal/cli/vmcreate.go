@@ -67,12 +67,15 @@ func imageReference(ctx context.Context, s *client.Session, name string) (map[st
 }
 
 func (a *app) imageList() *cobra.Command {
-	return leafFor("list", "List images that a VM can be made from.", []flag{{name: "all", kind: 'b', usage: "Accepted for az's sake"}, {name: "location", short: "l", usage: "Accepted for az's sake"},
+	return leafFor("list", "List images that a VM can be made from.", []flag{{name: "all", kind: 'b', usage: "Every image that the server has, and not the aliases alone"}, {name: "location", short: "l", usage: "Location, with --all"},
 		{name: "publisher", short: "p", usage: "Part of the publisher's name"}, {name: "offer", short: "f", usage: "Part of the offer's name"}, {name: "sku", short: "s", usage: "Part of the SKU's name"},
 	}, func(ctx context.Context, in values) error {
 		s, err := a.session(ctx)
 		if err != nil {
 			return err
+		}
+		if in.on("all") {
+			return a.listAllImages(ctx, s, in)
 		}
 		list, err := images(ctx, s)
 		if err != nil {
@@ -118,7 +121,7 @@ type plan struct {
 	keys                         []string
 	password                     string
 	image                        map[string]any
-	identity                     bool
+	identity                     map[string]any // nil for none
 	tags                         any
 	vmPath, vnetPath, nsgPath    string
 	pipPath, nicPath, subnetPath string
@@ -168,7 +171,11 @@ func created(doc map[string]any) map[string]any {
 		out["zones"] = list[0]
 	}
 	if identity, ok := doc["identity"].(map[string]any); ok {
-		out["identity"] = map[string]any{"systemAssignedIdentity": text(identity, "principalId"), "userAssignedIdentities": map[string]any{}}
+		users, _ := identity["userAssignedIdentities"].(map[string]any)
+		if users == nil {
+			users = map[string]any{}
+		}
+		out["identity"] = map[string]any{"systemAssignedIdentity": text(identity, "principalId"), "userAssignedIdentities": users}
 	}
 	return out
 }
@@ -178,9 +185,6 @@ func created(doc map[string]any) map[string]any {
 func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at string) (plan, error) {
 	kind, err := authentication(in)
 	if err != nil {
-		return plan{}, err
-	}
-	if err := onlySystem(in.list("assign-identity")); err != nil {
 		return plan{}, err
 	}
 	if err := a.givenRole(ctx, s, in); err != nil {
@@ -196,7 +200,11 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 	}
 	group, _, _ := strings.Cut(vmPath, "/providers/")
 	p := plan{prefix: group + "/providers/Microsoft.Network/", vmPath: vmPath, name: in.text("name"), location: in.text("location"), image: image,
-		size: in.text("size") + in.text("vm-sku"), identity: in.given("assign-identity"), computer: in.text("computer-name"), admin: in.text("admin-username")}
+		size: in.text("size") + in.text("vm-sku"), computer: in.text("computer-name"), admin: in.text("admin-username")}
+	if in.given("assign-identity") {
+		system, users := identities(in.list("assign-identity"), group)
+		p.identity = identityBody(system, users, nil)
+	}
 	if p.admin == "" {
 		p.admin = a.cfg.Env("USER")
 	}
@@ -209,7 +217,9 @@ func (a *app) planMachines(ctx context.Context, s *client.Session, in values, at
 	var rg struct {
 		Location string `json:"location"`
 	}
-	if err := do(ctx, s, call(http.MethodGet, group), &rg); err != nil {
+	if err := do(ctx, s, call(http.MethodGet, group), &rg); client.IsNotFound(err) {
+		return plan{}, usageError{sentence(err)} // a name on the command line, and nothing was made
+	} else if err != nil {
 		return plan{}, err
 	}
 	if p.location == "" {
@@ -240,8 +250,9 @@ func (a *app) givenRole(ctx context.Context, s *client.Session, in values) error
 		return nil
 	case !in.given("assign-identity"):
 		return clientError{"usage error: --role and --scope need --assign-identity"}
-	case role == "" || at == "":
-		return usageError{"usage error: --role and --scope go together"}
+	}
+	if err := roleAtScope(in); err != nil {
+		return err
 	}
 	path, err := scopePath(at)
 	if err == nil {
@@ -318,9 +329,9 @@ func (p plan) calls() []client.Call {
 		"storageProfile":  map[string]any{"osDisk": map[string]any{"createOption": "FromImage", "caching": "ReadWrite"}, "imageReference": p.image},
 		"osProfile":       os,
 	})
-	if p.identity {
+	if p.identity != nil {
 		body, _ := vm.Body.(map[string]any)
-		body["identity"] = map[string]any{"type": "SystemAssigned"}
+		body["identity"] = p.identity
 	}
 	return append(calls, vm)
 }
@@ -343,12 +354,17 @@ func newestExtension(ctx context.Context, s *client.Session, location string, in
 			best = n
 		}
 	}
-	parts := strings.Split(best, ".")
-	if len(parts) < 2 {
+	if best = majorMinor(best); best == "" {
 		return "", fault.New(fault.NotFound, "ExtensionNotFound", "no version of the extension %s by %s was found in %s", in.text("name"), in.text("publisher"), location).
 			WithRemedy("Check publisher and name: sally vm extension image list -l %s", location)
 	}
-	return parts[0] + "." + parts[1], nil
+	return best, nil
+}
+
+// majorMinor is what an extension is set by, whichever build of it was named.
+func majorMinor(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
 // names reads a bare array of things with names.
@@ -382,78 +398,4 @@ func newer(a, b string) bool {
 		}
 	}
 	return len(x) > len(y)
-}
-
-func (a *app) extensionImages() *cobra.Command {
-	return leafFor("list", "List the extensions that can be installed.", []flag{
-		{name: "location", short: "l", usage: "Location"}, {name: "publisher", short: "p", usage: "Publisher"}, {name: "name", short: "n", usage: "Name"},
-		{name: "latest", kind: 'b', usage: "Only the newest version of each"},
-	}, a.listExtensionImages)
-}
-
-func (a *app) listExtensionImages(ctx context.Context, in values) error {
-	s, err := a.session(ctx)
-	if err != nil {
-		return err
-	}
-	subscription, err := subscriptionOf(s)
-	if err != nil {
-		return err
-	}
-	location := in.text("location")
-	if location == "" {
-		all, err := s.List(ctx, call(http.MethodGet, "/subscriptions/"+subscription+"/locations"))
-		var first struct {
-			Name string `json:"name"`
-		}
-		if err != nil || len(all) == 0 || json.Unmarshal(all[0], &first) != nil {
-			return usageError{"the following arguments are required: --location/-l"}
-		}
-		location = first.Name
-	}
-	base := "/subscriptions/" + subscription + "/providers/Microsoft.Compute/locations/" + url.PathEscape(location) + "/publishers"
-	publishers, err := names(ctx, s, base)
-	if err != nil {
-		return err
-	}
-	list := []any{}
-	for _, p := range matching(publishers, in.text("publisher")) {
-		types, err := names(ctx, s, base+"/"+url.PathEscape(p)+"/artifacttypes/vmextension/types")
-		if err != nil {
-			return err
-		}
-		for _, t := range matching(types, in.text("name")) {
-			versions, err := names(ctx, s, base+"/"+url.PathEscape(p)+"/artifacttypes/vmextension/types/"+url.PathEscape(t)+"/versions")
-			if err != nil {
-				return err
-			}
-			for _, v := range wantedVersions(versions, in.on("latest")) {
-				list = append(list, map[string]any{"publisher": p, "name": t, "version": v})
-			}
-		}
-	}
-	return a.print(list, columns("Name=name", "Publisher=publisher", "Version=version")...)
-}
-
-func matching(all []string, part string) []string {
-	var out []string
-	for _, s := range all {
-		if strings.Contains(strings.ToLower(s), strings.ToLower(part)) {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-func wantedVersions(versions []string, latest bool) []string {
-	if !latest || len(versions) == 0 {
-		return versions
-	}
-	best := versions[0]
-	for _, v := range versions[1:] {
-		if newer(v, best) {
-			best = v
-		}
-	}
-	return []string{best}
 }

@@ -53,10 +53,10 @@ func setVerbs() []verb {
 		return map[string]any{"instanceIds": in.list("instance-ids")}, nil
 	}
 	rows := []verb{
-		{path: "vmss show", short: "Show a scale set, or an instance of one.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]", ids: true, shape: scaleSet, columns: table, flags: set(flagInstance())},
+		{path: "vmss show", short: "Show a scale set, or an instance of one.", method: http.MethodGet, url: setURL, suffix: "[/virtualMachines/{instance-id}]", ids: true, ours: true, shape: instance, columns: table, flags: set(flagInstance())},
 		{path: "vmss list", short: "List scale sets.", method: http.MethodGet, url: setsURL, list: true, shape: scaleSet, columns: table, flags: []flag{optional(flagGroup())}},
 		{
-			path: "vmss list-instances", short: "List the instances of a scale set.", method: http.MethodGet, url: setURL, suffix: "/virtualMachines", list: true, shape: scaleSet, ids: true,
+			path: "vmss list-instances", short: "List the instances of a scale set.", method: http.MethodGet, url: setURL, suffix: "/virtualMachines", list: true, shape: scaleSet, ids: true, ours: true,
 			flags: set(flag{name: "expand", usage: "instanceView: also the state of each"}), query: []string{"$expand={expand}"},
 		},
 		{
@@ -76,11 +76,11 @@ func setVerbs() []verb {
 		},
 		{path: "vmss delete", short: "Delete a scale set with its instances.", method: http.MethodDelete, url: setURL, ids: true, wait: "Deleting", quiet: true, flags: set()},
 		{
-			path: "vmss delete-instances", short: "Delete instances: the scale set has fewer then.", method: http.MethodPost, url: setURL, suffix: "/delete", ids: true, wait: "Deleting", quiet: true,
+			path: "vmss delete-instances", short: "Delete instances: the scale set has fewer then.", method: http.MethodPost, url: setURL, suffix: "/delete", ids: true, wait: "Deleting", quiet: true, gone: true,
 			flags: set(one), body: named,
 		},
 		{
-			path: "vmss update-instances", short: "Upgrade instances to the model that the scale set has now.", method: http.MethodPost, url: setURL, suffix: "/manualupgrade", ids: true, wait: "Upgrading", quiet: true,
+			path: "vmss update-instances", short: "Upgrade instances to the model that the scale set has now.", method: http.MethodPost, url: setURL, suffix: "/manualupgrade", ids: true, ours: true, wait: "Upgrading", quiet: true,
 			flags: set(one), body: named,
 		},
 		{
@@ -92,7 +92,11 @@ func setVerbs() []verb {
 		},
 	}
 	for _, p := range [][3]string{{"start", "/start", "Starting"}, {"stop", "/powerOff", "Stopping"}, {"deallocate", "/deallocate", "Deallocating"}, {"restart", "/restart", "Restarting"}} {
-		rows = append(rows, verb{path: "vmss " + p[0], short: p[2] + " instances, all of them by default.", method: http.MethodPost, url: setURL, suffix: p[1], ids: true, wait: p[2], quiet: true, flags: set(all), body: named})
+		power := verb{path: "vmss " + p[0], short: p[2] + " instances, all of them by default.", method: http.MethodPost, url: setURL, suffix: p[1], ids: true, ours: p[0] != "start", wait: p[2], quiet: true, flags: set(all), body: named}
+		if p[0] == "deallocate" { // the one of them for which az makes another call about one instance
+			power.one = p[1]
+		}
+		rows = append(rows, power)
 	}
 	return append(rows, setExtensionVerbs()...)
 }
@@ -100,6 +104,20 @@ func setVerbs() []verb {
 // scaleSet is a scale set, an instance or an interface of one as az shows it.
 func scaleSet(doc map[string]any) any {
 	flattenDeep(doc)
+	return doc
+}
+
+// instance is a scale set or an instance as az shows it, which leaves out of an
+// instance's extensions what they are as resources.
+func instance(doc map[string]any) any {
+	flattenDeep(doc)
+	extensions, _ := doc["resources"].([]any)
+	for _, x := range extensions {
+		if one, ok := x.(map[string]any); ok && one["typePropertiesType"] != nil {
+			one["type"] = one["typePropertiesType"]
+			without(one, "typePropertiesType", "etag")
+		}
+	}
 	return doc
 }
 
@@ -114,18 +132,14 @@ func setExtensionVerbs() []verb {
 	owner := flag{name: "vmss-name", required: true, usage: "Name of the scale set"}
 	return []verb{
 		{path: "vmss extension list", short: "List the extensions in a scale set's model.", method: http.MethodGet, url: setOwnerURL, suffix: "/extensions", list: true, shape: modelExtension, flags: []flag{flagGroup(), owner}},
-		{path: "vmss extension show", short: "Show an extension in a scale set's model.", method: http.MethodGet, url: setOwnerURL + "/extensions/{name}", ids: true, shape: modelExtension, flags: []flag{flagName("extension"), flagGroup(), owner}},
-		{
-			path: "vmss extension delete", short: "Take an extension out of a scale set's model.", method: http.MethodDelete, url: setOwnerURL + "/extensions/{name}", ids: true, wait: "Removing", quiet: true,
-			flags: []flag{flagName("extension"), flagGroup(), owner},
-		},
+		{path: "vmss extension show", short: "Show an extension in a scale set's model.", method: http.MethodGet, url: setOwnerURL + "/extensions/{name}", ids: true, ours: true, gone: true, shape: modelExtension, flags: []flag{flagName("extension"), flagGroup(), owner}},
 	}
 }
 
 // setCommands are those about scale sets that make several calls.
 func (a *app) setCommands() map[string]*cobra.Command {
-	return map[string]*cobra.Command{"vmss create": a.setCreate(), "vmss identity assign": a.setIdentity("SystemAssigned"), "vmss identity remove": a.setIdentity("None"),
-		"vmss extension set": a.setExtensionSet(), "vmss list-instance-connection-info": a.setConnections()}
+	return map[string]*cobra.Command{"vmss create": a.setCreate(), "vmss identity assign": a.identityAssign(identityOfSet()), "vmss identity remove": a.identityRemove(identityOfSet()),
+		"vmss extension set": a.setExtensionSet(), "vmss extension delete": a.setExtensionDelete(), "vmss list-instance-connection-info": a.setConnections()}
 }
 
 // propagate says, as az does, that old instances do not have a new model yet.
@@ -137,45 +151,6 @@ func (a *app) propagate(set map[string]any) {
 	if err == nil {
 		a.warn("With manual upgrade mode, instances take the change when they are upgraded: sally vmss update-instances -g " + id.ResourceGroupName() + " -n " + id.Name() + " --instance-ids '*'")
 	}
-}
-
-func (a *app) setIdentity(kind string) *cobra.Command {
-	name, short := "assign", "Give a scale set a managed identity, which all of its instances have."
-	flags := []flag{flagSet(), flagGroup(), flagRole(), flagScope("Scope at which the identity gets the role"), {name: "identities", kind: 'l', usage: "[system] for the set's own identity, which is the default"}}
-	if kind == "None" {
-		name, short = "remove", "Take a scale set's managed identity away: nobody can log in with a directory identity then."
-		flags = append(flags[:2:2], flags[4])
-	}
-	return leafFor(name, short, flags, func(ctx context.Context, in values) error {
-		s, err := a.session(ctx)
-		if err != nil {
-			return err
-		}
-		if err := onlySystem(in.list("identities")); err != nil {
-			return err
-		}
-		path, err := fillURL(setURL, s, in)
-		if err != nil {
-			return err
-		}
-		stop := a.progress("Changing the identity")
-		var set map[string]any
-		err = do(ctx, s, client.Call{Method: http.MethodPatch, Path: path, Body: map[string]any{"identity": map[string]any{"type": kind}}}, &set)
-		stop()
-		if err != nil || kind == "None" {
-			return err
-		}
-		principal := text(set, "identity", "principalId")
-		result := map[string]any{"systemAssignedIdentity": principal, "userAssignedIdentities": map[string]any{}}
-		if in.text("role") != "" || in.text("scope") != "" {
-			if _, err := a.assign(ctx, s, assignment{principal: principal, kind: "ServicePrincipal", role: in.text("role"), scope: in.text("scope")}); err != nil {
-				return err
-			}
-			result["role"], result["scope"] = in.text("role"), in.text("scope")
-		}
-		a.propagate(set)
-		return a.print(result, columns("SystemAssignedIdentity=systemAssignedIdentity")...)
-	})
 }
 
 func (a *app) setExtensionSet() *cobra.Command {
@@ -198,7 +173,7 @@ func (a *app) setExtensionSet() *cobra.Command {
 		if err := do(ctx, s, call(http.MethodGet, owner), &set); err != nil {
 			return err
 		}
-		version := in.text("version")
+		version := majorMinor(in.text("version"))
 		if version == "" {
 			if version, err = newestExtension(ctx, s, text(set, "location"), in); err != nil {
 				return err
@@ -233,6 +208,53 @@ func (a *app) setExtensionSet() *cobra.Command {
 	})
 	cmd.Example = "  sally vmss extension set --publisher Microsoft.Azure.ActiveDirectory --name AADSSHLoginForLinux -g GROUP --vmss-name SET"
 	return cmd
+}
+
+// setExtensionDelete takes an extension away and prints the scale set, as az does.
+func (a *app) setExtensionDelete() *cobra.Command {
+	flags := []flag{flagName("extension"), flagGroup(), {name: "vmss-name", required: true, usage: "Name of the scale set"}, {name: "no-wait", kind: 'b', usage: "Do not wait for the operation to end"}}
+	return leafFor("delete", "Take an extension out of a scale set's model.", flags, func(ctx context.Context, in values) error {
+		s, err := a.session(ctx)
+		if err != nil {
+			return err
+		}
+		owner, err := fillURL(setOwnerURL, s, in)
+		if err != nil {
+			return err
+		}
+		list, err := s.List(ctx, call(http.MethodGet, owner+"/extensions"))
+		if err != nil {
+			return err
+		}
+		there := false
+		for _, item := range list {
+			doc, err := object(item)
+			if err != nil {
+				return err
+			}
+			there = there || strings.EqualFold(text(doc, "name"), in.text("name"))
+		}
+		if !there {
+			return clientError{"the model of scale set " + in.text("vmss-name") + " has no extension " + in.text("name") + ". See: sally vmss extension list -g " + in.text("resource-group") + " --vmss-name " + in.text("vmss-name")}
+		}
+		c := call(http.MethodDelete, owner+"/extensions/"+url.PathEscape(in.text("name")))
+		answer, err := s.Send(ctx, c)
+		if err != nil || in.on("no-wait") {
+			return err
+		}
+		stop := a.progress("Removing")
+		_, err = s.Await(ctx, c, answer)
+		stop()
+		if err != nil {
+			return err
+		}
+		var set map[string]any
+		if err := do(ctx, s, call(http.MethodGet, owner), &set); err != nil {
+			return err
+		}
+		a.propagate(set)
+		return a.print(scaleSet(set))
+	})
 }
 
 // setConnections says where each instance's sshd is: at its private address.

@@ -100,8 +100,8 @@ func (p plan) set(in values, capacity int) map[string]any {
 			},
 		},
 	}
-	if p.identity {
-		body["identity"] = map[string]any{"type": "SystemAssigned"}
+	if p.identity != nil {
+		body["identity"] = p.identity
 	}
 	return body
 }

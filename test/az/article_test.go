@@ -35,8 +35,9 @@ func TestArticle(t *testing.T) {
 	object := a.must(t, "ad", "user", "list", "--filter", "userPrincipalName eq '"+alice.name+"'", "--query", "[0].id", "-o", "tsv")
 	a.must(t, "role", "assignment", "create", "--role", "Virtual Machine User Login", "--assignee-object-id", object, "--assignee-principal-type", "User", "--scope", rg)
 	a.must(t, "vm", "list", "-d", "-o", "table")
-	t.Run("Machine", func(t *testing.T) { machineCommands(t, a, rg) })
-	t.Run("Roles", func(t *testing.T) { roleCommands(t, a, alice, object, rg) })
+	one := a.inOne(t)
+	t.Run("Machine", func(t *testing.T) { machineCommands(t, one, rg) })
+	t.Run("Roles", func(t *testing.T) { roleCommands(t, one, alice, object, rg) })
 	a.must(t, append([]string{"vm", "extension", "delete", "-g", group, "--vm-name", "myVM"}, extension[2:]...)...)
 	if left := a.must(t, "vm", "extension", "list", "-g", group, "--vm-name", "myVM", "--query", "length(@)"); left != "0" {
 		t.Errorf("%s extensions are left", left)
@@ -108,7 +109,7 @@ func roleCommands(t *testing.T, a, alice *somebody, object, rg string) {
 // TestDeployment: the template that somebody wrote by hand, comments and all.
 func TestDeployment(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	const own = "Templates"
 	a.must(t, "group", "create", "-n", own, "-l", place)
 	file := a.config + "/template.json"
@@ -144,7 +145,7 @@ func TestDeployment(t *testing.T) {
 // that is not in it.
 func TestMachines_Many(t *testing.T) {
 	t.Parallel()
-	a := admin()
+	a := admin().inOne(t)
 	const own = "Many"
 	rg := a.must(t, "group", "create", "-n", own, "-l", place, "--query", "id", "-o", "tsv")
 	many := a.answer(t, "vm", "create", "-g", own, "-n", "node", "--count", "2", "--image", "UbuntuLTS", "--assign-identity", "--admin-username", "azureuser", "--generate-ssh-keys")

@@ -54,7 +54,7 @@ var (
 	fresh = map[*regexp.Regexp]string{
 		regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?`): "TIME",
 		regexp.MustCompile(`W/\\?"[0-9a-f]+-[0-9a-f]+`):              "ETAG",
-		regexp.MustCompile(`sps_[A-Za-z0-9_-]+`):                     "SECRET",
+		regexp.MustCompile(`sps_[A-Za-z0-9_~-]+`):                    "SECRET",
 		regexp.MustCompile(`([0-9A-F]{2}-){5}[0-9A-F]{2}`):           "MAC",
 		regexp.MustCompile(`\b(10|127)(\.\d+){3}\b`):                 "ADDRESS",
 	}

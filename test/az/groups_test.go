@@ -88,6 +88,8 @@ func TestResources(t *testing.T) {
 	if got := a.must(t, tag("list", "--query", "[?tagName=='owner'].values[0].tagValue", "-o", "tsv")...); got != "me" {
 		t.Errorf("tag list: %q", got)
 	}
+	a.fails(t, 1, []string{"PredefinedTagNameHasValues"}, tag("delete", "-n", "owner", "--yes")...) // as in Azure
+	a.must(t, tag("remove-value", "-n", "owner", "--value", "me")...)
 	a.must(t, tag("delete", "-n", "owner", "--yes")...)
 	a.fails(t, 1, []string{"OnlyHere"}, "resource", "show", "-g", own, "-n", "x", "--resource-type", "Microsoft.Compute/OnlyHere")
 	a.must(t, of("delete")...)

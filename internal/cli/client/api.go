@@ -161,7 +161,7 @@ func (s *Session) bearer(ctx context.Context, surface Surface, stale string) (st
 func (s *Session) attempt(ctx context.Context, c Call, link, token string, body []byte) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, c.Method, link, nil)
 	if err != nil {
-		return nil, nil, fault.New(fault.Invalid, "BadRequest", "the request cannot be made: %v", err)
+		return nil, nil, err
 	}
 	for k, v := range c.Header {
 		req.Header[k] = v
@@ -289,12 +289,19 @@ func (s *Session) List(ctx context.Context, c Call) ([]json.RawMessage, error) {
 		}
 		items = append(items, page.Value...)
 		next := page.NextLink + page.ODataNext
-		if next == "" {
+		switch next {
+		case "":
 			return items, nil
+		case c.Path: // a page that follows itself
+			return nil, endless()
 		}
 		c.Path, c.Query = next, nil
 	}
-	return nil, fault.New(fault.Unavailable, "BadAnswer", "the server's list does not end")
+	return nil, endless()
+}
+
+func endless() error {
+	return fault.New(fault.Unavailable, "BadAnswer", "the server's list does not end")
 }
 
 // Public posts JSON to a public page of the server, for a person who is not

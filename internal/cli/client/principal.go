@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -45,7 +46,7 @@ func (s *Server) ClientCredentials(ctx context.Context, tenant, appID string, se
 	}
 	data, err := os.ReadFile(secret.File)
 	if err != nil {
-		return Grant{}, fault.Wrap(err, fault.Invalid, "CertificateFile", "cannot read the certificate file %s: %v", secret.File, err)
+		return Grant{}, fault.Wrap(err, fault.Invalid, "CertificateFile", "cannot read the certificate file %s: %v", secret.File, errors.Unwrap(err)).WithRemedy("Put it back, or sign in with another: sally login --service-principal")
 	}
 	assertion, err := s.assertion(data, appID, e.Token)
 	if err != nil {

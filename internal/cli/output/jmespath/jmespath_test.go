@@ -67,6 +67,7 @@ func TestCompile_ErrorsPointAtThePlace(t *testing.T) {
 		{"incomplete", "[].{a:", CodeSyntax, "'[].{a:'\nthe expression is incomplete, an expression is missing:\n  [].{a:\n        ^"},
 		{"single equals", "[?a=b]", CodeSyntax, "'[?a=b]'\nwrite == to compare:\n  [?a=b]\n     ^"},
 		{"beyond ASCII", "'é✓' $", CodeSyntax, "''é✓' $'\nthe character '$' has no meaning here:\n  'é✓' $\n       ^"},
+		{"quoted name", `"\q"`, CodeSyntax, "'\"\\q\"'\nthis quoted name is not a JSON string:\n  \"\\q\"\n  ^"},
 		{"unclosed", "a.'b", CodeSyntax, "'a.'b'\nthis ' is never closed:\n  a.'b\n    ^"},
 		{"trailing", "a b", CodeSyntax, "'a b'\nexpected the end or an operator:\n  a b\n    ^"},
 		{"missing comma", "join(a b)", CodeSyntax, "'join(a b)'\nexpected ',' or ')':\n  join(a b)\n         ^"},
