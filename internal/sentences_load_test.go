@@ -39,7 +39,7 @@ type maker struct {
 
 // sentences are all of a package.
 func sentences(u unit) []sentence {
-	c := collector{u: u, makers: map[types.Object]maker{}, remedies: map[*ast.CallExpr]ast.Expr{}}
+	c := collector{u: u, makers: map[types.Object]maker{}, remedies: map[*ast.CallExpr]ast.Expr{}, taken: map[ast.Expr]bool{}}
 	for range 2 { // a maker of a maker
 		for _, f := range u.files {
 			ast.Inspect(f, c.remedy)
@@ -56,8 +56,8 @@ func sentences(u unit) []sentence {
 		ast.Inspect(f, c.remedy)
 	}
 	for _, f := range u.files {
-		ast.Inspect(f, c.call)
 		ast.Inspect(f, c.failure)
+		ast.Inspect(f, c.call)
 	}
 	return c.found
 }
@@ -66,6 +66,7 @@ type collector struct {
 	u        unit
 	makers   map[types.Object]maker
 	remedies map[*ast.CallExpr]ast.Expr
+	taken    map[ast.Expr]bool // calls that make the text of a failure
 	found    []sentence
 }
 
@@ -89,6 +90,10 @@ func (c *collector) maker(call *ast.CallExpr) (maker, bool) {
 		return maker{kind: 0, code: 1, format: 2, number: -1, refusal: -1}, true
 	case prefix + "fault.Wrap":
 		return maker{kind: 1, code: 2, format: 3, number: -1, refusal: -1}, true
+	case prefix + "fault.Sentence":
+		return maker{kind: -1, code: -1, format: 0, number: -1, refusal: -1, fixedKind: "Any"}, true
+	case "(*" + prefix + "cli.app).warn":
+		return maker{kind: -1, code: -1, format: 0, number: -1, refusal: -1, fixedKind: "Warning"}, true
 	case prefix + "oauth.refuse":
 		return maker{kind: -1, code: -1, format: 2, number: 1, refusal: 0}, true
 	case prefix + "oauth.badClient":
@@ -168,21 +173,35 @@ func (c *collector) remedy(n ast.Node) bool {
 	return true
 }
 
-// failure takes what an operation says that failed: a value, and no fault.
+// failure takes what an operation says that failed, and what is said of a command
+// line: values, and no faults.
 func (c *collector) failure(n ast.Node) bool {
 	lit, ok := n.(*ast.CompositeLit)
 	if !ok {
 		return true
 	}
-	if t, ok := c.u.info.Types[lit].Type.(*types.Named); !ok || t.Obj().Pkg() == nil || t.Obj().Pkg().Path() != prefix+"resource" || t.Obj().Name() != "Failure" {
+	t, ok := c.u.info.Types[lit].Type.(*types.Named)
+	if !ok || t.Obj().Pkg() == nil {
 		return true
 	}
 	s := sentence{pkg: c.u.name, kind: "Failed", at: c.u.set.Position(lit.Pos())}
+	switch t.Obj().Pkg().Path() + "." + t.Obj().Name() {
+	case prefix + "resource.Failure":
+	case prefix + "cli.clientError", prefix + "cli.usageError":
+		s.kind = "Invalid"
+	default:
+		return true
+	}
 	for _, e := range lit.Elts {
-		if pair, ok := e.(*ast.KeyValueExpr); ok && pair.Key.(*ast.Ident).Name == "Code" {
+		pair, named := e.(*ast.KeyValueExpr)
+		switch {
+		case !named:
+			s.text = c.formatted(e)
+		case pair.Key.(*ast.Ident).Name == "Code":
 			s.code = c.text(pair.Value)
-		} else if ok {
+		case pair.Key.(*ast.Ident).Name == "Message":
 			s.text = c.formatted(pair.Value)
+			c.taken[pair.Value] = true
 		}
 	}
 	if strings.Trim(strings.ReplaceAll(s.text, hole, ""), " .;:") != "" {
@@ -194,7 +213,7 @@ func (c *collector) failure(n ast.Node) bool {
 // formatted is the text of an expression that may be a call of fmt.Sprintf.
 func (c *collector) formatted(e ast.Expr) string {
 	if call, ok := e.(*ast.CallExpr); ok && len(call.Args) > 0 {
-		if f, ok := call.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Sprintf" {
+		if f, ok := call.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Sprintf" || f.Sel.Name == "Sentence") {
 			return c.text(call.Args[0])
 		}
 	}
@@ -207,10 +226,10 @@ func (c *collector) call(n ast.Node) bool {
 		return true
 	}
 	m, ok := c.maker(call)
-	if !ok || len(call.Args) <= m.format {
+	if !ok || len(call.Args) <= m.format || c.taken[call] {
 		return true
 	}
-	s := sentence{pkg: c.u.name, kind: m.fixedKind, code: m.fixedCode, at: c.u.set.Position(call.Pos()), text: c.text(call.Args[m.format])}
+	s := sentence{pkg: c.u.name, kind: m.fixedKind, code: m.fixedCode, at: c.u.set.Position(call.Pos()), text: c.formatted(call.Args[m.format])}
 	if m.kind >= 0 {
 		s.kind = c.kind(call.Args[m.kind])
 	}

@@ -3,7 +3,7 @@ package internal_test
 import "strings"
 
 // plain are refusals of the packages of met that say all that there is to say, by
-// package and code, with the number of their sentences where it is not one: they stand in docs/errors.md alone.
+// package and code, with the number of their sentences where it is not one: they stand in the last part of the page.
 func plain() map[string]int {
 	known := map[string]int{}
 	for _, list := range [][]string{
@@ -25,7 +25,7 @@ func plain() map[string]int {
 		// for people, a second server of which both lose nothing, and data that no
 		// request makes.
 		{"httpd Closed", "httpd/arm CertificateNotFound", "httpd InvalidResourcePath", "httpd MachineKeyMissing", "resource InvalidAction", "resource InvalidResourceType", "resource OperationNotFound",
-			"resource PreconditionFailed 2", "httpd PreconditionFailed", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "rbac Authorization_RequestDenied", "directory TenantExists", "resource/types DeploymentExists"},
+			"resource PreconditionFailed 2", "httpd PreconditionFailed", "resource SubscriptionNotFound", "resource ResourceMoveNotSupported", "resource/types Conflict", "resource/types NotFound", "directory TenantExists", "resource/types DeploymentExists"},
 		// Of a running server, to programs, machines and its log; and what only a tool
 		// that writes keys or packages could have done.
 		{"keystore KeyElsewhere", "keystore KeyInvalid 5", "keystore ManifestKeyOffline", "keystore RepositoryKeyMissing", "keystore/sshagent SignerKeyOther", "keystore/sshagent SignerKeyUnfit", "repository Packages 4",
@@ -34,7 +34,7 @@ func plain() map[string]int {
 			"store DatabaseWentBack", "store FeedTrimmed", "store InvalidCharacter", "store MachineKeyInUse", "store SchemaMismatch", "store SchemaMissing", "store StoreNotCreated", "store StoreReadOnly"},
 		// A mistake of the program that asks, which its author reads.
 		{"oauth AADSTS50027 4", "oauth AADSTS50058", "oauth AADSTS500112", "oauth AADSTS501481 3", "oauth AADSTS65001 2", "oauth AADSTS65004", "oauth AADSTS700005", "oauth AADSTS7000112", "oauth AADSTS700016", "oauth AADSTS700021",
-			"oauth AADSTS7000216 2", "oauth AADSTS7000218 4", "oauth AADSTS700023", "oauth AADSTS700024 3", "oauth AADSTS700025", "oauth AADSTS700027 3", "oauth AADSTS70008", "oauth AADSTS70019", "oauth AADSTS70020", "oauth AADSTS700232",
+			"oauth AADSTS7000216 2", "oauth AADSTS7000218 4", "oauth AADSTS700023", "oauth AADSTS700024 3", "oauth AADSTS700025", "oauth AADSTS700027 2", "oauth AADSTS70008", "oauth AADSTS70019", "oauth AADSTS700232",
 			"oauth AADSTS900144", "oauth AADSTS9002313", "oauth AADSTS50173", "oauth ExpiredAuthenticationToken", "oauth InvalidAuthenticationToken 5", "oauth TooManyCodes", "oauth TooManyDeviceCodes", "machine InventoryTooOften"},
 	} {
 		for _, line := range list {

@@ -124,7 +124,7 @@ func (c codes) of(s sentence) bool {
 	case "server", "store", "keystore", "keystore/sshagent":
 		return s.kind == "Invalid" && slices.Contains(c.settings, s.code) || slices.Contains(operators(), s.pkg+"/"+filepath.Base(s.at.Filename))
 	}
-	return slices.Contains([]string{"Invalid", "invalid_request", "invalid_scope", "invalid_resource", "unsupported_response_type", "unsupported_grant_type", "request_not_supported", "slow_down", "authorization_pending", "bad_verification_code"}, s.kind)
+	return slices.Contains([]string{"Invalid", "Warning", "invalid_request", "invalid_scope", "invalid_resource", "unsupported_response_type", "unsupported_grant_type", "request_not_supported", "slow_down", "authorization_pending", "bad_verification_code"}, s.kind)
 }
 
 // operators are the files of the commands that an operator gives beside the server,
@@ -135,7 +135,8 @@ func operators() []string {
 }
 
 // TestSentences_OfMachinesAreExplained: what machines say to people begins with our
-// name, in Go as in C, and is on the page from there on.
+// name, in Go as in C, and is on the page from there on; and so is what the scripts
+// of packages say, and a warning on a page in the browser.
 func TestSentences_OfMachinesAreExplained(t *testing.T) {
 	page, n := handbooktest.Open(t), 0
 	check := func(text, where string) {
@@ -171,29 +172,64 @@ func TestSentences_OfMachinesAreExplained(t *testing.T) {
 	for _, text := range regexp.MustCompile(`"(Sallyport: (?:[^"]|"\s*")*)"`).FindAllStringSubmatch(string(source), -1) {
 		check(regexp.MustCompile(`"\s*"`).ReplaceAllString(text[1], ""), "shim/pam/pam_sallyport.c")
 	}
+	form, err := os.ReadFile("../internal/httpd/signin/page.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range regexp.MustCompile(`role="alert">([^<{][^<]*)</p>`).FindAllStringSubmatch(string(form), -1) {
+		n++
+		if !explained(page, sentence{text: regexp.MustCompile(`{{[^}]*}}`).ReplaceAllString(text[1], hole)}) {
+			t.Errorf("docs/troubleshooting.md does not have %q of page.html", text[1])
+		}
+	}
+	scripts, err := filepath.Glob("../packaging/scripts/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		source, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range regexp.MustCompile(`(?m)^\s*echo "(.+)"`).FindAllStringSubmatch(string(source), -1) {
+			n++
+			if !explained(page, sentence{text: regexp.MustCompile(`\$\w+`).ReplaceAllString(text[1], hole)}) {
+				t.Errorf("docs/troubleshooting.md does not have %q of %s", text[1], script)
+			}
+		}
+	}
 	if n < 30 {
 		t.Fatalf("only %d sentences were found", n)
 	}
 }
 
-// TestSentences_Reference: docs/errors.md is what the source says, apart from what
-// docs/troubleshooting.md explains.
+// TestSentences_Reference: the last part of docs/troubleshooting.md is what the
+// source says, apart from what the page explains.
 func TestSentences_Reference(t *testing.T) {
-	want := reference(t)
+	const file = "../docs/troubleshooting.md"
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	explanations, _, ok := strings.Cut(string(have), handbooktest.RestBegins)
+	if !ok {
+		t.Fatalf("%s has no line %s", file, handbooktest.RestBegins)
+	}
+	want := explanations + handbooktest.RestBegins + reference(t)
 	if os.Getenv("WRITE_DOCS") == "1" {
-		if err := os.WriteFile("../docs/errors.md", []byte(want), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		have = []byte(want)
 	}
-	if have, err := os.ReadFile("../docs/errors.md"); err != nil || string(have) != want {
-		t.Fatalf("docs/errors.md is not what is said (%v); write it with: WRITE_DOCS=1 go test -run Sentences_Reference ./internal", err)
+	if string(have) != want {
+		t.Fatalf("the last part of %s is not what is said; write it with: WRITE_DOCS=1 go test -run Sentences_Reference ./internal", file)
 	}
 }
 
 func reference(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString(head)
 	page := handbooktest.Open(t)
 	rest := map[string][]sentence{}
 	for _, s := range everySentence(load(t)) {
@@ -210,10 +246,10 @@ func reference(t *testing.T) string {
 			delete(rest, pkg)
 		}
 		slices.Sort(lines)
-		fmt.Fprintf(&b, "\n## %s\n\n| code | what is said |\n|---|---|\n%s", way.title, strings.Join(slices.Compact(lines), ""))
+		fmt.Fprintf(&b, "\n### %s\n\n| code | what is said |\n|---|---|\n%s", way.title, strings.Join(slices.Compact(lines), ""))
 	}
 	for pkg := range rest {
-		t.Errorf("%s has no place in docs/errors.md: add it to ways()", pkg)
+		t.Errorf("%s has no place on the page: add it to ways()", pkg)
 	}
 	return b.String()
 }
@@ -224,12 +260,3 @@ func code(s sentence) string {
 	}
 	return "`" + strings.ReplaceAll(s.code, hole, "…") + "`"
 }
-
-const head = `# Errors
-
-Every error that can be said, apart from those that [troubleshooting.md](troubleshooting.md) explains; made from the source, … stands for a value. Resource Manager and Microsoft Graph answer with the code beside the sentence, OAuth with its own error and the sentence, the commands with the sentence. Errors say what to do where it is not plain from them:
-
-- A request that is wrong whoever sends it: correct what the sentence names, and send it again. Nothing was changed.
-- Something that does not exist, exists already or is in a state that forbids it: look at it, with the command that the sentence names where there is one.
-- ` + "`InternalServerError`" + ` says nothing to the person who asked. The operator finds the cause in the server's log, under the correlation id of the answer.
-`

@@ -21,7 +21,8 @@ trap 'exit 143' TERM HUP
 # failures prints what each failed test said, and what belongs to no test. Tests
 # that run side by side take turns in the log.
 failures() {
-  awk '/^=== (RUN|CONT|NAME|PAUSE) / { now = $3; sub(/\/.*/, "", now); if ($3 != now && $2 != "PAUSE") said[now] = said[now] $0 "\n"; next }
+  awk '/^said: / { next }
+       /^=== (RUN|CONT|NAME|PAUSE) / { now = $3; sub(/\/.*/, "", now); if ($3 != now && $2 != "PAUSE") said[now] = said[now] $0 "\n"; next }
        /^--- FAIL/ { printf "%s%s\n", said[$3], $0; delete said[$3]; now = ""; next }
        /^--- (PASS|SKIP)/ { delete said[$3]; now = ""; next }
        /^ +--- (PASS|SKIP)/ || /^(=== |PASS$|\?|ok )/ { next }
@@ -55,13 +56,14 @@ program() { # package, words of go test's program...
 }
 
 lean=(-vet=off "-ldflags=-s -w") # vet is a suite of its own, and nobody debugs these programs
-unit() { suite unit go test -v -timeout 30m "${lean[@]}" ./...; }
+# What is said in these tests is written into their log (internal/fault).
+unit() { suite unit go test -tags heard -v -timeout 30m "${lean[@]}" ./...; }
 # SQLite is C turned into Go: watched, it takes most of the time, and nothing in it is ours.
 race() { suite race env CGO_ENABLED=1 go test -race -timeout 30m "${lean[@]}" '-gcflags=modernc.org/...=-race=false' ./internal/store ./internal/httpd/... ./internal/agent/... ./internal/machine/... ./internal/resource ./internal/resource/types ./internal/directory ./internal/rbac ./internal/conditional ./internal/oauth/... ./internal/signin ./internal/collector ./internal/keystore/sshagent ./internal/cli/sshagent; }
 c() { suite c make --no-print-directory -j2 -C shim test scan; }
-vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet -tags e2e,mutations ./... && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
-hsm() { suite hsm env CGO_ENABLED=1 go test -race "${lean[@]}" -tags pkcs11 -v ./internal/signer/... ./internal/keystore/sshagent; }
-postgres() { suite postgres go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e ./test/postgres; }
+vet() { suite vet bash -c 'out=$(gofmt -l cmd internal test); [ -z "$out" ] || { echo "gofmt: $out"; exit 1; }; go vet -tags e2e,mutations ./... && go vet -tags heard,judge ./internal/fault ./internal/handbooktest && CGO_ENABLED=1 go vet -tags pkcs11 ./internal/signer/... ./cmd/sally-signer'; }
+hsm() { suite hsm env CGO_ENABLED=1 go test -race "${lean[@]}" -tags pkcs11,heard -v ./internal/signer/... ./internal/keystore/sshagent; }
+postgres() { suite postgres go test -v -count=1 -timeout 60m "${lean[@]}" -tags e2e,heard ./test/postgres; }
 mutations() { suite mutations go test -v -count=1 -timeout 60m -parallel 2 -tags mutations ./test/mutations; }
 fresh() { suite fresh test/fresh.sh; }
 
@@ -126,7 +128,8 @@ fi
 # Whether each sentence was heard is known only when everything has run, and passed.
 # What a program says that lacks a guard is no proof.
 if [ "${1:-all}" = all ] && [ ${#failed[@]} -eq 0 ]; then
-  find "$logs" -maxdepth 1 -type f ! -name '.*' ! -name mutations -print0 | xargs -0 test/heard.sh docs/troubleshooting.md || failed+=(sentences)
+  mapfile -t heard < <(find "$logs" -maxdepth 1 -type f ! -name '.*' ! -name mutations)
+  go test -tags judge -count=1 -v -run TestPage_WasHeard ./internal/handbooktest -args "${heard[@]}" || failed+=(sentences)
 fi
 tests=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- PASS')
 bad=$(cat "$logs"/* 2>/dev/null | grep -cE '^ *--- FAIL')

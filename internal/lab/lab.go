@@ -46,6 +46,7 @@ type Lab struct {
 	claim    io.Closer // keeps it ours
 	fabric   *fabric
 	launcher *launcher
+	nspawn   string // the program
 	server   *forwarder
 
 	// turns make operations on one machine wait for each other. Machines that
@@ -63,7 +64,7 @@ type Lab struct {
 // Open takes the state directory and starts the machines that ran when it was
 // last used. The caller closes the lab.
 func Open(ctx context.Context, cfg Config) (*Lab, error) {
-	l := &Lab{cfg: cfg, lower: map[labwire.System][]string{}, launcher: newLauncher(), running: map[string]*process{}}
+	l := &Lab{cfg: cfg, lower: map[labwire.System][]string{}, launcher: newLauncher(), nspawn: nspawnProgram, running: map[string]*process{}}
 	l.groups = sync.OnceValues(func() (*groups, error) { return openGroups(cfg.StateDir) })
 	var err error
 	for system, dirs := range cfg.RootFS {
@@ -201,8 +202,8 @@ func (l *Lab) Create(_ context.Context, req labwire.CreateRequest) (labwire.Mach
 		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists under the name %s", id, r.Name).WithRemedy("delete it first")
 	case known && (r.System != req.System || r.Backend != req.Backend):
 		return labwire.Machine{}, fault.New(fault.Conflict, "MachineExists", "the machine %s exists as %s under %s", id, r.System, r.Backend).WithRemedy("delete it first")
-	case !known && req.Backend == labwire.BackendNspawn && needNspawn() != nil:
-		return labwire.Machine{}, needNspawn()
+	case !known && req.Backend == labwire.BackendNspawn && needNspawn(l.nspawn) != nil:
+		return labwire.Machine{}, needNspawn(l.nspawn)
 	case !known && l.lower[req.System] == nil:
 		return labwire.Machine{}, fault.New(fault.Invalid, "SystemNotOffered", "this lab has no root filesystem of %s; it has %v", req.System, slices.Sorted(maps.Keys(l.lower))).
 			WithRemedy("start the lab with --rootfs %s=LAYER:ROOTFS", req.System)

@@ -28,8 +28,8 @@ const (
 const nspawnProgram = "/usr/bin/systemd-nspawn"
 
 // needNspawn says what is missing where the back end cannot work.
-func needNspawn() error {
-	if _, err := os.Stat(nspawnProgram); err != nil {
+func needNspawn(program string) error {
+	if _, err := os.Stat(program); err != nil {
 		return fault.Wrap(err, fault.Invalid, "BackendNotInstalled", "this computer has no systemd-nspawn, which the back end nspawn runs machines with").
 			WithRemedy("apt-get install systemd-container, or choose the back end netns")
 	}

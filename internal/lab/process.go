@@ -164,7 +164,7 @@ func (l *Lab) namespaces(r record) (attr *syscall.SysProcAttr, done func(), err 
 	if r.Backend != labwire.BackendNspawn {
 		return attr, func() {}, nil
 	}
-	if err := needNspawn(); err != nil {
+	if err := needNspawn(l.nspawn); err != nil {
 		return nil, nil, err
 	}
 	groups, err := l.groups()

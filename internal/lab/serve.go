@@ -186,12 +186,10 @@ func (l *Lab) perform(ctx context.Context, req labwire.Request) ([]labwire.Machi
 		m, err = l.Restart(ctx, req.MachineID)
 	case labwire.OpDelete:
 		m, err = l.Delete(ctx, req.MachineID)
-	case labwire.OpStatus:
-		m = l.Status(req.MachineID)
 	case labwire.OpList:
 		return l.List(), nil
-	default:
-		err = fault.New(fault.Invalid, "InvalidRequest", "the lab has no such operation")
+	default: // labwire.OpStatus: Decode let no other in
+		m = l.Status(req.MachineID)
 	}
 	return []labwire.Machine{m}, err
 }

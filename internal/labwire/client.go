@@ -169,13 +169,9 @@ func roundTrip(ctx context.Context, conn *net.UnixConn, reader *bufio.Reader, re
 // whoever runs as we do, and to nobody else.
 func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	var d net.Dialer
-	raw, err := d.DialContext(ctx, "unix", c.socket)
+	conn, err := d.DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: c.socket, Net: "unix"})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "LabUnavailable", "the lab does not answer on its socket").WithRemedy("start it with: sally lab serve")
-	}
-	conn, ok := raw.(*net.UnixConn)
-	if !ok {
-		return nil, errors.Join(fault.New(fault.Internal, "LabProtocol", "the lab's socket is of an unexpected kind"), raw.Close())
 	}
 	uid, err := PeerUID(conn)
 	if err != nil {

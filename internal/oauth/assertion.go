@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -87,9 +88,9 @@ func (s *Service) checkAssertion(ctx context.Context, x *exchange, text string) 
 	if err != nil {
 		return err
 	}
-	cert, ok := addressed(certs, sig.Signatures[0].Protected)
+	cert, ok := addressed(certs, sig.Signatures[0].Protected, x.by.At)
 	if !ok {
-		return badClient(700027, "The certificate with which the assertion is signed is not registered for app '%s'. Its thumbprint is named in the header (x5t or x5t#S256); register it: sally ad sp credential reset --id %s --cert FILE.", x.client.AppID, x.client.AppID)
+		return badClient(700027, "The certificate with which the assertion is signed is not registered for app '%s'. Its thumbprint is named in the header (x5t or x5t#S256); register it: sally ad sp credential reset --id %s --cert @FILE.", x.client.AppID, x.client.AppID)
 	}
 	if x.by.At.Before(cert.Start) || !x.by.At.Before(cert.End) {
 		return badClient(700027, "The certificate of the assertion has expired or is not valid yet. Register a new one.")
@@ -99,8 +100,8 @@ func (s *Service) checkAssertion(ctx context.Context, x *exchange, text string) 
 		return fmt.Errorf("oauth: registered certificate: %w", err)
 	}
 	key, ok := registered.PublicKey.(*rsa.PublicKey)
-	if !ok || key.N.BitLen() < 2048 {
-		return badClient(700027, "The certificate of the assertion holds no RSA key of 2048 bits or more. Register another one.")
+	if !ok || key.N.BitLen() < 2048 { // which none is registered with
+		return errors.New("oauth: a registered certificate without an RSA key of 2048 bits")
 	}
 	payload, err := sig.Verify(key)
 	if err != nil {
@@ -166,8 +167,9 @@ func (s *Service) ownAudience(a Authority, aud string) bool {
 }
 
 // addressed finds the certificate that the header names. The key in the header
-// itself (x5c, jwk) is never used.
-func addressed(certs []credential.Certificate, h jose.Header) (credential.Certificate, bool) {
+// itself (x5c, jwk) is never used. An application and its service principal may both
+// have it, each for a time of its own: one whose time is now comes before the others.
+func addressed(certs []credential.Certificate, h jose.Header, at time.Time) (found credential.Certificate, ok bool) {
 	named := func(header string) string {
 		text, ok := h.ExtraHeaders[jose.HeaderKey(header)].(string)
 		if !ok {
@@ -183,8 +185,11 @@ func addressed(certs []credential.Certificate, h jose.Header) (credential.Certif
 	long, short := named("x5t#S256"), named("x5t")
 	for _, c := range certs {
 		if long != "" && long == c.SHA256 || long == "" && short != "" && short == c.SHA1 {
-			return c, true
+			found, ok = c, true
+			if !at.Before(c.Start) && at.Before(c.End) {
+				break
+			}
 		}
 	}
-	return credential.Certificate{}, false
+	return found, ok
 }

@@ -35,7 +35,7 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) Description() string { return fmt.Sprintf("AADSTS%d: %s", e.Number, e.Text) }
 
 func refuse(code string, number int, format string, args ...any) *Error {
-	return &Error{Status: 400, Code: code, Number: number, Text: fmt.Sprintf(format, args...)}
+	return &Error{Status: 400, Code: code, Number: number, Text: fault.Sentence(format, args...)}
 }
 
 // badClient is invalid_client with 401, which MSAL does not cache.

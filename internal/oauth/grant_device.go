@@ -238,14 +238,14 @@ func (s *Service) grantDevice(ctx context.Context, x *exchange) (Answer, error) 
 		return Answer{}, refuse("bad_verification_code", 70018, "Invalid verification code: the device code is unknown or belongs to another client.")
 	case d.State == DeviceDenied:
 		return Answer{}, refuse("authorization_declined", 70017, "The sign-in was declined in the browser.")
-	case d.State == DeviceUsed || !x.by.At.Before(d.Ends):
-		return Answer{}, refuse("expired_token", 70020, "The device code has expired or was used. Start again: sally login --use-device-code")
+	case !x.by.At.Before(d.Ends):
+		return Answer{}, errDeviceOver()
 	case d.State == DevicePending && x.by.At.Sub(d.PolledAt) < devicePoll/2:
 		return Answer{}, refuse("slow_down", 70016, "The device polls too often. Wait %d seconds between polls.", int(devicePoll.Seconds()))
 	case d.State == DevicePending:
 		return Answer{}, refuse("authorization_pending", 70016, "OAuth 2.0 device flow error. Authorization is pending. Continue polling.")
 	case d.State != DeviceApproved:
-		return Answer{}, refuse("bad_verification_code", 70018, "Invalid verification code.")
+		return Answer{}, errDeviceOver()
 	}
 	if err := s.settings().mayUseDeviceCode(); err != nil {
 		return Answer{}, s.switchedOff(ctx, x, grantDeviceShort, err)
@@ -264,9 +264,13 @@ func (s *Service) grantDevice(ctx context.Context, x *exchange) (Answer, error) 
 		return Answer{}, err
 	}
 	if !done {
-		return Answer{}, refuse("expired_token", 70020, "The device code was used. Start again: sally login --use-device-code")
+		return Answer{}, errDeviceOver()
 	}
 	return s.answer(ctx, x, session{grant: grantDeviceShort, user: directory.User{ID: d.UserID}, id: d.Session, factors: d.Factors, signedInAt: d.SignedInAt, device: d.Hash})
+}
+
+func errDeviceOver() *Error {
+	return refuse("expired_token", 70020, "The device code has expired or was used. Start again: sally login --use-device-code")
 }
 
 // pollDevice reads the request as it was before this poll and notes the poll.

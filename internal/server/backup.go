@@ -212,7 +212,7 @@ func eachKeyFile(dir string, each func(name string, content []byte) error) error
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "KeysMissing", "cannot read the key folder %s", dir)
+		return errFolder(dir, err)
 	}
 	n := 0
 	for _, e := range entries {

@@ -48,7 +48,7 @@ func (d Database) check() error {
 	}
 	u, err := url.Parse(d.URL)
 	if err != nil {
-		return fault.New(fault.Invalid, "InvalidDatabase", "the database's URL cannot be read").WithTarget("database")
+		return err
 	}
 	if _, secret := u.User.Password(); secret || u.Query().Has("password") || u.Query().Has("sslpassword") {
 		return fault.New(fault.Invalid, "PasswordInURL", "the database's URL holds a password, which every user of this computer can read in the list of processes").WithTarget("database").

@@ -158,6 +158,10 @@ func privateDir(dir string) error {
 	return ownFolder(dir)
 }
 
+func errFolder(dir string, err error) error {
+	return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the state folder %s: %s", dir, system(err))
+}
+
 // ownFolder checks that a folder is this uid's alone, and not a machine's: the agent
 // keeps its files in the folder that the packaged server has.
 func ownFolder(dir string) error {
@@ -169,7 +173,7 @@ func ownFolder(dir string) error {
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "StateFolder", "cannot read the state folder %s: %s", dir, system(err))
+		return errFolder(dir, err)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() || info.Mode().Perm() != 0o700 || int(st.Uid) != os.Geteuid() {

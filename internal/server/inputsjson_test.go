@@ -70,6 +70,9 @@ func place(v any, steps []string, value any) any {
 		}
 		return list
 	}
+	if v == nil && steps[0] == "0" {
+		return []any{place(nil, steps[1:], value)}
+	}
 	o, ok := v.(map[string]any)
 	if !ok {
 		o = map[string]any{}
@@ -165,12 +168,18 @@ func declared(path string, t reflect.Type, into map[string]any) map[string]any {
 		into[path] = map[string]any{"probe": "x"}
 		return into
 	}
+	if kept, ok := reflect.Zero(t).Interface().(interface{ Shape() any }); ok {
+		return declared(path, reflect.TypeOf(kept.Shape()), into)
+	}
 	switch t.Kind() {
 	case reflect.Struct:
 		for i := range t.NumField() {
 			f := t.Field(i)
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			given := map[string]any{"text": "probe", "bool": true, "number": float64(7), "texts": []any{"probe"}}[f.Tag.Get("kind")]
+			given := map[string]any{"text": "probe", "bool": true, "flag": true, "number": float64(7), "texts": []any{"probe"}}[f.Tag.Get("kind")]
+			if word, _, _ := strings.Cut(f.Tag.Get("one"), " "); word != "" {
+				given = word
+			}
 			switch {
 			case given != nil:
 				into[path+"."+name] = given
@@ -188,6 +197,8 @@ func declared(path string, t reflect.Type, into map[string]any) map[string]any {
 		into[path] = float64(7)
 	case reflect.String:
 		into[path] = "probe"
+	case reflect.Map:
+		into[path] = map[string]any{"probe": "x"}
 	default:
 		into[path] = map[string]any{"probe": "x"}
 	}

@@ -20,9 +20,13 @@ func readOnly() map[string]string {
 	}
 	for _, name := range []string{"etag", "systemData", "resources", "…[].etag", "….provisioningState", "properties.resourceGuid", "….timeCreated", "properties.instanceView", "properties.vmId", "properties.uniqueId",
 		"properties.defaultSecurityRules*", "properties.networkInterfaces*", "properties.subnets", "properties.ipConfiguration", "properties.hostedWorkloads", "properties.tapConfigurations", "properties.macAddress",
+		"properties.dnsSettings.appliedDnsServers", "properties.dnsSettings.internalFqdn", "properties.dnsSettings.internalDomainNameSuffix", "….patchSettings.status",
 		"properties.primary", "properties.virtualMachine", "properties.vnetEncryptionSupported", "properties.clientId", "properties.principalId", "properties.tenantId", "….imageReference.exactVersion",
 		"….extensions[].id", "….extensions[].type"} {
 		out[name] = server
+	}
+	for _, name := range []string{"privateEndpoints", "ipConfigurations", "ipConfigurationProfiles", "resourceNavigationLinks", "serviceAssociationLinks", "purpose", "delegations[].id", "delegations[].type", "delegations[].properties.actions"} {
+		out["properties.subnets[].properties."+name] = server
 	}
 	for _, name := range []string{"adFqdn", "agentConfiguration", "agentVersion", "cloudMetadata", "detectedProperties", "displayName", "dnsFqdn", "domainName", "errorDetails", "extensions", "lastStatusChange", "machineFqdn",
 		"networkProfile", "osName", "osSku", "osVersion", "status", "vmUuid"} {
@@ -48,7 +52,6 @@ func constant() map[string]string {
 		"properties.subnets[].type":           "what a subnet is",
 		"properties.parameters.p.type":        "the template says it, and the sample has one",
 		"properties.error.code":               "of a deployment of which nothing was made; its details say of what",
-		"properties.error.target":             "the deployment",
 		"properties.outputResources":          "of a deployment of which nothing was made",
 	}
 }
@@ -90,7 +93,7 @@ func armKinds(sub string) []kind {
 				"destinationAddressPrefix":"*","access":"Allow","priority":1000,"direction":"Inbound","description":"d"}}]}}`},
 		{name: types.PublicIP, path: network + "publicIPAddresses/{{n}}", list: network + "publicIPAddresses",
 			body: `{"location":"westeurope","tags":{"a":"b"},"sku":{"name":"Standard","tier":"Regional"},"zones":["1"],"properties":{"publicIPAllocationMethod":"Static","publicIPAddressVersion":"IPv4","idleTimeoutInMinutes":4,
-				"dnsSettings":{"domainNameLabel":"l"}}}`},
+				"dnsSettings":{"domainNameLabel":"label"}}}`},
 		{name: types.NetworkInterface, path: network + "networkInterfaces/n{{n}}", list: network + "networkInterfaces",
 			body: `{"location":"westeurope","tags":{"a":"b"},"properties":{"networkSecurityGroup":{"id":"` + network + `networkSecurityGroups/base"},"enableAcceleratedNetworking":false,"ipConfigurations":[{"name":"c","properties":{
 				"privateIPAllocationMethod":"Dynamic","subnet":{"id":"` + network + `virtualNetworks/base/subnets/s"},"publicIPAddress":{"id":"` + network + `publicIPAddresses/base"}}}]}}`,
@@ -106,7 +109,8 @@ func armKinds(sub string) []kind {
 		{name: types.Extension, path: "{{before}}/extensions/AADSSHLoginForLinux", list: "{{before}}/extensions", before: vm,
 			body: `{"location":"westeurope","tags":{"a":"b"},"properties":{"publisher":"Microsoft.Azure.ActiveDirectory","type":"AADSSHLoginForLinux","typeHandlerVersion":"1.0","autoUpgradeMinorVersion":true,"enableAutomaticUpgrade":false,"forceUpdateTag":"1"}}`},
 		{name: types.HybridMachine, path: rg + "/providers/Microsoft.HybridCompute/machines/h{{n}}", list: rg + "/providers/Microsoft.HybridCompute/machines",
-			body: `{"location":"westeurope","tags":{"a":"b"},"kind":"AWS","identity":{"type":"SystemAssigned"},"properties":{"locationData":{"name":"cellar"},"osProfile":{"linuxConfiguration":{"patchSettings":{"patchMode":"Manual"}}}}}`},
+			body:   `{"location":"westeurope","tags":{"a":"b"},"kind":"AWS","identity":{"type":"SystemAssigned"},"properties":{"locationData":{"name":"cellar"},"osProfile":{"linuxConfiguration":{"patchSettings":{"patchMode":"Manual"}}}}}`,
+			silent: map[string]string{"properties.osProfile.computerName": "readOnly: the machine says it of itself"}},
 		{name: types.HybridExtension, path: "{{before}}/extensions/AADSSHLoginForLinux", list: "{{before}}/extensions", before: func(c *castle, n string) string {
 			path := rg + "/providers/Microsoft.HybridCompute/machines/e" + n
 			put(c, path, `{"location":"westeurope","identity":{"type":"SystemAssigned"}}`)

@@ -77,11 +77,16 @@ func moveData(ctx context.Context, cfg MigrateConfig) (m Migrated, err error) {
 		return m, err
 	}
 	if m, err = compare(ctx, from, target); err != nil {
-		return m, fault.Wrap(err, fault.Conflict, "MigrationDiffers", "the copy is not what the file holds: %s", fault.As(err).Public()).
-			WithRemedy("Nothing points at the database yet: empty it, and try again.")
+		return m, err
 	}
 	m.Kept = place.Path + ".migrated"
 	return m, switchOver(cfg, place.Path, m.Kept)
+}
+
+// errDiffers says in what the copy is another one than its source.
+func errDiffers(format string, args ...any) error {
+	return fault.New(fault.Conflict, "MigrationDiffers", "the copy is not what the file holds: %s", fmt.Sprintf(format, args...)).
+		WithRemedy("Nothing points at the database yet: empty it, and try again.")
 }
 
 // compare holds the copy to its source.
@@ -100,11 +105,11 @@ func compare(ctx context.Context, from *store.Store, target store.Config) (m Mig
 		return m, err
 	}
 	if len(got) != len(want) {
-		return m, fault.New(fault.Conflict, "TablesDiffer", "%d tables became %d", len(want), len(got))
+		return m, errDiffers("%d tables became %d", len(want), len(got))
 	}
 	for i, w := range want {
 		if got[i] != w {
-			return m, fault.New(fault.Conflict, "TableDiffers", "table %s has %d rows, its copy %d, or their contents differ", w.Table, w.Rows, got[i].Rows)
+			return m, errDiffers("table %s has %d rows, its copy %d, or their contents differ", w.Table, w.Rows, got[i].Rows)
 		}
 		m.Tables, m.Rows = m.Tables+1, m.Rows+w.Rows
 	}

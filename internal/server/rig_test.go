@@ -52,10 +52,10 @@ func rig(t testing.TB, now func() time.Time) *deployment {
 	d := &deployment{cfg: cfg, store: st, meter: meter, started: now()}
 	t.Cleanup(func() { _ = st.Close() })
 	fine(d.connect(ctx))
-	// Nobody else has its store: a computer with much to do makes it no staler, and
-	// no other server makes machines. TestReplicas and TestReplica_Fresh hold servers
-	// to maxLag.
-	d.replica.within, d.replica.makers, d.replica.made = time.Minute, false, false
+	// Nobody else has its store: it stays fit for as long as a test takes, in which
+	// nobody confirms what it knows, and no other server makes machines. TestReplicas
+	// and TestReplica_Fresh hold servers to maxLag.
+	d.replica.within, d.replica.makers, d.replica.made = 24*time.Hour, false, false
 	return d
 }
 

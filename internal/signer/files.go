@@ -26,7 +26,7 @@ func ReadPIN(path string) (string, error) {
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
-		return "", fault.Wrap(err, fault.Invalid, "PINFile", "cannot read the PIN's file %s", path)
+		return "", fault.Wrap(err, fault.Invalid, "PINFile", "cannot read the PIN's file %s: %v", path, err)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	open := os.FileMode(0o077)
@@ -38,7 +38,7 @@ func ReadPIN(path string) (string, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxPIN+1))
 	if err != nil {
-		return "", fault.Wrap(err, fault.Invalid, "PINFile", "cannot read the PIN's file %s", path)
+		return "", fault.Wrap(err, fault.Invalid, "PINFile", "cannot read the PIN's file %s: %v", path, err)
 	}
 	pin := string(bytes.TrimRight(b, "\r\n"))
 	if pin == "" || len(b) > maxPIN {

@@ -120,6 +120,15 @@ func TestCheck_Answers(t *testing.T) {
 	}
 }
 
+func TestChangePassword_NeedsBoth(t *testing.T) {
+	s, _ := newService(t)
+	for _, c := range [][2]string{{"", "new"}, {"old", ""}} {
+		if err := s.ChangePassword(t.Context(), by(at()), "alice@contoso.test", c[0], c[1]); fault.As(err).Code != "PasswordMissing" {
+			t.Errorf("%q: %v", c, err)
+		}
+	}
+}
+
 func TestCheck_NoEnumeration(t *testing.T) {
 	s, w := newService(t)
 	w.state = credential.Wrong

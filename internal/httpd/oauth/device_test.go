@@ -100,6 +100,9 @@ func TestDevice_DenyAndTries(t *testing.T) {
 	if x := w.post("/adfs/oauth2/token", values("client_id", directory.AzureCLI, "grant_type", "device_code", "device_code", d.str("device_code"))); x.str("error") != "authorization_declined" {
 		t.Error(x.text)
 	}
+	if a = w.form(c, "/device", values("csrf", csrf)); a.status != 400 {
+		t.Errorf("no code: %d", a.status)
+	}
 	for i := 1; i <= 10; i++ {
 		a = w.form(c, "/device", values("csrf", csrf, "code", "BBBBBBBB"))
 		if (a.status == 429) != (i == 10) {
@@ -108,6 +111,35 @@ func TestDevice_DenyAndTries(t *testing.T) {
 	}
 	if a := w.get(c, authorizePath()); !strings.HasPrefix(a.header.Get("Location"), "/signin") {
 		t.Error("still signed in after ten wrong codes")
+	}
+}
+
+// TestDevice_DecidedTooLate: a page that stood open says what became of it.
+func TestDevice_DecidedTooLate(t *testing.T) {
+	w := newWorld(t)
+	c := w.browser()
+	w.signIn(c, authorizePath())
+	page := w.get(c, "/device")
+	decide := func() (again func() answer) {
+		d := w.post("/adfs/oauth2/devicecode", values("client_id", directory.AzureCLI, "scope", armScope))
+		a := w.form(c, "/device", values("csrf", hidden(t, page.text, "csrf"), "code", d.str("user_code")))
+		form := values("csrf", hidden(t, a.text, "csrf"), "code", d.str("user_code"), "decision", "approve")
+		return func() answer { return w.form(c, "/device/decide", form) }
+	}
+	consent := w.ask(c, authorizePath("client_id", directory.GraphPowerShell, "redirect_uri", "http://localhost:8400", "scope", "User.Read openid"))
+	used, late := decide(), decide()
+	if a := used(); a.status != 200 {
+		t.Fatal(a.text)
+	}
+	if a := used(); a.status != 400 || !strings.Contains(a.text, "was used") {
+		t.Errorf("used: %d %s", a.status, a.text)
+	}
+	w.form(c, "/signout", values("csrf", hidden(t, w.get(c, endPath).text, "csrf")))
+	if a := late(); a.status != 401 || !strings.Contains(a.text, "Enter the code again") {
+		t.Errorf("signed out: %d %s", a.status, a.text)
+	}
+	if a := w.form(c, "/signin/consent", values("flow", hidden(t, consent.text, "flow"), "csrf", hidden(t, consent.text, "csrf"), "decision", "accept")); a.status != 401 {
+		t.Errorf("a consent, signed out: %d %s", a.status, a.text)
 	}
 }
 

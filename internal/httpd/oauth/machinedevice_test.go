@@ -149,8 +149,10 @@ func TestMachineDevice_CVE_2026_45108_OnlyThePersonApproves(t *testing.T) {
 func TestMachineDevice_Refusals(t *testing.T) {
 	w := newWorld(t)
 	w.allowPreview(t, true)
-	k, _ := w.knock(t, nil)
-	w.decide(t, "alice@contoso.test", k.UserCode, "deny")
+	k, _ := w.knock(t, func(m *oauth.MachineSignIn) { m.From = "198.51.100.7" })
+	if asked, _ := w.decide(t, "alice@contoso.test", k.UserCode, "deny"); !strings.Contains(asked.text, "comes from another address") || !strings.Contains(asked.text, "198.51.100.7") {
+		t.Errorf("the page does not say from where: %s", asked.text)
+	}
 	if cert, reason := w.pollMachine(t, aMachine, k.Secret); cert != "" || reason != oauth.ReasonDeclined {
 		t.Errorf("declined: %q %q", cert, reason)
 	}

@@ -273,7 +273,7 @@ func (w *world) do(req *http.Request, client *http.Client) answer {
 	}
 	a := answer{status: res.StatusCode, header: res.Header, text: string(b)}
 	_ = json.Unmarshal(b, &a.json)
-	if res.StatusCode >= 300 {
+	if res.StatusCode >= 300 || strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
 		heard.Hear(html.UnescapeString(a.text) + "\n" + a.str("error_description") + "\n" + a.str("message"))
 	}
 	return a

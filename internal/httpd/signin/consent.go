@@ -6,6 +6,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/directory"
+	"sallyport/internal/fault"
 	"sallyport/internal/httpd"
 	"sallyport/internal/signin"
 )
@@ -66,7 +67,7 @@ func (h *Handler) consent(c *httpd.Call) error {
 		return err
 	}
 	if session == nil || f.Ask == nil {
-		return h.render(c, http.StatusUnauthorized, f, text, page{Kind: "password", Title: "Sign in", Problem: "You are no longer signed in."})
+		return h.render(c, http.StatusUnauthorized, f, text, page{Kind: "password", Title: "Sign in", Problem: fault.Sentence("You are no longer signed in.")})
 	}
 	if err := h.checkForm(c, text+session.ID, form.Get("csrf")); err != nil {
 		return err

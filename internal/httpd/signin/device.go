@@ -69,7 +69,7 @@ func (h *Handler) deviceCode(c *httpd.Call) error {
 	}
 	code := form.Get("code")
 	if code == "" || len(code) > 16 {
-		return h.codePage(c, http.StatusBadRequest, "Enter the 8 letters and digits that the device shows.")
+		return h.codePage(c, http.StatusBadRequest, fault.Sentence("Enter the 8 letters and digits that the device shows."))
 	}
 	session, user, err := h.current(c)
 	if err != nil {
@@ -96,7 +96,7 @@ func (h *Handler) confirm(c *httpd.Call, session signin.Session, upn, code strin
 			setCookie(c, sessionCookie, "", -1)
 			return fault.New(fault.Exhausted, "TooManyCodes", "Too many wrong codes; you were signed out.").WithRemedy("Start again on the device and type the code that it shows.")
 		}
-		return h.codePage(c, http.StatusBadRequest, "This code is unknown or has expired. Check it, or start again on the device.")
+		return h.codePage(c, http.StatusBadRequest, fault.Sentence("This code is unknown or has expired. Check it, or start again on the device."))
 	}
 	if missing, resource := h.cfg.OAuth.DeviceAsks(d, app, session.UserID); len(missing) > 0 {
 		return h.toDeviceSignIn(c, signin.Flow{Client: app.DisplayName, Ask: &signin.Ask{AppID: app.AppID, Resource: resource, Values: missing}}, d.UserCode)
@@ -140,7 +140,7 @@ func (h *Handler) deviceDecide(c *httpd.Call) error {
 		return err
 	}
 	if session == nil {
-		return h.codePage(c, http.StatusUnauthorized, "You are no longer signed in. Enter the code again.")
+		return h.codePage(c, http.StatusUnauthorized, fault.Sentence("You are no longer signed in. Enter the code again."))
 	}
 	code := form.Get("code")
 	if err := h.checkForm(c, deviceForm+code+session.ID, form.Get("csrf")); err != nil {
@@ -151,7 +151,7 @@ func (h *Handler) deviceDecide(c *httpd.Call) error {
 		return err
 	}
 	if !ok {
-		return h.codePage(c, http.StatusBadRequest, "This code has expired or was used. Start again on the device.")
+		return h.codePage(c, http.StatusBadRequest, fault.Sentence("This code has expired or was used. Start again on the device."))
 	}
 	approve := form.Get("decision") == "approve"
 	if err := h.cfg.OAuth.DecideDevice(c.R.Context(), c.By, d, *session, approve); err != nil {

@@ -31,7 +31,7 @@ func (h *Handler) logout(c *httpd.Call) error {
 		return err
 	}
 	if session == nil {
-		return h.signedOut(c, out, "Nobody is signed in in this browser.")
+		return h.signedOut(c, out, fault.Sentence("Nobody is signed in in this browser."))
 	}
 	if out.Session != "" && out.Session == session.ID {
 		return h.end(c, out)
@@ -45,7 +45,7 @@ func (h *Handler) logout(c *httpd.Call) error {
 		p.Fields = append(p.Fields, field{name, v[0]})
 	}
 	if out.Stays {
-		p.Problem = staysHere
+		p.Problem = fault.Sentence(staysHere)
 	}
 	return h.pages.show(c, http.StatusOK, p, out.Origin)
 }
@@ -61,7 +61,7 @@ func (h *Handler) signout(c *httpd.Call) error {
 		return err
 	}
 	if session == nil {
-		return h.signedOut(c, out, "Nobody is signed in in this browser.")
+		return h.signedOut(c, out, fault.Sentence("Nobody is signed in in this browser."))
 	}
 	if err := h.checkForm(c, "signout"+session.ID, form.Get("csrf")); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (h *Handler) end(c *httpd.Call, out oauth.SignOut) error {
 	if err := h.cfg.SignIn.End(c.R.Context(), c.By, cookie.Value); err != nil {
 		return err
 	}
-	return h.signedOut(c, out, leftSignedIn)
+	return h.signedOut(c, out, fault.Sentence(leftSignedIn))
 }
 
 // signedOut leads back to the program, or says that it is over.
@@ -89,7 +89,7 @@ func (h *Handler) signedOut(c *httpd.Call, out oauth.SignOut, notice string) err
 	}
 	p := page{Title: "You are signed out", Notice: notice}
 	if out.Stays {
-		p.Problem = staysHere
+		p.Problem = fault.Sentence(staysHere)
 	}
 	return h.pages.show(c, http.StatusOK, p, "")
 }

@@ -128,7 +128,7 @@ func (h *Handler) change(c *httpd.Call) error {
 		return h.render(c, http.StatusBadRequest, f, text, page{Kind: "change", Title: "Change your password", Problem: problem, Hint: name})
 	}
 	if form.Get("new") != form.Get("again") {
-		return again("The two new passwords differ. Type the same one twice.")
+		return again(fault.Sentence("The two new passwords differ. Type the same one twice."))
 	}
 	if err := h.cfg.SignIn.ChangePassword(c.R.Context(), c.By, name, form.Get("password"), form.Get("new")); err != nil {
 		if fault.KindOf(err) == fault.Internal {

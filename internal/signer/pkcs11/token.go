@@ -107,7 +107,7 @@ func (t *Token) shut() {
 func (t *Token) find() (uint, error) {
 	slots, err := t.lib.GetSlotList(true)
 	if err != nil {
-		return 0, fault.Wrap(err, fault.Unavailable, "TokenAway", "the slots cannot be listed: %v", err)
+		return 0, fault.Wrap(err, fault.Unavailable, "TokenAway", "the token %q does not answer: %v", t.cfg.Label, err)
 	}
 	var found []uint
 	var labels []string
@@ -134,7 +134,7 @@ func (t *Token) find() (uint, error) {
 func (t *Token) login(slot uint) error {
 	session, err := t.lib.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "TokenAway", "no session with the token %q: %v", t.cfg.Label, err)
+		return fault.Wrap(err, fault.Unavailable, "TokenAway", "the token %q does not answer: %v", t.cfg.Label, err)
 	}
 	pin, err := t.cfg.PIN()
 	if err != nil {
