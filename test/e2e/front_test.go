@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // front passes TCP connections of machines to the server. It can keep what the
@@ -23,6 +24,7 @@ type front struct {
 type fronted struct {
 	machine, server net.Conn
 	waits           []byte
+	since           time.Time // when it began to wait
 }
 
 func newFront(server int) (*front, error) {
@@ -59,6 +61,9 @@ func (f *front) serve(machine net.Conn) {
 	go func() {
 		defer server.Close()
 		f.copy(machine, func(b []byte) error {
+			if len(c.waits) == 0 {
+				c.since = time.Now()
+			}
 			if c.waits = append(c.waits, b...); f.stall {
 				return nil
 			}
@@ -119,12 +124,15 @@ func (f *front) pass() {
 	}
 }
 
-// waiting counts the connections in which at least that much is kept.
-func (f *front) waiting(least int) (n int) {
+// waiting counts the connections in which at least that much is kept, and not for
+// longer than a machine waits for its answer. What begins a new connection, which
+// may be as long, is none of it (RFC 8446 section 5.1: 23 is application data).
+func (f *front) waiting(least int, most time.Duration) (n int) {
+	const data = 23
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for c := range f.conns {
-		if len(c.waits) >= least {
+		if len(c.waits) >= least && c.waits[0] == data && time.Since(c.since) < most {
 			n++
 		}
 	}

@@ -129,19 +129,8 @@ func (o *remote) each(t *testing.T, do func(t *testing.T, m *vm)) {
 // loseAnswers: every machine refuses somebody, the server stores that, no machine
 // hears of it, and the server is killed.
 func (o *remote) loseAnswers(t *testing.T) {
-	const tries = 12
 	for try := 1; ; try++ {
-		// What still waits would be what the lost answer is to.
-		o.each(t, func(t *testing.T, m *vm) {
-			if err := until(2*limitGrant, func() error {
-				if r := m.root(t, "sally agent status"); r.code != 0 || strings.Contains(r.out, "wait for the server") {
-					return fmt.Errorf("%s", r)
-				}
-				return nil
-			}); err != nil {
-				t.Error(err)
-			}
-		})
+		o.nothingWaits(t) // it would be what the lost answer is to
 		before := o.heard(t)
 		o.front.lose()
 		o.each(t, func(t *testing.T, m *vm) {
@@ -151,7 +140,7 @@ func (o *remote) loseAnswers(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if try == tries {
+		if try == frontTries {
 			t.Fatal(err)
 		}
 		// The answer to something else was lost, and the report waits behind it.
@@ -164,6 +153,25 @@ func (o *remote) loseAnswers(t *testing.T) {
 	o.front.find()
 	o.each(t, func(t *testing.T, m *vm) {
 		says(t, m.mustRoot(t, "sally agent status"), "wait for the server")
+	})
+}
+
+// frontTries is how often the front tries to catch what it is to catch: the
+// machines say other things, too, and on a busy computer give up waiting.
+const frontTries = 12
+
+// nothingWaits returns when no machine has something that the server has not heard.
+func (o *remote) nothingWaits(t *testing.T) {
+	t.Helper()
+	o.each(t, func(t *testing.T, m *vm) {
+		if err := until(2*limitGrant, func() error {
+			if r := m.root(t, "sally agent status"); r.code != 0 || strings.Contains(r.out, "wait for the server") {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -237,26 +245,7 @@ func (o *remote) grow(t *testing.T, m *vm) {
 // forgetNothing: the server has answered, and the root part is killed before it
 // has heard of it. What it did not forget it tells again, and the log has it once.
 func (o *remote) forgetNothing(t *testing.T) {
-	o.front.keep()
-	o.each(t, func(t *testing.T, m *vm) {
-		if r := o.ssh(m, "true"); r.code != 0 {
-			t.Errorf("%s", r)
-		}
-	})
-	const reported = 512 // a signed batch is longer, a question for news is not
-	if err := until(2*limitGrant, func() error {
-		if n := o.front.waiting(reported); n < len(o.machines) {
-			return fmt.Errorf("%d of %d machines want to report", n, len(o.machines))
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	before := make(map[*vm]int)
-	for _, m := range o.machines {
-		before[m] = highest(machineRecords(t, o.person, m))
-	}
-	o.each(t, func(t *testing.T, m *vm) { m.mustRoot(t, "pkill -STOP -f '[s]ally agent root'") })
+	before := o.reportsKept(t)
 	o.front.pass()
 	o.each(t, func(t *testing.T, m *vm) {
 		if err := until(2*limitGrant, func() error {
@@ -274,6 +263,46 @@ func (o *remote) forgetNothing(t *testing.T) {
 		}
 		onceInOrder(t, o.person, m, 0)
 	})
+}
+
+// reportsKept returns when the front keeps a report of every machine and the root
+// parts, which wait for the answers, are stopped. It returns the highest number
+// that the server had heard of each.
+func (o *remote) reportsKept(t *testing.T) map[*vm]int {
+	t.Helper()
+	const reported = 512 // a signed batch is longer, a question for news is not
+	const patience = 20 * time.Second
+	for try := 1; ; try++ {
+		o.nothingWaits(t)
+		before := make(map[*vm]int)
+		for _, m := range o.machines {
+			before[m] = highest(machineRecords(t, o.person, m))
+		}
+		o.front.keep()
+		o.each(t, func(t *testing.T, m *vm) {
+			if r := o.ssh(m, "true"); r.code != 0 {
+				t.Errorf("%s", r)
+			}
+		})
+		all := func() (err error) {
+			if n := o.front.waiting(reported, patience); n < len(o.machines) {
+				err = fmt.Errorf("%d of %d machines want to report", n, len(o.machines))
+			}
+			return err
+		}
+		err := until(limitGrant, all)
+		if err == nil {
+			o.each(t, func(t *testing.T, m *vm) { m.mustRoot(t, "pkill -STOP -f '[s]ally agent root'") })
+			if err = all(); err == nil {
+				return before
+			}
+			o.each(t, func(t *testing.T, m *vm) { m.mustRoot(t, "pkill -CONT -f '[s]ally agent root'") })
+		}
+		if try == frontTries {
+			t.Fatal(err)
+		}
+		o.front.pass()
+	}
 }
 
 // record is an audit record of a machine's event.
