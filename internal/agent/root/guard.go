@@ -48,27 +48,30 @@ const again = time.Second
 // look looks once, ends what is due, and says after how long something will be.
 func (s *Service) look(ctx context.Context) time.Duration {
 	v := s.strictest()
-	scene, err := s.cfg.Ender.Look()
+	scene, open, err := s.see(v)
 	if err != nil {
 		s.cfg.Log("processes cannot be listed: %v", err)
 		return again
 	}
-	open := s.update(v, scene)
 	list, next := s.due(v, scene, open)
 	failed := false
 	if len(list) > 0 {
 		failed = s.end(ctx, list, open) != nil
-		if scene, err := s.cfg.Ender.Look(); err == nil {
-			open = s.update(v, scene)
+		if _, left, err := s.see(v); err == nil {
+			open = left
 		}
 	}
 	s.publish(open)
 	return min(next, s.stuck.look(list, failed))
 }
 
-// update brings the register up to date with the process table.
-func (s *Service) update(v view, scene session.Scene) []session.Open {
-	_, elapsed := s.cfg.Boot()
+// see reads the process table and brings the register up to date with it.
+func (s *Service) see(v view) (session.Scene, []session.Open, error) {
+	_, elapsed := s.cfg.Boot() // reading takes a while, in which people log in
+	scene, err := s.cfg.Ender.Look()
+	if err != nil {
+		return scene, nil, err
+	}
 	open, err := s.register.Update(scene, session.Sight{Low: shim.IDMin, High: visitorUID - 1, Now: s.cfg.Now(), Elapsed: elapsed, NewID: s.guid,
 		Person: func(uid uint32) (string, string, bool) {
 			p := v.person(uid)
@@ -77,7 +80,7 @@ func (s *Service) update(v view, scene session.Scene) []session.Open {
 	if err != nil {
 		s.cfg.Log("register of sessions: %v", err)
 	}
-	return open
+	return scene, open, nil
 }
 
 // person finds who has a uid; the zero Principal is nobody.

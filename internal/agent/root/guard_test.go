@@ -199,6 +199,23 @@ func TestGuard_WarnsAMinuteBefore(t *testing.T) {
 	}
 }
 
+// Reading the process table takes a while on a busy machine. Who logs in meanwhile
+// is not in it, and keeps his certificate: found again without it, he would be
+// logged out with whoever's was revoked.
+func TestGuard_LoginWhileItLooks(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Revoked = []string{"12345"} })
+	r.meanwhile = func() { r.elapsed++; r.enter(100) }
+	r.look(t.Context())
+	for range 3 {
+		r.look(t.Context())
+		r.elapsed += 10 * time.Second
+	}
+	if got := r.Status().Sessions; len(got) != 1 || got[0].Serial != "1" || len(r.ends) != 0 {
+		t.Fatalf("%+v, ended: %v", got, r.ends)
+	}
+}
+
 // A session that an agent before this one let in may be the revoked one's.
 func TestGuard_UnknownCertificateIsARevokedOne(t *testing.T) {
 	r := newRig(t)

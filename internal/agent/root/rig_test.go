@@ -60,6 +60,7 @@ type rig struct {
 	targets                                        []session.Target
 	asked                                          []session.Who
 	endFails                                       error
+	meanwhile                                      func() // done once, while the process table is read
 	wiring                                         fakeWiring
 	commands                                       [][]string
 	as                                             []*Credential
@@ -106,6 +107,10 @@ func (r *rig) All() ([]proc.Process, error) {
 	list := slices.Collect(maps.Values(r.processes))
 	for _, uid := range r.present {
 		list = append(list, proc.Process{PID: int(uid), PPID: 1, Start: 1, State: 'S', UIDs: [4]uint32{uid, uid, uid, uid}, LoginUID: proc.NoLogin, Exe: "/bin/x"})
+	}
+	if f := r.meanwhile; f != nil {
+		r.meanwhile = nil
+		f()
 	}
 	return list, nil
 }

@@ -201,41 +201,39 @@ func (r *Register) save() error {
 type Sight struct {
 	Low, High uint32 // our uids
 	Now       time.Time
-	Elapsed   time.Duration // of the boot clock
+	Elapsed   time.Duration // of the boot clock, before the process table was read
 	// Person says whose a uid is; NewID makes a GUID.
 	Person func(uid uint32) (objectID, login string, ok bool)
 	NewID  func() (string, error)
 }
 
 // Update forgets logins without processes, takes in what runs without a login
-// that is known, and returns what is open, oldest first.
+// that is known, and returns what is open, oldest first. A login that was noted
+// while the process table was read may be missing there: the next look judges it.
 func (r *Register) Update(s Scene, at Sight) ([]Open, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	adopted, err := r.adopt(s, at)
 	var open []Open
-	changed := false
-	for _, l := range r.logins {
-		o := s.describe(l)
+	var stay []Login
+	for _, l := range slices.Concat(r.logins, adopted) {
 		// A login that is being let in has no login uid yet on a kernel without
 		// audit sessions, but its process is there.
-		if o.Processes == 0 {
-			changed = true
-			continue
+		o := s.describe(l)
+		if o.Processes > 0 {
+			open = append(open, o)
 		}
-		open = append(open, o)
+		if o.Processes > 0 || l.Opened > at.Elapsed {
+			stay = append(stay, l)
+		}
 	}
-	adopted, err := r.adopt(s, at)
 	for _, l := range adopted {
 		r.stay(l)
-		open, changed = append(open, s.describe(l)), true
 	}
-	if !changed {
+	if len(adopted) == 0 && len(stay) == len(r.logins) {
 		return open, err
 	}
-	r.logins = r.logins[:0:0]
-	for _, o := range open {
-		r.logins = append(r.logins, o.Login)
-	}
+	r.logins = stay
 	return open, errors.Join(err, r.save())
 }
 
