@@ -198,11 +198,14 @@ func (s *Service) until(v view, c grants.Clock, stale int64) time.Time {
 
 // Status is what this part holds and has reached.
 func (s *Service) Status() *control.Status {
+	// Whoever knows a generation knows all that was there before it, and what comes
+	// while this is put together wakes him again.
+	generation := s.events.News()
 	s.mu.RLock()
 	v, r, host, open := s.view, s.reached, s.host, s.seen
 	s.mu.RUnlock()
 	st := &control.Status{MachineID: s.cfg.Pins.MachineID, ResourceID: s.cfg.Pins.ResourceID, Tenant: s.cfg.Pins.Tenant, Manifest: &v.signed,
-		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: s.events.News(),
+		AppliedEpoch: r.manifest[0], AppliedManifest: r.manifest[1], Version: v.held.Version, Epoch: v.held.Epoch, AccountsEpoch: v.table.Epoch, Accounts: v.table.Version, IssuedAt: v.held.Signed, Extension: r.wired, Drift: r.drift, Generation: generation,
 		Revision: r.revision, Provisioned: r.provisioned, ExitCode: r.exitCode, Message: r.message, HostKeys: s.hostKeys(), HostRenew: host.renew(), HostUntil: host.validBefore}
 	st.Witnessed, st.AuditAlarm = s.witness.tell()
 	queue := s.events.State()
