@@ -42,6 +42,11 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 		return err
 	}
 	s.seen(by.Principal)
+	done, err := s.inTurn(ctx, m.ID)
+	if err != nil {
+		return err
+	}
+	defer done()
 	next, heads := reported(m, r), s.fresh(m.ID, r.Witnessed)
 	sessions, moved, err := s.newSessions(ctx, m.ID, r)
 	if err != nil {
@@ -81,6 +86,21 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 		s.stored(m.ID, heads)
 	}
 	return err
+}
+
+// inTurn waits until no report of the machine is being stored. A machine that has
+// waited too long for an answer reports anew, and what it said first must not be
+// stored after that.
+func (s *Service) inTurn(ctx context.Context, machineID string) (done func(), err error) {
+	s.mu.Lock()
+	reports := s.of(machineID).reports
+	s.mu.Unlock()
+	select {
+	case reports <- struct{}{}:
+		return func() { <-reports }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // witnessEvery is how often what a machine has seen of one writer is stored.

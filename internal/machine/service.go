@@ -146,6 +146,7 @@ type live struct {
 	manifest     [2]int64             // epoch and version that are stored as acknowledged
 	head         protocol.SignedHead  // the last one that it was told
 	witnessed    map[string]time.Time // by writer: when what it has seen was stored
+	reports      chan struct{}        // has room for the one report that is being stored
 }
 
 // versions is the version of what was made for a machine and the one that it
@@ -236,7 +237,7 @@ func (s *Service) seen(machineID string) {
 func (s *Service) of(machineID string) *live {
 	l := s.live[machineID]
 	if l == nil {
-		l = &live{accounts: -1}
+		l = &live{accounts: -1, reports: make(chan struct{}, 1)}
 		s.live[machineID] = l
 	}
 	return l

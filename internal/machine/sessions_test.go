@@ -88,6 +88,26 @@ func TestSessions_AsTheMachineLastTold(t *testing.T) {
 
 // An end is signed, for this machine, until long after its machine says that it
 // is carried out: whoever carries the reports must not take it back.
+// A machine that has waited too long reports anew, and the older report, still under
+// way, is not stored after the newer one.
+func TestReport_OneAtATime(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	second := make(chan struct{})
+	r.afterRead = func() {
+		go func() { defer close(second); r.tell(0, firstSession, secondSession) }()
+		select {
+		case <-second:
+		case <-time.After(200 * time.Millisecond): // it waits for its turn
+		}
+	}
+	r.tell(0, firstSession)
+	<-second
+	if got := r.open(); !slices.Equal(got, []string{firstSession, secondSession}) {
+		t.Fatalf("%v", got)
+	}
+}
+
 func TestEndSession_SignedAndNotTakenBack(t *testing.T) {
 	r := newRig(t)
 	r.joined()
