@@ -141,9 +141,8 @@ func said(t *testing.T, socket, request string) string {
 		t.Error(err)
 		return ""
 	}
-	if _, err := io.WriteString(f, request); err != nil {
-		t.Error(err)
-	}
+	// A lab may answer and hang up before it has read; then this fails, and the answer is there.
+	_, _ = io.WriteString(f, request)
 	answer, _ := bufio.NewReader(f).ReadString('\n')
 	return answer
 }

@@ -150,19 +150,17 @@ func roundTrip(ctx context.Context, conn *net.UnixConn, reader *bufio.Reader, re
 	// The context ends the exchange by closing the connection under it.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if err := Encode(conn, req); err != nil {
-		return Response{}, fault.Wrap(errors.Join(ctx.Err(), err), fault.Unavailable, "LabUnavailable", "the lab did not take the request")
-	}
-	resp, err := decodeResponse(reader)
+	sent := Encode(conn, req)
+	resp, err := decodeResponse(reader) // a lab that refuses whoever asks answers before it has read
 	switch {
 	case ctx.Err() != nil:
 		return Response{}, fault.Wrap(ctx.Err(), fault.Unavailable, "LabUnavailable", "the lab did not answer in time")
-	case err != nil:
-		return Response{}, err
-	case resp.Error != nil:
+	case err == nil && resp.Error != nil:
 		return Response{}, resp.Error.Err()
+	case sent != nil:
+		return Response{}, fault.Wrap(sent, fault.Unavailable, "LabUnavailable", "the lab did not take the request")
 	}
-	return resp, nil
+	return resp, err
 }
 
 // dial connects and checks who listens: join tokens are given to root, or to

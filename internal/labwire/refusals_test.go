@@ -55,6 +55,14 @@ func TestClient_OfALabThatGoes(t *testing.T) {
 	if _, err := roundTrip(t.Context(), near, bufio.NewReader(near), Request{Op: OpList}); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "did not take the request") {
 		t.Errorf("gone before the request: %v", err)
 	}
+	near, far = pair(t)
+	if err := Encode(far, Response{Error: ErrorOf(fault.New(fault.Forbidden, "NotOwner", "not yours"))}); err != nil {
+		t.Fatal(err)
+	}
+	_ = far.Close()
+	if _, err := roundTrip(t.Context(), near, bufio.NewReader(near), Request{Op: OpList}); !fault.Is(err, fault.Forbidden) || !strings.Contains(err.Error(), "not yours") {
+		t.Errorf("refused before the request: %v", err)
+	}
 	_ = near.Close()
 	if _, err := PeerUID(near); !fault.Is(err, fault.Internal) || !strings.Contains(err.Error(), "the peer of the lab's socket is unknown") {
 		t.Errorf("a closed connection has a peer: %v", err)
