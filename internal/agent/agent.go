@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ func New(cfg Config) *Agent { return &Agent{cfg: cfg, turned: make(chan struct{}
 const (
 	pollWait   = 55 * time.Second
 	callTime   = 30 * time.Second
+	forceWait  = 10 * time.Second // for a new manifest to be in force
 	firstPause = 200 * time.Millisecond
 	lastPause  = 30 * time.Second
 	reportTime = 5 * time.Minute // between reports that say nothing new
@@ -162,26 +164,36 @@ func (a *Agent) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if answer.Manifest != nil {
-		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpManifest, Manifest: answer.Manifest}); err != nil {
-			return err
-		}
-		select {
-		case a.turned <- struct{}{}:
-		default:
-		}
+	return a.carry(ctx, answer)
+}
+
+// carry brings the documents of one answer to the root part. One that it does not
+// take holds no other up: a manifest that finds no room on the disk must not keep
+// anybody in whom the snapshot takes away.
+func (a *Agent) carry(ctx context.Context, answer protocol.PollAnswer) error {
+	var failed []error
+	deliver := func(r control.Request) bool {
+		_, err := a.cfg.Root.Ask(ctx, r)
+		failed = append(failed, err)
+		return err == nil
 	}
+	turned := answer.Manifest != nil && deliver(control.Request{Op: control.OpManifest, Manifest: answer.Manifest})
 	if answer.Accounts != nil {
-		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpAccounts, Accounts: answer.Accounts}); err != nil {
-			return err
-		}
+		deliver(control.Request{Op: control.OpAccounts, Accounts: answer.Accounts})
 	}
 	if answer.Snapshot != nil {
-		if _, err := a.cfg.Root.Ask(ctx, control.Request{Op: control.OpSnapshot, Snapshot: answer.Snapshot}); err != nil {
-			return err
-		}
+		deliver(control.Request{Op: control.OpSnapshot, Snapshot: answer.Snapshot})
 	}
-	return nil
+	if !turned {
+		return errors.Join(failed...)
+	}
+	select {
+	case a.turned <- struct{}{}:
+	default:
+	}
+	// The next poll is to acknowledge the manifest. Where this fails, a later one does.
+	_, _ = a.cfg.Root.Ask(ctx, control.Request{Op: control.OpStatus, WaitMillis: forceWait.Milliseconds()})
+	return errors.Join(failed...)
 }
 
 // reports tells the server what the root part has reached, as soon as it has.

@@ -251,6 +251,7 @@ type rootPart struct {
 	delivered []control.Op
 	acked     []string
 	refuse    error
+	full      control.Op // what finds no room
 }
 
 func (r *rootPart) Ask(ctx context.Context, q control.Request) (control.Answer, error) {
@@ -258,6 +259,9 @@ func (r *rootPart) Ask(ctx context.Context, q control.Request) (control.Answer, 
 	defer r.mu.Unlock()
 	switch q.Op {
 	case control.OpStatus:
+		if q.WaitMillis > 0 {
+			r.delivered = append(r.delivered, "wait")
+		}
 		st := r.status
 		return control.Answer{Status: &st}, nil
 	case control.OpEvents:
@@ -273,6 +277,9 @@ func (r *rootPart) Ask(ctx context.Context, q control.Request) (control.Answer, 
 		return control.Answer{Proof: &protocol.Envelope{}}, nil
 	default:
 		r.delivered = append(r.delivered, q.Op)
+		if q.Op == r.full {
+			return control.Answer{}, errors.New("no space left on device")
+		}
 		return control.Answer{}, r.refuse
 	}
 }
@@ -299,10 +306,16 @@ func TestPoll_SaysWhatIsHeldAndCarriesWhatComes(t *testing.T) {
 	if q := s.polls[0]; q.Version != 7 || q.Epoch != 1 || q.Manifest != 1 || !q.IssuedAt.Equal(time.Unix(5, 0)) || q.WaitMillis != 55_000 || q.AccountsEpoch != 1 || q.Accounts != 6 {
 		t.Fatalf("%+v", q)
 	}
-	if !slices.Equal(r.delivered, []control.Op{control.OpManifest, control.OpAccounts, control.OpSnapshot}) {
+	if !slices.Equal(r.delivered, []control.Op{control.OpManifest, control.OpAccounts, control.OpSnapshot, "wait"}) {
 		t.Fatalf("%v", r.delivered)
 	}
-	r.refuse = errors.New("refused")
+	for _, op := range []control.Op{control.OpManifest, control.OpAccounts} {
+		r.delivered, r.full = nil, op
+		if err := a.poll(t.Context()); err == nil || !slices.Contains(r.delivered, control.OpSnapshot) {
+			t.Errorf("%s finds no room: %v, delivered %v", op, err, r.delivered)
+		}
+	}
+	r.full, r.refuse = "", errors.New("refused")
 	if err := a.poll(t.Context()); err == nil {
 		t.Fatal("a refused snapshot is no reason to pause")
 	}

@@ -49,7 +49,7 @@ type Request struct {
 	Snapshot    *protocol.Envelope       `json:"snapshot,omitempty"`
 	Acknowledge []string                 `json:"acknowledge,omitempty"` // ids of events that the server has
 	Generation  int64                    `json:"generation,omitempty"`  // take-events: the status that is known
-	WaitMillis  int64                    `json:"waitMillis,omitempty"`  // take-events: how long to wait for news
+	WaitMillis  int64                    `json:"waitMillis,omitempty"`  // how long to wait for news; status: until the held manifest is in force
 	Limit       int                      `json:"limit,omitempty"`       // take-events: how many at most; 0 for as many as one answer holds
 	Certificate string                   `json:"certificate,omitempty"`
 	Name        string                   `json:"name,omitempty"`
@@ -208,7 +208,7 @@ func ParseRequest(b []byte) (Request, error) {
 func (r Request) check() error {
 	want := Request{Op: r.Op}
 	switch r.Op {
-	case OpStatus, OpHostProof, OpHomes, OpSelfTest, OpMembers, OpInventory, OpTrial:
+	case OpHostProof, OpHomes, OpSelfTest, OpMembers, OpInventory, OpTrial:
 	case OpManifest:
 		want.Manifest = r.Manifest
 	case OpAccounts:
@@ -217,7 +217,7 @@ func (r Request) check() error {
 		want.Snapshot = r.Snapshot
 	case OpEvents:
 		want.Acknowledge, want.Generation, want.WaitMillis, want.Limit = r.Acknowledge, r.Generation, r.WaitMillis, r.Limit
-	case OpDevices, OpUpgrade:
+	case OpStatus, OpDevices, OpUpgrade:
 		want.WaitMillis = r.WaitMillis
 	case OpRelease:
 		want.Name, want.Release = r.Name, r.Release

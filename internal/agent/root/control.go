@@ -24,13 +24,12 @@ func (s *Service) Control(ctx context.Context, _ bool, r control.Request) (contr
 func (s *Service) answer(ctx context.Context, r control.Request) (control.Answer, error) {
 	switch r.Op {
 	case control.OpStatus:
+		if r.WaitMillis > 0 {
+			s.awaitManifest(ctx, time.Duration(r.WaitMillis)*time.Millisecond)
+		}
 		return control.Answer{Status: s.Status()}, nil
 	case control.OpManifest:
-		if err := s.Manifest(*r.Manifest); err != nil {
-			return control.Answer{}, err
-		}
-		s.awaitManifest(ctx)
-		return control.Answer{}, nil
+		return control.Answer{}, s.Manifest(*r.Manifest)
 	case control.OpAccounts:
 		return control.Answer{}, s.Accounts(*r.Accounts)
 	case control.OpSnapshot:
@@ -136,15 +135,11 @@ func (s *Service) refusedDocument(op control.Op, err error) {
 	s.event("document.deny", id, "", "", detail)
 }
 
-// manifestWait is how long a delivery waits until the manifest is in force. A
-// machine that needs longer says so with a later poll.
-const manifestWait = 10 * time.Second
-
 // awaitManifest returns when the worker has put the held manifest into force, so
-// that the next poll acknowledges it. Without a snapshot there is nothing to do
-// before one comes.
-func (s *Service) awaitManifest(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, manifestWait)
+// that the next poll acknowledges it; a machine that needs longer says so with a
+// later one. Without a snapshot there is nothing to do before one comes.
+func (s *Service) awaitManifest(ctx context.Context, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		s.mu.RLock()

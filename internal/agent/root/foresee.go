@@ -1,6 +1,8 @@
 package root
 
 import (
+	"slices"
+
 	"sallyport/internal/agent/grants"
 	"sallyport/internal/machine/protocol"
 )
@@ -17,6 +19,46 @@ func (s *Service) foresee(v view) {
 	s.coming = &v
 	s.mu.Unlock()
 	s.lookNow()
+}
+
+// withdraw does the same for the keys that a verified manifest withdraws: they let
+// nobody in any more, and what they opened ends. It is true whatever else is kept,
+// so the view itself changes, and the next document that is kept keeps it, too.
+func (s *Service) withdraw(m protocol.Manifest) view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view = s.less(s.view, m)
+	if s.coming != nil {
+		if c := s.less(*s.coming, m); c.doc != nil {
+			s.coming = &c
+		} else {
+			s.coming = nil
+		}
+	}
+	s.lookNow()
+	return s.view
+}
+
+// less is a view without the keys that a manifest withdraws.
+func (s *Service) less(v view, m protocol.Manifest) view {
+	old := v
+	if v.distrust(m); len(v.held.Withdrawn) == len(old.held.Withdrawn) {
+		return old
+	}
+	v.held.Endings = append(slices.Clone(v.held.Endings), withdrawn(old, v)...)
+	s.unsigned(&v)
+	return v
+}
+
+// unsigned gives up a snapshot whose key is not trusted any more.
+func (s *Service) unsigned(v *view) {
+	if v.held.Snapshot == nil {
+		return
+	}
+	if _, err := s.verify(*v.held.Snapshot, *v); err != nil {
+		s.cfg.Log("the held snapshot's key is not trusted any more; nobody is let in until the next one")
+		v.held.Snapshot, v.doc, v.people, v.table = nil, nil, nil, table{}
+	}
 }
 
 // strictest is the view that sessions are ended by.

@@ -108,13 +108,18 @@ func (s *Service) restore() view {
 // trust takes over a verified manifest.
 func (v *view) trust(signed protocol.SignedManifest, m protocol.Manifest) {
 	v.signed, v.manifest = signed, m
+	v.distrust(m)
+	v.held.ManifestEpoch, v.held.ManifestVersion = m.Epoch, m.Version
+}
+
+// distrust gives up the keys that a manifest calls compromised.
+func (v *view) distrust(m protocol.Manifest) {
 	for _, k := range m.Keys {
 		if k.Purpose == protocol.Compromised && !slices.Contains(v.held.Withdrawn, k.ID) {
 			v.held.Withdrawn = append(slices.Clone(v.held.Withdrawn), k.ID)
 		}
 	}
 	v.userCAs, v.hostCAs = sshKeys(v.keys(protocol.UserCA)), sshKeys(v.keys(protocol.HostCA))
-	v.held.ManifestEpoch, v.held.ManifestVersion = m.Epoch, m.Version
 }
 
 // keys returns the trusted keys of one purpose.
@@ -207,18 +212,12 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 	if manifest.Epoch == v.manifest.Epoch && manifest.Version == v.manifest.Version {
 		return nil
 	}
+	v = s.withdraw(manifest)
 	if err := pin.SaveManifest(s.cfg.Root, m); err != nil {
 		return err
 	}
-	old := v
 	v.trust(m, manifest)
-	v.held.Endings = append(slices.Clone(v.held.Endings), withdrawn(old, v)...)
-	if v.held.Snapshot != nil {
-		if _, err := s.verify(*v.held.Snapshot, v); err != nil {
-			s.cfg.Log("the held snapshot's key is not trusted any more; nobody is let in until the next one")
-			v.held.Snapshot, v.doc, v.people, v.table = nil, nil, nil, table{}
-		}
-	}
+	s.unsigned(&v)
 	if err := s.save(v.held); err != nil {
 		return err
 	}

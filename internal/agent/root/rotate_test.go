@@ -175,26 +175,25 @@ func TestStatus_AppliedManifest(t *testing.T) {
 	if want := r.wiring.want[len(r.wiring.want)-1]; len(want.UserCAs) != 2 {
 		t.Fatalf("sshd was given %v", want.UserCAs)
 	}
-	// The delivery over the socket answers when it is in force.
-	delivered := make(chan error, 1)
-	select {
-	case <-r.wake: // of what came before
-	default:
-	}
+	// Who delivers waits for nothing, because a snapshot comes behind it; who asks
+	// for the status may wait until it is in force.
 	m := next()
+	if _, err := r.Control(t.Context(), true, control.Request{Op: control.OpManifest, Manifest: &m}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan int64, 1)
 	go func() {
-		_, err := r.Control(t.Context(), true, control.Request{Op: control.OpManifest, Manifest: &m})
-		delivered <- err
+		a, _ := r.Control(t.Context(), true, control.Request{Op: control.OpStatus, WaitMillis: 60_000})
+		told <- a.Status.AppliedManifest
 	}()
-	<-r.wake
 	select {
-	case <-delivered:
+	case <-told:
 		t.Fatal("answered before it was in force")
 	default:
 	}
 	r.act()
-	if err := <-delivered; err != nil {
-		t.Fatal(err)
+	if v := <-told; v != 3 {
+		t.Fatalf("version %d is in force", v)
 	}
 }
 
