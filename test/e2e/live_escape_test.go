@@ -28,7 +28,9 @@ func TestLive_WhatEscapesOneSession(t *testing.T) {
 		stays := m.client(t, "exec", p.name, key.options(), "echo began; sleep 411")
 		// On a busy computer systemd may have given up starting it, or just stopped it
 		// after the sessions before.
-		if err := until(limitEnd, func() error { return m.root(t, "systemctl start user@"+uid+" || { journalctl -n 20 -u user@"+uid+"; false; }").failure() }); err != nil {
+		if err := until(limitEnd, func() error {
+			return m.root(t, "systemctl start user@"+uid+" || { journalctl -n 20 -u user@"+uid+"; false; }").failure()
+		}); err != nil {
 			t.Fatalf("the person's service manager: %v", err)
 		}
 		session := m.client(t, "pty", p.name, append(key.options(), "-tt"), `systemd-run --user --quiet sleep 412; systemd-run --user --quiet --scope setsid sleep 413 & echo "exec sleep 414" | at now; sleep 415`)
