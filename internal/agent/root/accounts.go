@@ -86,9 +86,17 @@ func (s *Service) Accounts(e protocol.Envelope) error {
 		after = after.with(*v.doc, v.local)
 		h.Endings = append(slices.Clone(h.Endings), endings(v, after)...)
 	}
+	first := h // what ends, with the counters as they were
 	h.AccountsEpoch, h.AccountsVersion = next.Epoch, next.Version
 	after.held = h
 	s.foresee(after)
+	// What ends follows from the difference to the old table: a kill after the new
+	// one is kept would forget it.
+	if !slices.Equal(h.Endings, v.held.Endings) {
+		if err := s.save(first); err != nil {
+			return err
+		}
+	}
 	if err := s.saveAccounts(next); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -203,4 +204,29 @@ func FuzzAccounts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAccounts_EndingsAreKeptFirst: a kill between the two files loses no ending.
+// It would come when the table is written, and that fails here.
+func TestAccounts_EndingsAreKeptFirst(t *testing.T) {
+	r := newRig(t)
+	r.takes(r.table(nil))
+	r.mustDeliver(apart)
+	if err := os.MkdirAll(r.root+accountsPath+".new/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	notBefore := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	if err := r.Accounts(r.table(changes(21, func(d *protocol.AccountsDocument) {
+		d.Changed = []protocol.Account{{ObjectID: aliceID, LoginName: alice, UID: aliceUID, NotBefore: notBefore}}
+	}))); err == nil {
+		t.Fatal("the table was kept")
+	}
+	r.restart()
+	if v := r.Service.now(); len(v.held.Endings) != 1 || v.held.AccountsVersion != 20 || v.doc == nil {
+		t.Fatalf("%+v", v.held)
+	}
+	r.present = []uint32{aliceUID}
+	if r.look(t.Context()); !slices.Equal(r.ends, []string{"all 1879048200"}) {
+		t.Fatalf("%v", r.ends)
+	}
 }
