@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"sallyport/internal/crowdtest"
 	"sallyport/internal/labwire"
 )
 
@@ -295,26 +295,12 @@ func inNamespaces(t *testing.T, namespaces map[string]bool) int {
 	return count
 }
 
-// crowded is a limit as it is on this computer now: it grows in proportion when
-// more programs want to run than there are processors.
-func crowded(limit time.Duration) time.Duration {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return limit
-	}
-	var load float64
-	if _, err := fmt.Sscan(string(text), &load); err != nil {
-		return limit
-	}
-	return time.Duration(float64(limit) * max(1, load/float64(runtime.NumCPU())))
-}
-
 // eventually asks until ok, for at most five seconds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(crowded(5 * time.Second))
+	deadline := time.After(crowdtest.Limit(5 * time.Second))
 	for !ok() {
 		select {
 		case <-tick.C:

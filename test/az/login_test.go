@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"sallyport/internal/crowdtest"
 )
 
 // chromium is a real browser without a window that trusts the server's key.
@@ -41,7 +43,7 @@ func chromium(t *testing.T) context.Context {
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
 		t.Fatalf("chromium (is it installed? run: make deps-tests): %v", err)
 	}
-	ctx, stop = context.WithTimeout(ctx, 2*time.Minute)
+	ctx, stop = context.WithTimeout(ctx, crowdtest.Limit(5*time.Minute))
 	t.Cleanup(stop)
 	return ctx
 }
@@ -81,7 +83,7 @@ func TestLogin_Browser(t *testing.T) {
 // waitFile waits for a file that a program writes which is not over yet.
 func waitFile(t *testing.T, path string, done <-chan result) string {
 	t.Helper()
-	for limit := time.After(time.Minute); ; {
+	for limit := time.After(crowdtest.Limit(time.Minute)); ; {
 		if text, err := os.ReadFile(path); err == nil {
 			return string(text)
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"sallyport/internal/crowdtest"
 )
 
 // TestSDK_Node: @azure/msal-node and @azure/identity with their own rights, and
@@ -120,7 +122,7 @@ type person struct {
 // does goes to a page and on until it is left, or shows that it has an end.
 func (p person) does(t *testing.T, words []string) {
 	t.Helper()
-	ctx, stop := context.WithTimeout(p.browser, time.Minute)
+	ctx, stop := context.WithTimeout(p.browser, crowdtest.Limit(time.Minute))
 	defer stop()
 	if err := chromedp.Do(ctx, chromedp.Navigate(words[1])); err != nil {
 		t.Fatalf("browser: %v", err)
@@ -161,15 +163,13 @@ func (p person) does(t *testing.T, words []string) {
 func TestSDK_People(t *testing.T) {
 	t.Parallel()
 	s := user(t, "sdk-people")
+	node, python, golang := nodeSDK(t), pythonSDK(t), goSDK(t) // they are built before the browser's time begins
 	who := person{s, chromium(t)}
 	object := s.must(t, "ad", "signed-in-user", "show", "--query", "id", "-o", "tsv")
 	task := map[string]any{"url": theWorld.url, "address": theWorld.ip + ":443", "ca": s.config + "/sallyport-ca.pem", "tenant": theWorld.tenant, "username": s.name, "person": object, "cli": "04b07795-8ddb-461a-bbee-02f9e1bf7b46"}
 	ask := func(words []string) { who.does(t, words) }
-	node := nodeSDK(t)
-	node.task = task
+	node.task, python.task, golang.task = task, task, task
 	node.with(map[string]any{"mode": "interactive"}).run(t, ask)
-	python, golang := pythonSDK(t), goSDK(t)
-	python.task, golang.task = task, task
 	// Each waits for its interval between two questions; the browser is one.
 	var turn sync.Mutex
 	all := map[string]func(*testing.T){}
@@ -191,7 +191,6 @@ func TestSDK_People(t *testing.T) {
 func TestSDK_OpenID(t *testing.T) {
 	t.Parallel()
 	s := user(t, "sdk-openid")
-	who := person{s, chromium(t)}
 	a := admin()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -210,6 +209,7 @@ func TestSDK_OpenID(t *testing.T) {
 	p := nodeSDK(t)
 	p.task = map[string]any{"mode": "openid", "url": theWorld.url, "tenant": theWorld.tenant, "application": id, "secret": secret, "redirect": back, "username": s.name, "name": "sdk-openid",
 		"person": s.must(t, "ad", "signed-in-user", "show", "--query", "id", "-o", "tsv")}
+	who := person{s, chromium(t)}
 	p.run(t, func(words []string) {
 		if words[0] != "rotate" {
 			who.does(t, words)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 const (
@@ -179,7 +181,7 @@ func (w *world) serve(rootfs string) error {
 			return err
 		}
 	}
-	_, err = w.sallys("server", "status", "--server", w.address, "--wait", "30s")
+	_, err = w.sallys("server", "status", "--server", w.address, "--wait", crowdtest.Limit(30*time.Second).String())
 	return err
 }
 
@@ -295,7 +297,7 @@ func (w *world) capture(cmd *exec.Cmd) result {
 	if err := cmd.Start(); err != nil {
 		return result{err: err.Error(), code: 127}
 	}
-	timer := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(crowdtest.Limit(3*time.Minute), func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	code := 0
 	var exit *exec.ExitError

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 // The limits of a cell. This computer has other things to do, so a cell that took
@@ -178,22 +179,8 @@ func (m *matrixVM) witness(t *testing.T) (stop func()) {
 	return func() { close(done); looking.Wait() }
 }
 
-// crowded is a limit as it is on this computer now: it grows in proportion when
-// more programs want to run than there are processors.
-func crowded(limit time.Duration) time.Duration { return time.Duration(float64(limit) * crowd()) }
-
-// crowd is how many programs want each processor, at least 1.
-func crowd() float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 1
-	}
-	var load float64
-	if _, err := fmt.Sscan(string(text), &load); err != nil {
-		return 1
-	}
-	return max(1, load/float64(runtime.NumCPU()))
-}
+// crowded is a limit as it is on this computer now.
+func crowded(limit time.Duration) time.Duration { return crowdtest.Limit(limit) }
 
 // atOnce lets everybody come in at the same time.
 func atOnce(way string, people []string, run func(name string) seen) []cell {

@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/crowdtest"
 	"sallyport/internal/handbooktest"
 )
 
@@ -234,26 +234,9 @@ func output(name string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// until polls for a condition of the outside world; it gives up with the last
-// error after the limit, which is that of a computer with nothing else to do. It
-// rests as long as it asked: who waits for us needs the processor, too.
-func until(limit time.Duration, try func() error) error {
-	limit = crowded(limit)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	for {
-		began := time.Now()
-		err := try()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", limit, err)
-		case <-time.After(min(max(time.Since(began), 20*time.Millisecond), 200*time.Millisecond)):
-		}
-	}
-}
+// until polls for a condition of the outside world, within the limit of a computer
+// with nothing else to do.
+func until(limit time.Duration, try func() error) error { return crowdtest.Until(limit, try) }
 
 func (w *world) close() {
 	for _, cmd := range []*exec.Cmd{w.lab, w.server} {

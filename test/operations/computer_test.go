@@ -10,12 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 const (
@@ -213,36 +214,6 @@ func (c *computer) close() {
 	_ = os.RemoveAll(c.folder)
 }
 
-// until polls for a condition of the outside world; it gives up with the last
-// error after the limit, which is that of a computer with nothing else to do. It
-// rests as long as it asked: who waits for us needs the processor, too.
-func until(limit time.Duration, try func() error) error {
-	limit = time.Duration(float64(limit) * crowd())
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	for {
-		began := time.Now()
-		err := try()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", limit, err)
-		case <-time.After(min(max(time.Since(began), 20*time.Millisecond), 200*time.Millisecond)):
-		}
-	}
-}
-
-// crowd is how many programs want each processor, at least 1.
-func crowd() float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 1
-	}
-	var load float64
-	if _, err := fmt.Sscan(string(text), &load); err != nil {
-		return 1
-	}
-	return max(1, load/float64(runtime.NumCPU()))
-}
+// until polls for a condition of the outside world, within the limit of a computer
+// with nothing else to do.
+func until(limit time.Duration, try func() error) error { return crowdtest.Until(limit, try) }

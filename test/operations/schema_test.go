@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 // TestSchema_AnswersAreAsDescribed sends what the OpenAPI description allows,
@@ -77,7 +79,7 @@ func (f fuzzer) run(t *testing.T, name string, args ...string) {
 	cmd := exec.Command(f.tool, args...)
 	cmd.Dir = f.dir
 	cmd.Env = append(os.Environ(), "PYTHONWARNINGS=ignore")
-	late := time.AfterFunc(time.Duration(float64(3*time.Minute)*crowd()), func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(crowdtest.Limit(3*time.Minute), func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	out, err := cmd.CombinedOutput()
 	text := string(out)
