@@ -8,8 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"sallyport/internal/fault"
 	"sallyport/internal/labwire"
@@ -102,6 +105,27 @@ func TestNspawn_RootIsConfined(t *testing.T) {
 	if f := strings.Fields(status); len(f) != 5 || f[1] != fmt.Sprint(idBase) || f[4] != "00000000f1ec85fb" {
 		t.Errorf("ids and capabilities: %q", status)
 	}
+}
+
+// TestNspawn_TakesNothingFromAnother: what the kernel counts by user, as instances of
+// inotify, one machine cannot use up for the others, nor for this computer.
+func TestNspawn_TakesNothingFromAnother(t *testing.T) {
+	b := newNspawnBench(t)
+	greedy, other := b.login(b.machine(machineA, "web-1")), b.login(b.machine(machineB, "web-2"))
+	call := fmt.Sprintf("syscall(%d, 0)", unix.SYS_INOTIFY_INIT1)
+	all := `perl -e '$n++ while $n < 100000 && ` + call + ` >= 0; open F, ">", "/tmp/took"; print F $n; close F; sleep 300' >/dev/null 2>&1 & for i in $(seq 100); do [ -s /tmp/took ] && break; sleep 0.1; done; cat /tmp/took`
+	out, code := b.run(greedy, all)
+	if n, err := strconv.Atoi(strings.TrimSpace(out)); err != nil || code != 0 || n < 10 || n >= 100000 {
+		t.Fatalf("%d %s", code, out)
+	}
+	if out, code := b.run(other, `perl -e 'exit(`+call+` < 0)'`); code != 0 {
+		t.Errorf("nothing is left for another machine: %s", out)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatalf("nothing is left for this computer: %v", err)
+	}
+	_ = unix.Close(fd)
 }
 
 // TestNspawn_KeepsFilesAndRefusesLinks: what a machine's root left where the next

@@ -58,9 +58,16 @@ func newLauncher() *launcher {
 	return l
 }
 
-func (l *launcher) start(cmd *exec.Cmd) error {
+// start starts a program on behalf of a user; 0 is the lab's own.
+func (l *launcher) start(cmd *exec.Cmd, uid int) error {
 	result := make(chan error)
-	l.jobs <- func() { result <- cmd.Start() }
+	l.jobs <- func() {
+		if uid == 0 {
+			result <- cmd.Start()
+			return
+		}
+		result <- onBehalf(uid, cmd.Start)
+	}
 	return <-result
 }
 
@@ -140,7 +147,11 @@ func (l *Lab) spawn(r record) (*process, *os.File, *os.File, error) {
 	cmd.Env = []string{}
 	cmd.ExtraFiles = []*os.File{specRead, statusWrite}
 	cmd.SysProcAttr = attr
-	err = errors.Join(l.launcher.start(cmd), specRead.Close(), statusWrite.Close())
+	owner := 0
+	if r.Backend == labwire.BackendNspawn {
+		owner = r.owner(l.octet)
+	}
+	err = errors.Join(l.launcher.start(cmd, owner), specRead.Close(), statusWrite.Close())
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, specWrite.Close(), statusRead.Close())
 	}
