@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -78,6 +79,13 @@ type Table struct {
 
 var errShape = errors.New("unexpected shape")
 
+// Unknown reports whether an error of Read leaves open whether the process is
+// there: for want of memory or descriptors, say, it could not be looked at just
+// now. Other errors say that it has ended, or that the kernel will never show it.
+func Unknown(err error) bool {
+	return err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errShape)
+}
+
 // Read returns one process.
 func (t Table) Read(pid int) (Process, error) {
 	dir := filepath.Join(t.Dir, strconv.Itoa(pid))
@@ -88,17 +96,23 @@ func (t Table) Read(pid int) (Process, error) {
 		return p, err
 	}
 	if err := p.stat(stat); err != nil {
-		return p, fmt.Errorf("stat of process %d: %w", pid, err)
+		return p, fmt.Errorf("stat of process %d: %w", pid, errors.Join(errShape, err))
 	}
 	status, err := small(filepath.Join(dir, "status"), space)
 	if err != nil {
 		return p, err
 	}
 	if err := p.status(status); err != nil {
-		return p, fmt.Errorf("status of process %d: %w", pid, err)
+		return p, fmt.Errorf("status of process %d: %w", pid, errors.Join(errShape, err))
 	}
-	p.LoginUID = number(filepath.Join(dir, "loginuid"), space)
-	if id := number(filepath.Join(dir, "sessionid"), space); id != NoLogin {
+	if p.LoginUID, err = number(filepath.Join(dir, "loginuid"), space); err != nil {
+		return p, err
+	}
+	id, err := number(filepath.Join(dir, "sessionid"), space)
+	if err != nil {
+		return p, err
+	}
+	if id != NoLogin {
 		p.Audit = strconv.FormatUint(uint64(id), 10)
 	}
 	// The rest is empty for kernel threads and where the kernel denies it.
@@ -137,16 +151,18 @@ func again(call func() (int, error)) (int, error) {
 	}
 }
 
-func number(path string, space []byte) uint32 {
+// number reads what the audit subsystem keeps of a process; NoLogin where it keeps
+// nothing, as in a kernel without it, which has no such file.
+func number(path string, space []byte) (uint32, error) {
 	b, err := small(path, space)
-	if err != nil {
-		return NoLogin
+	if Unknown(err) && !errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESRCH) {
+		return NoLogin, err
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
-	if err != nil {
-		return NoLogin
+	n, perr := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err != nil || perr != nil {
+		return NoLogin, nil
 	}
-	return uint32(n)
+	return uint32(n), nil
 }
 
 // stat reads proc(5)'s one line. The name is in parentheses and may itself hold
@@ -213,7 +229,8 @@ func (t Table) PIDs() ([]int, error) {
 }
 
 // All returns every process that can be read, the newest ids first; those that end
-// meanwhile are left out.
+// meanwhile are left out. One that could not be looked at fails it: who asks what is
+// left would take it for gone.
 func (t Table) All() ([]Process, error) {
 	pids, err := t.PIDs()
 	if err != nil {
@@ -221,7 +238,11 @@ func (t Table) All() ([]Process, error) {
 	}
 	var all []Process
 	for _, pid := range slices.Backward(pids) {
-		if p, err := t.Read(pid); err == nil {
+		p, err := t.Read(pid)
+		if Unknown(err) {
+			return nil, fmt.Errorf("process %d: %w", pid, err)
+		}
+		if err == nil {
 			all = append(all, p)
 		}
 	}

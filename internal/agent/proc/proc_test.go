@@ -1,10 +1,13 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // put makes one entry of a process table.
@@ -79,5 +82,58 @@ func TestProcess_SameComparesStartTimes(t *testing.T) {
 	a := Process{PID: 3, Start: 1}
 	if !a.Same(Process{PID: 3, Start: 1}) || a.Same(Process{PID: 3, Start: 2}) || a.Same(Process{PID: 4, Start: 1}) {
 		t.Fatal("wrong")
+	}
+}
+
+// What could not be looked at just now is not taken for gone; what the kernel lacks
+// or will not show is no failure.
+func TestTable_WhatCannotBeRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		file  string // that a folder stands for, which opens and cannot be read
+		fails bool
+	}{
+		"stat": {"stat", true}, "status": {"status", true}, "loginuid": {"loginuid", true}, "sessionid": {"sessionid", true}, "exe": {"exe", false}, "cmdline": {"cmdline", false},
+	} {
+		dir := t.TempDir()
+		for pid := 3; pid < 6; pid++ {
+			put(t, dir, pid, stat(pid, "x", 1, 1, 0, 1), "Uid:\t7\t7\t7\t7\n", map[string]string{"loginuid": "7"})
+		}
+		path := filepath.Join(dir, "4", c.file)
+		if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := (Table{dir}).All(); (err != nil) != c.fails || err == nil && len(all) != 3 {
+			t.Errorf("%s: %d processes, %v", name, len(all), err)
+		}
+	}
+	dir := t.TempDir()
+	put(t, dir, 3, stat(3, "x", 1, 1, 0, 1), "Uid:\t7\t7\t7\t7\n", nil) // a kernel without audit
+	put(t, dir, 4, stat(4, "x", 1, 1, 0, 1), "Uid:\t7\t7\t7\t7\n", map[string]string{"loginuid": "", "sessionid": "-1"})
+	if err := os.Mkdir(filepath.Join(dir, "5"), 0o755); err != nil { // one that is just going
+		t.Fatal(err)
+	}
+	if all, err := (Table{dir}).All(); err != nil || len(all) != 2 || all[0].LoginUID != NoLogin || all[1].LoginUID != NoLogin || all[0].Audit != "" {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	for err, want := range map[error]bool{nil: false, unix.ENOENT: false, unix.ESRCH: false, unix.EACCES: false, unix.EPERM: false, errShape: false,
+		unix.ENOMEM: true, unix.EMFILE: true, unix.ENFILE: true, unix.EIO: true} {
+		if err != nil {
+			err = errors.Join(nil, err)
+		}
+		if Unknown(err) != want {
+			t.Errorf("%v: %v", err, !want)
+		}
+	}
+}
+
+// TestTable_AllOfThisComputer: nothing that a healthy machine runs fails the look.
+func TestTable_AllOfThisComputer(t *testing.T) {
+	for range 20 {
+		if all, err := (Table{"/proc"}).All(); err != nil || len(all) == 0 {
+			t.Fatal(len(all), err)
+		}
 	}
 }

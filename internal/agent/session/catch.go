@@ -128,6 +128,9 @@ func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
 				continue
 			}
 			p, err := e.cfg.Processes.Read(pid)
+			if proc.Unknown(err) {
+				return err
+			}
 			if err != nil {
 				rest = 0 // it has gone, and left another one perhaps
 				continue

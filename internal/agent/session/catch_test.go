@@ -153,6 +153,32 @@ func TestEnd_SaysThatTheHuntIsLost(t *testing.T) {
 	}
 }
 
+// TestEnd_HuntsOnlyWhatItCanLookAt: a process that could not be read just now has
+// not gone, and nobody says that nothing is left.
+func TestEnd_HuntsOnlyWhatItCanLookAt(t *testing.T) {
+	k, e, _ := world(t)
+	e.cfg.Processes = short{k}
+	pid := 7000
+	k.listed = func(k *kernel) {
+		pid++
+		k.list = append(slices.DeleteFunc(k.list, bomb(pid-1, bobUID).Same), bomb(pid, bobUID))
+	}
+	k.after = func(k *kernel) { k.list = slices.DeleteFunc(k.list, bomb(pid, bobUID).Same) }
+	if _, err := e.End(t.Context(), []Target{parts()["one login"]}); !errors.Is(err, unix.ENOMEM) {
+		t.Fatal(err)
+	}
+}
+
+// short is a process table for which memory runs out at new processes.
+type short struct{ *kernel }
+
+func (s short) Read(pid int) (proc.Process, error) {
+	if pid > 7000 {
+		return proc.Process{}, unix.ENOMEM
+	}
+	return s.kernel.Read(pid)
+}
+
 // groupFolder is a hierarchy of control groups as systemd makes it.
 func groupFolder(t *testing.T, slices ...string) string {
 	t.Helper()
