@@ -307,17 +307,22 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 	for i, d := range list {
 		targets[i] = d.Target
 	}
-	met, err := s.cfg.Ender.End(ctx, targets)
+	outcomes, err := s.cfg.Ender.End(ctx, targets)
 	_, elapsed := s.cfg.Boot()
 	var done []ending
 	for i, d := range list {
-		if i < len(met) && met[i] > 0 && s.stuck.due(d, err != nil, elapsed) {
-			s.tell(d, met[i], open, err)
+		o := outcomes[i]
+		var left error
+		if o.Left {
+			left = err
 		}
-		if err == nil && d.ending != nil {
+		if o.Met > 0 && s.stuck.due(d, o.Left, elapsed) {
+			s.tell(d, o.Met, open, left)
+		}
+		if !o.Left && d.ending != nil {
 			done = append(done, *d.ending)
 		}
-		if err == nil && d.Whole() {
+		if !o.Left && d.Whole() {
 			s.swept[d.UID] = true
 		}
 	}
@@ -327,15 +332,14 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 	return err
 }
 
-// unended is said of an ending that signals did not bring about, and of those
-// that were tried together with it.
+// unended is said of an ending that signals did not bring about.
 const unended = "what no signal ends (a process that waits in the kernel, say); the machine tries again"
 
 // maxMessage is how much of a sentence an event holds.
 const maxMessage = 1000
 
-// tell writes down one ending, with what it did not reach; err is why not
-// everything that was to be ended is.
+// tell writes down one ending, with what it did not reach; err is why something
+// of it is left.
 func (s *Service) tell(d due, met int, open []session.Open, err error) {
 	who := session.Who{UID: d.UID, LoginName: d.login, Since: d.since, Admin: d.admin}
 	for _, o := range open {

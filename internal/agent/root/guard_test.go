@@ -305,3 +305,22 @@ func TestGuard_EndsWhomNoScanSees(t *testing.T) {
 		}
 	}
 }
+
+// What no signal ends keeps its own ending, and nobody else's.
+func TestGuard_OneUnkillableKeepsNoOtherEnding(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.present, r.stays = []uint32{aliceUID, bobUID}, map[uint32]bool{aliceUID: true}
+	r.now = r.now.Add(time.Second)
+	r.mustDeliver(func(d *protocol.SnapshotDocument) {
+		d.Principals[0].NotBefore, d.Principals[1].Access = r.now, protocol.Login
+	})
+	if told, unfinished := r.endsTold(); told != 2 || unfinished != 1 {
+		t.Errorf("%d events, %d of them of something that is left", told, unfinished)
+	}
+	r.restart()
+	r.ends = nil
+	if r.look(t.Context()); !slices.Equal(r.ends, []string{"all 1879048200"}) {
+		t.Fatalf("%v", r.ends)
+	}
+}

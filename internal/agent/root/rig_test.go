@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -60,7 +61,8 @@ type rig struct {
 	targets                                        []session.Target
 	asked                                          []session.Who
 	endFails                                       error
-	meanwhile                                      func() // done once, while the process table is read
+	stays                                          map[uint32]bool // of whom no signal ends something
+	meanwhile                                      func()          // done once, while the process table is read
 	wiring                                         fakeWiring
 	commands                                       [][]string
 	as                                             []*Credential
@@ -120,10 +122,14 @@ func (r *rig) PIDs() ([]int, error) { return nil, nil }
 
 func (r *rig) Look() (session.Scene, error) { return session.New(session.Config{Processes: r}).Look() }
 
-func (r *rig) End(_ context.Context, targets []session.Target) ([]int, error) {
-	met := make([]int, len(targets))
+func (r *rig) End(_ context.Context, targets []session.Target) ([]session.Outcome, error) {
+	out := make([]session.Outcome, len(targets))
+	err := r.endFails
 	for i, t := range targets {
-		met[i] = 1
+		out[i] = session.Outcome{Met: 1, Left: r.endFails != nil || r.stays[t.UID]}
+		if out[i].Left && err == nil {
+			err = errors.New("processes are left")
+		}
 		what := "all"
 		switch {
 		case t.Elevated:
@@ -137,7 +143,7 @@ func (r *rig) End(_ context.Context, targets []session.Target) ([]int, error) {
 		r.messages = append(r.messages, t.Message)
 		r.targets = append(r.targets, t)
 	}
-	return met, r.endFails
+	return out, err
 }
 
 func (r *rig) Warn(targets []session.Target) error {

@@ -53,7 +53,7 @@ type Processes interface {
 // Ender sees and ends sessions. *session.Ender satisfies it.
 type Ender interface {
 	Look() (session.Scene, error)
-	End(ctx context.Context, targets []session.Target) ([]int, error)
+	End(ctx context.Context, targets []session.Target) ([]session.Outcome, error)
 	Dismiss(ctx context.Context, uid uint32) error
 	Warn(targets []session.Target) error
 	Left(w session.Who) []string

@@ -27,11 +27,11 @@ const (
 // nothing can fork. Elsewhere what is seen is stopped before anything is killed,
 // so that a table full of it stays full; and what forks and exits at once is
 // looked for among the newest processes alone.
-func (e *Ender) catch(ctx context.Context, targets []Target, met []map[int]uint64) error {
+func (e *Ender) catch(ctx context.Context, targets []Target, all []progress) error {
 	held, release := e.hold(ctx, targets)
 	err := e.sweep(targets)
 	if err == nil && !held {
-		err = errors.Join(e.still(ctx, targets), e.hunt(targets, met))
+		err = errors.Join(e.still(ctx, targets), e.hunt(targets, all))
 	}
 	for empty, round := 0, 0; err == nil && empty < quiet && round < catches; round++ {
 		var scene Scene
@@ -45,7 +45,7 @@ func (e *Ender) catch(ctx context.Context, targets []Target, met []map[int]uint6
 		}
 		empty = 0
 		for _, f := range found {
-			note(met, f)
+			note(all, f)
 			_ = e.signal(f.Process, unix.SIGKILL, takenBy(targets[f.target], scene)) // who is left is found again
 		}
 		e.cfg.Wait(ctx, grace/100)
@@ -110,7 +110,7 @@ func (e *Ender) still(ctx context.Context, targets []Target) error {
 
 // hunt looks at new processes alone, the newest first, and kills what is to end.
 // What forks and exits at once has gone when a scan of all processes comes to it.
-func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
+func (e *Ender) hunt(targets []Target, all []progress) error {
 	scene, err := e.Look()
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (e *Ender) hunt(targets []Target, met []map[int]uint64) error {
 			scene.byPID[pid] = p
 			if i := slices.IndexFunc(targets, func(t Target) bool { return t.takes(scene, p) }); i >= 0 && !e.spared(p) {
 				rest, caught = 0, round
-				note(met, taken{p, i})
+				note(all, taken{p, i})
 				_ = e.signal(p, unix.SIGKILL, takenBy(targets[i], scene))
 			}
 		}
@@ -157,9 +157,10 @@ func takenBy(t Target, s Scene) func(proc.Process) bool {
 }
 
 // note counts a process that was met.
-func note(met []map[int]uint64, f taken) {
-	if met[f.target] == nil {
-		met[f.target] = map[int]uint64{}
+func note(all []progress, f taken) {
+	p := &all[f.target]
+	if p.met == nil {
+		p.met = map[int]uint64{}
 	}
-	met[f.target][f.PID] = f.Start
+	p.met[f.PID] = f.Start
 }

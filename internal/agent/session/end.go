@@ -93,25 +93,39 @@ func (t Target) hears(s Scene, p proc.Process) bool {
 	return t.takes(s, p) || t.Elevated && p.LoginUID == t.UID
 }
 
+// Outcome is what became of a target.
+type Outcome struct {
+	Met  int  // how many processes of it were seen
+	Left bool // something of it goes on, or may
+}
+
+// progress is what an end knows of a target.
+type progress struct {
+	met  map[int]uint64 // start times of processes, by id
+	calm int            // looks in a row that found nothing of it
+}
+
 // End ends all targets at the same time. It writes each message to the terminals
 // and the standard errors of its target, hangs up, waits at most 200 ms and
 // kills, until two scans find nothing of any; between them what no scan sees is
 // caught. sshd is not hung up, so that it can carry the message and the last words
-// of what ends to the client. It returns how many processes of each it met.
-func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
-	met := make([]map[int]uint64, len(targets))
+// of what ends to the client. It returns what became of each, and an error where
+// something of any is left.
+func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
+	all := make([]progress, len(targets))
 	empty, told := 0, false
-	var last error
+	var last, missed error // missed: of the last catch
 	for round := 0; round < maxRounds && empty < quiet; round++ {
 		scene, err := e.Look()
 		if err != nil {
-			return counts(met), err
+			return outcomes(all, err), err
 		}
 		found := scene.find(targets)
+		count(all, found)
 		if len(found) == 0 {
 			if empty++; empty == 1 {
-				if err := e.catch(ctx, targets, met); err != nil {
-					return counts(met), err
+				if err := e.catch(ctx, targets, all); err != nil {
+					return outcomes(all, err), err
 				}
 			}
 			continue
@@ -125,7 +139,7 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 			}
 		}
 		for _, f := range found {
-			note(met, f)
+			note(all, f)
 			if sig == unix.SIGHUP && f.SSHD() {
 				continue
 			}
@@ -139,13 +153,34 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]int, error) {
 		case round < patience:
 			e.cfg.Wait(ctx, grace/20)
 		default:
-			last = errors.Join(e.catch(ctx, targets, met), ctx.Err())
+			missed = errors.Join(e.catch(ctx, targets, all), ctx.Err())
+			last = missed
 		}
 	}
 	if empty < quiet {
-		return counts(met), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
+		return outcomes(all, missed), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
 	}
-	return counts(met), nil
+	return outcomes(all, nil), nil
+}
+
+// count notes which targets a look found nothing of.
+func count(all []progress, found []taken) {
+	for i := range all {
+		all[i].calm++
+	}
+	for _, f := range found {
+		all[f.target].calm = 0
+	}
+}
+
+// outcomes tells the targets of which nothing is left from the others. When all that
+// could be done for all of them was not, none is known to have ended.
+func outcomes(all []progress, missed error) []Outcome {
+	list := make([]Outcome, len(all))
+	for i, p := range all {
+		list[i] = Outcome{Met: len(p.met), Left: missed != nil || p.calm < quiet}
+	}
+	return list
 }
 
 // await gives what was hung up the time of the grace, less when it has gone.
@@ -156,14 +191,6 @@ func (e *Ender) await(ctx context.Context, targets []Target) {
 			return
 		}
 	}
-}
-
-func counts(met []map[int]uint64) []int {
-	n := make([]int, len(met))
-	for i, m := range met {
-		n[i] = len(m)
-	}
-	return n
 }
 
 // Warn writes the messages of the targets and ends nothing.

@@ -22,6 +22,7 @@ const (
 type kernel struct {
 	list     []proc.Process
 	stubborn map[int]bool // survives HUP
+	waits    map[int]bool // in the kernel, where no signal reaches it
 	sent     map[int][]unix.Signal
 	spawn    func(k *kernel, round int)
 	after    func(k *kernel) // once a scan has been made
@@ -93,6 +94,9 @@ func (k *kernel) Signal(pid int, sig unix.Signal, same func() bool) error {
 		return nil
 	}
 	k.sent[pid] = append(k.sent[pid], sig)
+	if k.waits[pid] {
+		return nil
+	}
 	if sig == unix.SIGSTOP {
 		for i := range k.list {
 			if k.list[i].PID == pid {
@@ -170,7 +174,7 @@ func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 	if want := []int{1, 50, 60, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
 		t.Fatalf("left %v, want %v", left(k), want)
 	}
-	if !slices.Equal(n, []int{7}) {
+	if !slices.Equal(n, []Outcome{{Met: 7}}) {
 		t.Fatalf("met %v processes", n)
 	}
 	if !slices.Equal(k.sent[107], []unix.Signal{unix.SIGHUP, unix.SIGKILL}) {
@@ -224,6 +228,32 @@ func TestEnd_ForkBombIsReported(t *testing.T) {
 	k.spawn = func(k *kernel, round int) { k.list = append(k.list, process(1000+round, aliceUID, aliceUID, "fork")) }
 	if _, err := e.End(context.Background(), []Target{{UID: aliceUID}}); err == nil {
 		t.Fatal("no error although processes are left")
+	}
+}
+
+// TestEnd_SaysWhatIsLeft: a process that no signal ends is left of its own target,
+// and the others are done.
+func TestEnd_SaysWhatIsLeft(t *testing.T) {
+	k, e, _ := world(t)
+	k.waits = map[int]bool{102: true}
+	for i := range k.list {
+		if k.list[i].PID == 102 {
+			k.list[i].State = 'D'
+		}
+	}
+	n, err := e.End(t.Context(), []Target{{UID: aliceUID}, {UID: bobUID}})
+	if err == nil || !slices.Equal(n, []Outcome{{Met: 7, Left: true}, {Met: 1}}) || !slices.Contains(k.swept, bobUID) {
+		t.Fatalf("%v %+v, swept %v", err, n, k.swept)
+	}
+}
+
+// TestEnd_WithoutACatchAllIsLeft: what could not be looked for may be there.
+func TestEnd_WithoutACatchAllIsLeft(t *testing.T) {
+	k, e, _ := world(t)
+	k.slices, k.waits = true, map[int]bool{102: true}
+	e.cfg.Processes = blind{k}
+	if n, err := e.End(t.Context(), []Target{{UID: aliceUID}, {UID: bobUID}}); err == nil || !n[0].Left || !n[1].Left {
+		t.Fatalf("%v %+v", err, n)
 	}
 }
 
