@@ -16,15 +16,46 @@ func (s *Service) watch(ctx context.Context, last attempt) attempt {
 		return last
 	}
 	mark := s.cfg.Wiring.Mark()
-	if mark == last.mark {
+	if mark == last.mark && !last.unsure {
 		return last
 	}
-	last.mark, last.err = mark, s.cfg.Wiring.Check(ctx, s.wanted(v))
-	if last.err != nil {
-		s.cfg.Log("drift: %v", last.err)
+	want := s.wanted(v)
+	if last.force != nil {
+		want = *last.force
 	}
-	s.noteDrift(last.err)
+	again := last.unsure
+	last.mark = mark
+	if err := s.cfg.Wiring.Check(ctx, want); s.concluded(err, &last) {
+		last.err = err // apply tries again, and finds out when it is gone
+	} else if again && !last.unsure {
+		s.poke() // what could not be tried is tried
+	}
 	return last
+}
+
+// weigh says after a try what the configuration is worth. A change that failed was
+// undone, so it is what was in force before that counts: who could log in goes on
+// doing so.
+func (s *Service) weigh(ctx context.Context, last *attempt) {
+	err := last.err
+	if err != nil && last.force != nil {
+		err = s.cfg.Wiring.Check(ctx, *last.force)
+	}
+	s.concluded(err, last)
+}
+
+// concluded notes what a look has found, and reports whether it found anything. One
+// that says nothing leaves the verdict before it in force, and is repeated soon.
+func (s *Service) concluded(err error, last *attempt) bool {
+	if last.unsure = sshd.Unsure(err); last.unsure {
+		s.cfg.Log("the configuration could not be looked at: %v", err)
+		return false
+	}
+	if err != nil {
+		s.cfg.Log("drift: %v", err)
+	}
+	s.noteDrift(err)
+	return err != nil
 }
 
 // firstLook is how long a decision waits for the first look at the configuration
@@ -63,7 +94,9 @@ func (s *Service) noteDrift(err error) {
 	}
 	s.mu.Lock()
 	before := s.reached.drift
-	s.reached.drift, s.reached.open = drift, sshd.Open(err)
+	s.reached.drift, s.reached.open, s.reached.checked = drift, sshd.Open(err), true
+	close(s.worked)
+	s.worked = make(chan struct{})
 	s.mu.Unlock()
 	if before == drift {
 		return

@@ -77,6 +77,7 @@ type fakeWiring struct {
 	apply error
 	mark  string
 	want  []sshd.Wanted
+	saw   []sshd.Wanted // what Check was asked for
 }
 
 func (f *fakeWiring) Recover(context.Context) error { return nil }
@@ -85,13 +86,16 @@ func (f *fakeWiring) Apply(_ context.Context, w sshd.Wanted) error {
 	f.wired = f.wired || f.apply == nil
 	return f.apply
 }
-func (f *fakeWiring) Remove(context.Context) error             { f.wired = false; return nil }
-func (f *fakeWiring) Wired() bool                              { return f.wired }
-func (f *fakeWiring) Check(context.Context, sshd.Wanted) error { return f.check }
-func (f *fakeWiring) Mark() string                             { return f.mark }
-func (f *fakeWiring) Asks() error                              { return f.asks }
-func (f *fakeWiring) Seat(sshd.Desk)                           {}
-func (f *fakeWiring) Grace(context.Context) time.Duration      { return 2 * time.Minute }
+func (f *fakeWiring) Remove(context.Context) error { f.wired = false; return nil }
+func (f *fakeWiring) Wired() bool                  { return f.wired }
+func (f *fakeWiring) Check(_ context.Context, w sshd.Wanted) error {
+	f.saw = append(f.saw, w)
+	return f.check
+}
+func (f *fakeWiring) Mark() string                        { return f.mark }
+func (f *fakeWiring) Asks() error                         { return f.asks }
+func (f *fakeWiring) Seat(sshd.Desk)                      {}
+func (f *fakeWiring) Grace(context.Context) time.Duration { return 2 * time.Minute }
 func (f *fakeWiring) SelfTest(context.Context, sshd.Wanted) error {
 	return nil
 }

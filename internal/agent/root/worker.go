@@ -51,10 +51,12 @@ func (s *Service) work(ctx context.Context) {
 
 // attempt is what the worker tried last, so that it does not repeat itself.
 type attempt struct {
-	key  string
-	mark string
-	err  error
-	nss  nssWritten
+	key    string
+	mark   string
+	err    error
+	nss    nssWritten
+	force  *sshd.Wanted // what was put into force last; nil: unknown
+	unsure bool         // the last look said nothing: look again
 }
 
 // apply brings files and configuration up to date. Who may not be here any more
@@ -76,7 +78,7 @@ func (s *Service) apply(ctx context.Context, last attempt) attempt {
 	last = s.wire(ctx, v, last)
 	wired := s.cfg.Wiring.Wired()
 	if wired {
-		s.noteDrift(last.err)
+		s.weigh(ctx, &last)
 	} else {
 		s.noteDrift(nil)
 	}
@@ -117,7 +119,6 @@ func (s *Service) applied(v view, older bool) {
 	if !older {
 		s.reached.manifest = [2]int64{v.held.ManifestEpoch, v.held.ManifestVersion}
 	}
-	s.reached.checked = s.reached.checked || v.doc != nil
 	close(s.worked)
 	s.worked = make(chan struct{})
 }
@@ -127,19 +128,21 @@ func (s *Service) applied(v view, older bool) {
 // a file has changed.
 func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 	want := s.wanted(v)
-	next := attempt{nss: last.nss, key: fmt.Sprint(v.doc.LoginEnabled, identified(v.doc), want), mark: s.cfg.Wiring.Mark()}
+	next := attempt{nss: last.nss, force: last.force, key: fmt.Sprint(v.doc.LoginEnabled, identified(v.doc), want), mark: s.cfg.Wiring.Mark()}
 	wired := s.cfg.Wiring.Wired()
 	switch {
 	case !v.doc.LoginEnabled:
-		next.err = s.cfg.Wiring.Remove(ctx)
+		next.err, next.force = s.cfg.Wiring.Remove(ctx), nil
 	case !identified(v.doc) && !wired:
 		next.err = fault.New(fault.Precondition, "IdentityRequired", "the extension needs the machine's system-assigned managed identity").
 			WithRemedy("Run: sally vm identity assign, then set the extension again.")
-	case last.err == nil && wired && last.key == next.key && last.mark == next.mark:
+	case last.err == nil && !last.unsure && wired && last.key == next.key && last.mark == next.mark:
 		s.reloadHost(ctx, true)
 		return next
 	default:
-		next.err = s.cfg.Wiring.Apply(ctx, want)
+		if next.err = s.cfg.Wiring.Apply(ctx, want); next.err == nil {
+			next.force = &want
+		}
 	}
 	if next.err != nil {
 		s.cfg.Log("configuration: %v", next.err)

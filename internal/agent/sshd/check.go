@@ -32,16 +32,9 @@ func Open(err error) bool { return err != nil && fault.As(err).Code == codeOpen 
 // Check asks whether everything of ours is in force: our lines are in the files,
 // and sshd, asked for probe names under each other Match, says every value of
 // ours (sshd(8), -T and -C). The error is a fault whose text names the fault and
-// its place, the most dangerous first.
+// its place, the most dangerous first; Unsure tells one that is no finding.
 func (w *Wiring) Check(ctx context.Context, want Wanted) error {
-	found := w.Examine(ctx, want)
-	if i := slices.IndexFunc(found, func(err error) bool { return Open(err) }); i >= 0 {
-		return found[i]
-	}
-	if len(found) > 0 {
-		return found[0]
-	}
-	return nil
+	return worst(w.Examine(ctx, want))
 }
 
 // Examine is Check that goes on behind the first fault: everything that is wrong,
@@ -90,7 +83,7 @@ func (w *Wiring) Examine(ctx context.Context, want Wanted) []error {
 // asWeakness makes a missing part, once installed, what it is: without the PAM
 // module nobody asks us.
 func (w *Wiring) asWeakness(err error) error {
-	if w.Asks() != nil {
+	if !Unsure(err) && w.Asks() != nil {
 		f := fault.As(err)
 		return fault.Wrap(err, fault.Conflict, codeOpen, "%s.", strings.TrimSuffix(f.Text, ".")).WithRemedy("%s", f.Remedy)
 	}
@@ -115,6 +108,9 @@ func (w *Wiring) Asks() error {
 // lost says what a file lacks.
 func (w *Wiring) lost(f file) error {
 	now, err := w.text(f.Path)
+	if Unsure(err) {
+		return err
+	}
 	if err != nil {
 		return drifted("%s is gone, which protects directory accounts.", f.Path)
 	}

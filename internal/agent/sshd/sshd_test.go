@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type fakeSSHD struct {
 	broken  string // sshd -t says this
 	only    string // ... where it is asked with this word
 	silent  bool   // sshd -T does not work
+	status  error  // with which both end then; nil for their own
 	reloads int
 	manner  manner
 	try     error
@@ -31,9 +33,9 @@ func (f *fakeSSHD) run(_ context.Context, argv ...string) ([]byte, error) {
 	joined := strings.Join(argv, " ")
 	switch {
 	case f.only != "" && f.broken != "" && strings.Contains(joined, f.only), f.only == "" && strings.Contains(joined, " -t") && f.broken != "":
-		return []byte(f.broken), errors.New("exit status 255")
+		return []byte(f.broken), cmp.Or(f.status, errors.New("exit status 255"))
 	case strings.Contains(joined, "-T -C") && f.silent:
-		return []byte("no such connection"), errors.New("exit status 255")
+		return []byte("no such connection"), cmp.Or(f.status, errors.New("exit status 255"))
 	case strings.Contains(joined, "-T -C"):
 		var b strings.Builder
 		if f.manner.old {
