@@ -84,7 +84,7 @@ func (s *Service) Accounts(e protocol.Envelope) error {
 	after := v
 	if after.table = next; v.doc != nil {
 		after = after.with(*v.doc, v.local)
-		h.Endings = append(slices.Clone(h.Endings), endings(v, after)...)
+		h.Endings = endings(v, after)
 	}
 	first := h // what ends, with the counters as they were
 	h.AccountsEpoch, h.AccountsVersion = next.Epoch, next.Version

@@ -65,7 +65,9 @@ func TestNew_LostCountersAreMadeAnew(t *testing.T) {
 	}
 	// Other files that are written meanwhile do not hide it, nor does a kill between
 	// putting the file aside and the next.
-	r.forgetEndings(nil)
+	if err := r.save(r.Service.now().held); err != nil {
+		t.Fatal(err)
+	}
 	r.restart()
 	r.refusesForDamage(heldPath)
 	if err := os.Remove(r.root + heldPath); err != nil {

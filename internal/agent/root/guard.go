@@ -62,7 +62,11 @@ func (s *Service) look(ctx context.Context) time.Duration {
 		}
 	}
 	s.publish(open)
-	return min(next, s.stuck.look(list, failed))
+	next = min(next, s.stuck.look(list, failed))
+	if !s.forget() {
+		next = min(next, again)
+	}
+	return next
 }
 
 // see reads the process table and brings the register up to date with it.
@@ -120,13 +124,7 @@ type due struct {
 // due lists what is to be ended now: everything of people first, then single
 // sessions of others. Nothing of somebody is listed twice.
 func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []due, next time.Duration) {
-	present := scene.Present(shim.IDMin, visitorUID-1)
-	// What forks and exits without end is not seen: who was here may still be.
-	for _, uid := range s.register.Stays() {
-		if !slices.Contains(present, uid) && !s.swept[uid] {
-			present = append(present, uid)
-		}
-	}
+	present := s.here(scene, open)
 	whole := map[uint32]bool{}
 	add := func(d due) {
 		if !whole[d.UID] {
@@ -134,36 +132,27 @@ func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []
 			list = append(list, s.about(d, v, open))
 		}
 	}
-	for i, e := range v.held.Endings {
+	if v.doc != nil {
 		for _, uid := range present {
-			if e.All {
-				add(due{Target: session.Target{UID: uid, Message: e.Message}, cause: protocol.CauseKey, ending: &v.held.Endings[i]})
+			if d, ok := s.without(v, uid, open); ok {
+				add(d)
 			}
+		}
+		for uid := range s.swept {
+			if _, ok := s.without(v, uid, open); !ok {
+				delete(s.swept, uid)
+			}
+		}
+	}
+	for _, e := range s.pending(v, present) {
+		if slices.Contains(present, e.UID) {
+			add(e.due(open))
+		} else {
+			s.carried[e] = nil
 		}
 	}
 	if v.doc == nil {
 		return list, watchEvery
-	}
-	for _, uid := range present {
-		if d, ok := s.without(v, uid, open); ok {
-			add(d)
-		}
-	}
-	for uid := range s.swept {
-		if _, ok := s.without(v, uid, open); !ok {
-			delete(s.swept, uid)
-		}
-	}
-	for i, e := range v.held.Endings {
-		switch {
-		case e.All:
-		case !slices.Contains(present, e.UID):
-			s.forgetEndings([]ending{e})
-		case e.Elevated:
-			add(due{Target: session.Target{UID: e.UID, Elevated: true, Message: e.Message}, cause: protocol.CauseElevation, ending: &v.held.Endings[i]})
-		default:
-			add(due{Target: session.Target{UID: e.UID, Spare: newer(open, e), Message: e.Message}, cause: protocol.CauseAccess, ending: &v.held.Endings[i]})
-		}
 	}
 	next = watchEvery
 	for _, o := range open {
@@ -179,15 +168,22 @@ func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []
 	return list, next
 }
 
-// newer are the logins of a person that an ending leaves alone.
-func newer(open []session.Open, e ending) []session.Origin {
-	var list []session.Origin
+// here are the people who have something here, or may.
+func (s *Service) here(scene session.Scene, open []session.Open) []uint32 {
+	present := scene.Present(shim.IDMin, visitorUID-1)
+	// A login that is being let in may have no process yet that is the person's.
 	for _, o := range open {
-		if o.UID == e.UID && !e.NotBefore.IsZero() && !o.Issued.Before(e.NotBefore) {
-			list = append(list, o.Origin)
+		if !slices.Contains(present, o.UID) {
+			present = append(present, o.UID)
 		}
 	}
-	return list
+	// What forks and exits without end is not seen: who was here may still be.
+	for _, uid := range s.register.Stays() {
+		if !slices.Contains(present, uid) && !s.swept[uid] {
+			present = append(present, uid)
+		}
+	}
+	return present
 }
 
 // about fills in whom an ending concerns.
@@ -309,7 +305,6 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 	}
 	outcomes, err := s.cfg.Ender.End(ctx, targets)
 	_, elapsed := s.cfg.Boot()
-	var done []ending
 	for i, d := range list {
 		o := outcomes[i]
 		var left error
@@ -320,14 +315,11 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 			s.tell(d, o.Met, open, left)
 		}
 		if !o.Left && d.ending != nil {
-			done = append(done, *d.ending)
+			s.carried[d.ending] = nil
 		}
 		if !o.Left && d.Whole() {
 			s.swept[d.UID] = true
 		}
-	}
-	if len(done) > 0 {
-		s.forgetEndings(done)
 	}
 	return err
 }
@@ -390,17 +382,4 @@ func (s *Service) sessionOf(peer shim.Peer) session.Login {
 		return session.Login{}
 	}
 	return s.register.Find(p)
-}
-
-// forgetEndings removes what has been ended from the kept state.
-func (s *Service) forgetEndings(done []ending) {
-	s.deliver.Lock()
-	defer s.deliver.Unlock()
-	s.mu.Lock()
-	s.view.held.Endings = slices.DeleteFunc(slices.Clone(s.view.held.Endings), func(e ending) bool { return slices.Contains(done, e) })
-	h := s.view.held
-	s.mu.Unlock()
-	if err := s.save(h); err != nil {
-		s.cfg.Log("kept state: %v", err)
-	}
 }

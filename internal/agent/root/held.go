@@ -37,7 +37,7 @@ type held struct {
 	Signed     time.Time     `json:"signed"`  // highest signed time seen
 	BootID     string        `json:"bootId"`  // of the boot in which the snapshot came
 	Elapsed    time.Duration `json:"elapsed"` // of the boot clock, then
-	Endings    []ending      `json:"endings,omitempty"`
+	Endings    []*ending     `json:"endings,omitempty"`
 	// Withdrawn are keys that any manifest called compromised. They stay so, also
 	// when a restored server has forgotten it.
 	Withdrawn []string `json:"withdrawn,omitempty"`
@@ -45,16 +45,6 @@ type held struct {
 	// ones, nobody is let in.
 	Rebuild  bool               `json:"rebuild,omitempty"`
 	Snapshot *protocol.Envelope `json:"snapshot,omitempty"`
-}
-
-// ending is something that a snapshot ends, until it has been ended.
-type ending struct {
-	UID      uint32 `json:"uid"`
-	All      bool   `json:"all,omitempty"` // of every person of ours
-	Elevated bool   `json:"elevated"`      // only what runs as somebody else
-	Message  string `json:"message"`
-	// NotBefore spares logins whose certificate is not older.
-	NotBefore time.Time `json:"notBefore,omitzero"`
 }
 
 // view is everything that decisions read: never changed, only replaced.
@@ -229,17 +219,17 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 
 // withdrawn ends every session of ours when a key that opened them may be in
 // other hands: a thief's processes cannot be told from their victim's.
-func withdrawn(old, next view) []ending {
+func withdrawn(old, next view) []*ending {
 	for _, ca := range old.manifest.Keys {
 		if ca.Purpose == protocol.UserCA && !slices.Contains(old.held.Withdrawn, ca.ID) && slices.Contains(next.held.Withdrawn, ca.ID) {
-			return []ending{withdrawnEnding()}
+			return []*ending{withdrawnEnding()}
 		}
 	}
 	return nil
 }
 
-func withdrawnEnding() ending {
-	return ending{All: true, Message: "Sallyport: the key that your certificate was signed with was withdrawn, so every session is ended. Connect again; your sign-in is still good."}
+func withdrawnEnding() *ending {
+	return &ending{All: true, Message: "Sallyport: the key that your certificate was signed with was withdrawn, so every session is ended. Connect again; your sign-in is still good."}
 }
 
 // Snapshot takes over a snapshot that is made for this machine and not older
@@ -278,7 +268,7 @@ func (s *Service) Snapshot(e protocol.Envelope) error {
 	h.Rebuild = false
 	h.BootID, h.Elapsed = s.cfg.Boot()
 	next := v.with(doc, s.localNames())
-	h.Endings = append(slices.Clone(h.Endings), endings(v, next)...)
+	h.Endings = endings(v, next)
 	next.held = h
 	s.foresee(next)
 	if err := s.save(h); err != nil {
@@ -301,19 +291,20 @@ func (s *Service) replace(v view) {
 	s.ident.poke()
 }
 
-// endings compares two snapshots: who was an administrator and is none, and
-// whose sessions were ended by the directory.
-func endings(old, next view) []ending {
-	var list []ending
+// endings is what is to be ended when one snapshot follows another: what was before,
+// but for what an administrator's role that came back would lose; what runs of who
+// was an administrator and is none; and the sessions that the directory ended.
+func endings(old, next view) []*ending {
+	list := slices.DeleteFunc(slices.Clone(old.held.Endings), func(e *ending) bool { return e.Elevated && next.person(e.UID).Access == protocol.Admin })
 	for name, was := range old.people {
 		is := next.people[name]
 		switch {
 		case is == nil || is.ObjectID != was.ObjectID:
 			continue // the worker ends what has no access at all
 		case is.NotBefore.After(was.NotBefore):
-			list = append(list, ending{UID: was.UID, NotBefore: is.NotBefore, Message: "Sallyport: your sessions were ended by the directory. Sign in again: sally login"})
+			list = append(list, &ending{UID: was.UID, NotBefore: is.NotBefore, Message: "Sallyport: your sessions were ended by the directory. Sign in again: sally login"})
 		case was.Access == protocol.Admin && is.Access == protocol.Login:
-			list = append(list, ending{UID: was.UID, Elevated: true, Message: "Sallyport: your administrator role on this machine was removed; what ran as administrator is ended."})
+			list = append(list, &ending{UID: was.UID, Elevated: true, Message: "Sallyport: your administrator role on this machine was removed; what ran as administrator is ended."})
 		}
 	}
 	return list

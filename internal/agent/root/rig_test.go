@@ -62,6 +62,7 @@ type rig struct {
 	asked                                          []session.Who
 	endFails                                       error
 	stays                                          map[uint32]bool // of whom no signal ends something
+	during                                         func()          // done once, while something is ended
 	meanwhile                                      func()          // done once, while the process table is read
 	wiring                                         fakeWiring
 	commands                                       [][]string
@@ -129,6 +130,10 @@ func (r *rig) Look() (session.Scene, error) { return session.New(session.Config{
 func (r *rig) End(_ context.Context, targets []session.Target) ([]session.Outcome, error) {
 	out := make([]session.Outcome, len(targets))
 	err := r.endFails
+	if f := r.during; f != nil {
+		r.during = nil
+		f()
+	}
 	for i, t := range targets {
 		out[i] = session.Outcome{Met: 1, Left: r.endFails != nil || r.stays[t.UID]}
 		if out[i].Left && err == nil {
