@@ -98,6 +98,8 @@ func (s *Service) hostKeys() []string {
 // HostCertificate takes over a host certificate: of this machine's key, for
 // this machine's one name, signed by a host CA of the manifest.
 func (s *Service) HostCertificate(line string) error {
+	s.deliver.Lock() // or a manifest that comes meanwhile could withdraw its CA unseen
+	defer s.deliver.Unlock()
 	cert, err := s.checkHost(line, s.now())
 	if err != nil {
 		return err
@@ -176,17 +178,24 @@ func (h hostState) renew() time.Time {
 	return h.validAfter.Add(h.validBefore.Sub(h.validAfter) / 2)
 }
 
-// reloadHost makes sshd read a renewed certificate where it is wired and has not
-// been made to read everything just now.
-func (s *Service) reloadHost(ctx context.Context, wired bool) {
-	s.mu.Lock()
-	fresh := s.host.fresh
-	s.host.fresh = false
-	s.mu.Unlock()
-	if !fresh || !wired {
+// reloadHost makes sshd read a renewed certificate, unless it has been made to read
+// everything just now. Until it has, that is tried with each snapshot.
+func (s *Service) reloadHost(ctx context.Context, read bool) {
+	s.mu.RLock()
+	h := s.host
+	s.mu.RUnlock()
+	if !h.fresh {
 		return
 	}
-	if err := s.cfg.Reload(ctx); err != nil {
-		s.cfg.Log("sshd did not read the new host certificate: %v", err)
+	if !read {
+		if err := s.cfg.Reload(ctx); err != nil {
+			s.cfg.Log("sshd did not read the new host certificate: %v", err)
+			return
+		}
 	}
+	s.mu.Lock()
+	if s.host == h { // no newer one has come
+		s.host.fresh = false
+	}
+	s.mu.Unlock()
 }

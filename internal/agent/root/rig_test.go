@@ -79,12 +79,17 @@ type fakeWiring struct {
 	mark  string
 	want  []sshd.Wanted
 	saw   []sshd.Wanted // what Check was asked for
+	// Apply changes files.
+	changes bool
 }
 
 func (f *fakeWiring) Recover(context.Context) error { return nil }
 func (f *fakeWiring) Apply(_ context.Context, w sshd.Wanted) error {
 	f.want = append(f.want, w)
 	f.wired = f.wired || f.apply == nil
+	if f.changes && f.apply == nil {
+		f.mark += "+"
+	}
 	return f.apply
 }
 func (f *fakeWiring) Remove(context.Context) error { f.wired = false; return nil }

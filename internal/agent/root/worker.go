@@ -137,7 +137,7 @@ func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 		next.err = fault.New(fault.Precondition, "IdentityRequired", "the extension needs the machine's system-assigned managed identity").
 			WithRemedy("Run: sally vm identity assign, then set the extension again.")
 	case last.err == nil && !last.unsure && wired && last.key == next.key && last.mark == next.mark:
-		s.reloadHost(ctx, true)
+		s.reloadHost(ctx, false)
 		return next
 	default:
 		if next.err = s.cfg.Wiring.Apply(ctx, want); next.err == nil {
@@ -149,9 +149,21 @@ func (s *Service) wire(ctx context.Context, v view, last attempt) attempt {
 	}
 	before := next.mark
 	next.mark = s.cfg.Wiring.Mark()
-	// A change of files made sshd read everything anew already.
-	s.reloadHost(ctx, v.doc.LoginEnabled && next.err == nil && before == next.mark)
+	if v.doc.LoginEnabled && next.err == nil {
+		// A change of files made sshd read everything anew already, but for the CAs.
+		s.reloadHost(ctx, before != next.mark && !casAlone(last.force, want))
+	}
 	return next
+}
+
+// casAlone reports whether nothing but the user CAs changes, for which sshd is not
+// made to read anything.
+func casAlone(before *sshd.Wanted, want sshd.Wanted) bool {
+	if before == nil {
+		return false
+	}
+	want.UserCAs = before.UserCAs
+	return fmt.Sprint(want) == fmt.Sprint(*before)
 }
 
 func (s *Service) wanted(v view) sshd.Wanted {
