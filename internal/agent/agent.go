@@ -260,7 +260,8 @@ func (a *Agent) report(ctx context.Context, last *sent) error {
 		return nil
 	case fault.Is(err, fault.Invalid) && len(answer.Events) == 1:
 		a.cfg.Log("the server refuses the event %s, which is dropped: %v", answer.Events[0].ID, err)
-		err = nil
+		last.events, last.generation = []string{answer.Events[0].ID}, -1 // the rest of the report, without it
+		return nil
 	}
 	if err != nil {
 		return err

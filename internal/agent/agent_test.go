@@ -382,6 +382,23 @@ func TestReport_OneBadEventCostsNoOther(t *testing.T) {
 	}
 }
 
+// TestReport_RefusedEventHidesNoState: the report that held the refused event was
+// refused whole, so what else it said is said again.
+func TestReport_RefusedEventHidesNoState(t *testing.T) {
+	s, r := newServer(t), &rootPart{status: control.Status{Revision: 3, Generation: 2}, events: []protocol.MachineEvent{{ID: "e1", Sequence: 1}}}
+	s.poison = "e1"
+	a := newAgent(t, s, r)
+	last := sent{generation: -1}
+	for range 3 {
+		if err := a.report(t.Context(), &last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.reports) != 2 || len(s.reports[1].Events) != 0 || s.reports[1].Revision != 3 || s.reports[1].Capability != protocol.Capability || !slices.Equal(r.acked, []string{"e1"}) {
+		t.Fatalf("%+v, acknowledged %v", s.reports, r.acked)
+	}
+}
+
 func TestCertificate_RenewedWhenDue(t *testing.T) {
 	s, r := newServer(t), &rootPart{}
 	a := newAgent(t, s, r)
