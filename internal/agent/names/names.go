@@ -22,11 +22,14 @@ type Entry struct {
 
 // Register is the kept list. It is safe for concurrent use.
 type Register struct {
-	path string
+	path   string
+	broken error // why the list at path could not be read
 
+	// writing is held while the disk is waited for, mu never is: whoever is known
+	// already does not wait for somebody's first login.
+	writing sync.Mutex
 	mu      sync.RWMutex
-	entries map[string]Entry
-	broken  error // why the list at path could not be read
+	entries map[string]Entry // never changed, only replaced
 }
 
 const maxFile = 64 << 20
@@ -60,9 +63,12 @@ func (r *Register) Owner(name string) (Entry, bool) {
 // Keep gives a name to an object if it belongs to nobody; the entry is durable
 // when Keep returns. It reports whose the name is.
 func (r *Register) Keep(name, objectID string, uid uint32) (Entry, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e, ok := r.entries[name]; ok {
+	if e, ok := r.Owner(name); ok {
+		return e, nil
+	}
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if e, ok := r.Owner(name); ok {
 		return e, nil
 	}
 	return r.put(name, Entry{ObjectID: objectID, UID: uid})
@@ -70,9 +76,9 @@ func (r *Register) Keep(name, objectID string, uid uint32) (Entry, error) {
 
 // HandOver gives a name to another object.
 func (r *Register) HandOver(name, objectID string, uid uint32) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	old := r.entries[name]
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	old, _ := r.Owner(name)
 	e := Entry{ObjectID: objectID, UID: uid, Before: slices.Clone(old.Before)}
 	if old.ObjectID != "" && old.ObjectID != objectID {
 		e.Before = append(e.Before, old.ObjectID)
@@ -81,12 +87,13 @@ func (r *Register) HandOver(name, objectID string, uid uint32) error {
 	return err
 }
 
-// put writes the list with the entry and takes it over only then.
+// put writes the list with the entry and takes it over only then. The caller holds
+// writing.
 func (r *Register) put(name string, e Entry) (Entry, error) {
 	if r.broken != nil {
 		return Entry{}, r.broken
 	}
-	next := maps.Clone(r.entries)
+	next := r.All()
 	next[name] = e
 	b, err := json.Marshal(next)
 	if err != nil {
@@ -95,7 +102,9 @@ func (r *Register) put(name string, e Entry) (Entry, error) {
 	if err := durable.Write(r.path, b, 0o600); err != nil {
 		return Entry{}, fmt.Errorf("names: %w", err)
 	}
+	r.mu.Lock()
 	r.entries = next
+	r.mu.Unlock()
 	return e, nil
 }
 

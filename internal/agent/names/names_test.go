@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func open(t *testing.T, path string) *Register {
@@ -80,5 +81,29 @@ func TestOpen_WhatCannotBeReadStays(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); string(b) != "{" {
 		t.Errorf("the file is %q now", b)
+	}
+}
+
+// TestOwner_WaitsForNoWrite: who is known logs in while the disk is waited for.
+func TestOwner_WaitsForNoWrite(t *testing.T) {
+	r := open(t, filepath.Join(t.TempDir(), "names.json"))
+	if _, err := r.Keep("a@x.example", "id", 7); err != nil {
+		t.Fatal(err)
+	}
+	r.writing.Lock() // as Keep does for somebody else
+	defer r.writing.Unlock()
+	done := make(chan bool)
+	go func() {
+		_, known := r.Owner("a@x.example")
+		_, err := r.Keep("a@x.example", "id", 7)
+		done <- known && err == nil && len(r.All()) == 1
+	}()
+	select {
+	case ok := <-done:
+		if !ok {
+			t.Error("not known")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("who is known waits for the disk")
 	}
 }
