@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/crowdtest"
 	"sallyport/internal/directory"
 	"sallyport/internal/fault"
 	"sallyport/internal/handbooktest"
@@ -243,16 +244,24 @@ func oneProcess(t *testing.T, _ *postgrestest.Server, url string) {
 	} else {
 		handbooktest.Said(t, fault.As(err).Public(), "start.ReplicaNameTaken")
 	}
-	if took := time.Since(start); took > leaseTime {
+	if took := time.Since(start); took > crowdtest.Limit(leaseTime) {
 		t.Errorf("the refusal took %s", took)
 	}
-	_ = a.Close()
-	start = time.Now()
-	again, err := Open(t.Context(), Config{URL: url, Now: clock, Writer: "server-a"})
-	if err != nil || time.Since(start) > 2*time.Second {
-		t.Fatalf("the name of a server that stopped is not free: %v", err)
+	// The name of a server that stops is free before its lease is over. On a busy
+	// computer not every round shows that.
+	for round := 1; ; round++ {
+		_ = a.Close()
+		start = time.Now()
+		again, err := Open(t.Context(), Config{URL: url, Now: clock, Writer: "server-a"})
+		took := time.Since(start)
+		if err != nil || took >= leaseTime && round == 3 {
+			t.Fatalf("the name of a server that stopped is not free after %s: %v", took, err)
+		}
+		if a = again; took < leaseTime {
+			break
+		}
 	}
-	_ = again.Close()
+	_ = a.Close()
 }
 
 // takeOver: a process that vanished keeps its name for the lease; one that wakes
