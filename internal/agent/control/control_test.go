@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/internal/fault"
 	"sallyport/internal/machine/protocol"
@@ -84,7 +85,9 @@ func (echo) Control(_ context.Context, root bool, r Request) (Answer, error) {
 }
 
 // listen serves echo; network is the uid that may ask beside root.
-func listen(t *testing.T, network uint32) Client {
+func listen(t *testing.T, network uint32) Client { return serve(t, network, echo{}) }
+
+func serve(t *testing.T, network uint32, h Handler) Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "c.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -93,7 +96,7 @@ func listen(t *testing.T, network uint32) Client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, ServerConfig{Network: network, Handler: echo{}}) }()
+	go func() { done <- Serve(ctx, l, ServerConfig{Network: network, Handler: h}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -118,6 +121,44 @@ func TestServe_AnswersAndHidesPrivateErrors(t *testing.T) {
 	}
 	if _, err = c.Ask(context.Background(), Request{Op: "exec"}); !fault.Is(err, fault.Invalid) {
 		t.Fatalf("%v", err)
+	}
+}
+
+// patient waits until whoever asks has gone.
+type patient struct{ asked, gone chan struct{} }
+
+func (p patient) Control(ctx context.Context, _ bool, _ Request) (Answer, error) {
+	p.asked <- struct{}{}
+	<-ctx.Done()
+	p.gone <- struct{}{}
+	return Answer{}, ctx.Err()
+}
+
+// TestServe_HearsThatTheAskerHasGone: nothing is handed to a connection that has
+// ended, although the handler would have gone on waiting.
+func TestServe_HearsThatTheAskerHasGone(t *testing.T) {
+	p := patient{make(chan struct{}), make(chan struct{})}
+	c := serve(t, uint32(os.Geteuid()), p)
+	ctx, leave := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		_, err := c.Ask(ctx, Request{Op: OpDevices, WaitMillis: 60_000})
+		done <- err
+	}()
+	<-p.asked
+	select {
+	case <-p.gone:
+		t.Fatal("taken for gone while it waits")
+	default:
+	}
+	leave()
+	if err := <-done; err == nil {
+		t.Fatal("answered")
+	}
+	select {
+	case <-p.gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody heard that the connection ended")
 	}
 }
 

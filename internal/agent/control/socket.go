@@ -116,7 +116,10 @@ func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn, uid uint
 	}
 	var a Answer
 	if err == nil {
-		a, err = c.Handler.Control(ctx, uid == 0, r)
+		asked, gone := context.WithCancel(ctx)
+		defer gone()
+		go watch(conn, gone)
+		a, err = c.Handler.Control(asked, uid == 0, r)
 	}
 	if err != nil {
 		a = failed(err)
@@ -125,6 +128,18 @@ func (c ServerConfig) converse(ctx context.Context, conn *net.UnixConn, uid uint
 		return err
 	}
 	return write(conn, a, maxAnswer)
+}
+
+// watch calls gone when the other end goes: nothing is handed out that nobody takes.
+// It ends with the connection.
+func watch(conn *net.UnixConn, gone func()) {
+	err := conn.SetReadDeadline(time.Time{})
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if err != nil {
+		gone()
+	}
 }
 
 // admit says who is answered at all.

@@ -324,16 +324,17 @@ func (s *Service) checkApproval(ctx context.Context, peer shim.Peer, r shim.PAMR
 	return shim.PAMAnswer{Allow: true}
 }
 
-// takeDevices hands new logins to the network part, each once.
+// takeDevices hands new logins to the network part, each once: to one that still
+// asks, not to one that was restarted meanwhile.
 func (s *Service) takeDevices(ctx context.Context, r control.Request) control.Answer {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(r.WaitMillis)*time.Millisecond)
+	wait, cancel := context.WithTimeout(ctx, time.Duration(r.WaitMillis)*time.Millisecond)
 	defer cancel()
 	for {
 		var list []control.Device
 		s.approvals.mu.Lock()
 		news := s.approvals.news
 		for _, x := range s.approvals.all {
-			if !x.taken && x.state == "" {
+			if ctx.Err() == nil && !x.taken && x.state == "" {
 				x.taken = true
 				list = append(list, x.Device)
 			}
@@ -344,7 +345,7 @@ func (s *Service) takeDevices(ctx context.Context, r control.Request) control.An
 		}
 		select {
 		case <-news:
-		case <-ctx.Done():
+		case <-wait.Done():
 			return control.Answer{}
 		}
 	}

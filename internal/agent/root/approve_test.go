@@ -316,3 +316,30 @@ func TestApproval_WhoIsNotAsked(t *testing.T) {
 		t.Errorf("%d and %d logins wait", n, more)
 	}
 }
+
+// A login that asks for approval waits for the network part that runs, and is not
+// handed to a connection of the one before it.
+func TestApproval_NotForAConnectionThatHasEnded(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Preview = true })
+	gone, end := context.WithCancel(context.Background())
+	end()
+	asking, _ := r.talk(300)
+	said := make(chan shim.PAMAnswer, 1)
+	r.approvals.mu.Lock()
+	news := r.approvals.news
+	r.approvals.mu.Unlock()
+	go func() { said <- r.ask(shim.PhaseBegin, asking, alice) }()
+	<-news
+	if a, err := r.Control(gone, false, control.Request{Op: control.OpDevices, WaitMillis: 5000}); err != nil || len(a.Devices) != 0 {
+		t.Errorf("%+v %v", a, err)
+	}
+	d := r.must(control.Request{Op: control.OpDevices, WaitMillis: 5000}).Devices
+	if len(d) != 1 {
+		t.Fatalf("%d logins", len(d))
+	}
+	r.must(control.Request{Op: control.OpDeviceCode, Name: d[0].ID, Code: r.code(d[0], r.snapshotKey, nil)})
+	if a := <-said; a.Prompt == "" {
+		t.Errorf("%+v", a)
+	}
+}
