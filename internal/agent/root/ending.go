@@ -39,7 +39,7 @@ func (x carried) of(list []*ending) []*ending {
 // pending are the endings that are to be carried out, each of one person. One of
 // everybody becomes one of each who is here at the first look: who comes later was
 // judged by what ended the others.
-func (s *Service) pending(v view, present []uint32) []*ending {
+func (s *Service) pending(v view, noted uint64, present []uint32) []*ending {
 	list := s.carried.of(v.held.Endings)
 	for _, e := range list {
 		if !e.All {
@@ -50,7 +50,17 @@ func (s *Service) pending(v view, present []uint32) []*ending {
 			s.carried[e] = append(s.carried[e], &ending{UID: uid, Message: e.Message})
 		}
 	}
-	return s.carried.of(list)
+	list = s.carried.of(list)
+	came := make(map[*ending]uint64, len(list))
+	for _, e := range list {
+		if n, ok := s.came[e]; ok {
+			came[e] = n
+		} else {
+			came[e] = noted
+		}
+	}
+	s.came = came
+	return list
 }
 
 // due is what carries an ending out.

@@ -1,11 +1,14 @@
 package root
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"testing"
 	"time"
 
+	"sallyport/internal/agent/proc"
+	"sallyport/internal/agent/session"
 	"sallyport/internal/machine/protocol"
 )
 
@@ -163,5 +166,77 @@ func TestEnding_OutlastsTheNextSnapshot(t *testing.T) {
 	r.mustDeliver(nil)
 	if !slices.Equal(r.ends, []string{"elevated 1879048201"}) {
 		t.Fatalf("%v", r.ends)
+	}
+}
+
+// noteLogin notes a login of alice, as it is when sshd opens its session.
+func (r *rig) noteLogin(pid int, audit string) session.Origin {
+	r.t.Helper()
+	o := session.Origin{PID: pid, Start: uint64(pid), Audit: audit}
+	if err := r.register.Add(session.Login{Origin: o, ID: fmt.Sprint(pid), ObjectID: aliceID, LoginName: alice, UID: aliceUID, Service: "sshd", Opened: r.elapsed, Issued: r.now}); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, ok := r.processes[pid]; !ok {
+		r.processes[pid] = proc.Process{PID: pid, PPID: 1, Start: uint64(pid), State: 'S', UIDs: [4]uint32{aliceUID, aliceUID, aliceUID, aliceUID}, LoginUID: aliceUID, Audit: audit}
+	}
+	return o
+}
+
+// Who is let in while everything of him is ended was judged by what is newer, and
+// stays. He was not swept then, so that he is looked at again when he loses his right.
+func TestEnding_SparesWhoIsLetInMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.present = []uint32{aliceUID}
+	r.noteLogin(100, "1")
+	var fresh session.Origin
+	r.during = func() { fresh = r.noteLogin(200, "2") }
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.Principals[0].Access = protocol.None })
+	if got := r.targets[0].Noted(); !slices.Equal(got, []session.Origin{fresh}) || r.targets[0].Whole() || r.swept[aliceUID] {
+		t.Fatalf("spared %v, swept %v", got, r.swept)
+	}
+	// Still without a right, nobody who was noted before is spared.
+	r.look(t.Context())
+	if got := r.targets[1].Noted(); len(got) > 0 || !r.swept[aliceUID] {
+		t.Fatalf("spared %v, swept %v", got, r.swept)
+	}
+}
+
+// An ending that goes on because something is left ends no login that came after
+// it, until that one loses its right itself.
+func TestEnding_SparesWhoCameAfterIt(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.present, r.stays = []uint32{aliceUID}, map[uint32]bool{aliceUID: true}
+	r.noteLogin(100, "1")
+	r.withdraw()
+	r.look(t.Context())
+	fresh := r.noteLogin(200, "2")
+	r.targets = nil
+	r.look(t.Context())
+	if len(r.targets) != 1 || !slices.Equal(r.targets[0].Noted(), []session.Origin{fresh}) {
+		t.Fatalf("%+v", r.targets)
+	}
+	r.targets = nil
+	r.mustDeliver(func(d *protocol.SnapshotDocument) { d.LoginEnabled = false })
+	if len(r.targets) != 1 || !r.targets[0].Whole() {
+		t.Fatalf("%+v", r.targets)
+	}
+}
+
+// A login that is being let in ends although nothing of it is the person's yet,
+// and the person was swept before.
+func TestEnding_OfALoginWithoutAnOwnProcess(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.connect(100)
+	p := r.processes[100]
+	p.UIDs, p.LoginUID = [4]uint32{}, proc.NoLogin
+	r.processes = map[int]proc.Process{100: p}
+	o := r.noteLogin(100, "")
+	r.swept[aliceUID] = true
+	r.withdraw()
+	if r.look(t.Context()); len(r.targets) != 1 || !slices.Equal(r.targets[0].Logins, []session.Origin{o}) {
+		t.Fatalf("%+v", r.targets)
 	}
 }

@@ -48,12 +48,14 @@ const again = time.Second
 // look looks once, ends what is due, and says after how long something will be.
 func (s *Service) look(ctx context.Context) time.Duration {
 	v := s.strictest()
+	// After the view: who is noted later was judged by one that is as new.
+	noted := s.register.Noted()
 	scene, open, err := s.see(v)
 	if err != nil {
 		s.cfg.Log("processes cannot be listed: %v", err)
 		return again
 	}
-	list, next := s.due(v, scene, open)
+	list, next := s.due(v, noted, scene, open)
 	failed := false
 	if len(list) > 0 {
 		failed = s.end(ctx, list, open) != nil
@@ -119,22 +121,24 @@ type due struct {
 	since       time.Time // beginning of the oldest login that is ended
 	admin       bool
 	ending      *ending // what it carries out
+	noted       uint64  // logins that were noted after this one stay
 }
 
 // due lists what is to be ended now: everything of people first, then single
 // sessions of others. Nothing of somebody is listed twice.
-func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []due, next time.Duration) {
+func (s *Service) due(v view, noted uint64, scene session.Scene, open []session.Open) (list []due, next time.Duration) {
 	present := s.here(scene, open)
 	whole := map[uint32]bool{}
 	add := func(d due) {
 		if !whole[d.UID] {
-			whole[d.UID] = d.Origins == nil && d.Spare == nil && !d.Elevated
-			list = append(list, s.about(d, v, open))
+			whole[d.UID] = d.Origins == nil && d.Spare == nil && !d.Elevated && d.noted == noted
+			list = append(list, s.about(s.sparing(d, open), v, open))
 		}
 	}
 	if v.doc != nil {
 		for _, uid := range present {
 			if d, ok := s.without(v, uid, open); ok {
+				d.noted = noted
 				add(d)
 			}
 		}
@@ -144,9 +148,11 @@ func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []
 			}
 		}
 	}
-	for _, e := range s.pending(v, present) {
+	for _, e := range s.pending(v, noted, present) {
 		if slices.Contains(present, e.UID) {
-			add(e.due(open))
+			d := e.due(open)
+			d.noted = s.came[e]
+			add(d)
 		} else {
 			s.carried[e] = nil
 		}
@@ -166,6 +172,23 @@ func (s *Service) due(v view, scene session.Scene, open []session.Open) (list []
 		}
 	}
 	return list, next
+}
+
+// sparing fills in the logins of a person who loses more than single sessions:
+// those that go although nothing says yet whose they are, where the kernel keeps no
+// audit sessions, and those that stay because they were let in since.
+func (s *Service) sparing(d due, open []session.Open) due {
+	if d.Origins != nil {
+		return d
+	}
+	for _, o := range open {
+		if o.UID == d.UID && o.Audit == "" {
+			d.Logins = append(d.Logins, o.Origin)
+		}
+	}
+	uid, noted := d.UID, d.noted
+	d.Noted = func() []session.Origin { return s.register.Since(uid, noted) }
+	return d
 }
 
 // here are the people who have something here, or may.
@@ -317,7 +340,7 @@ func (s *Service) end(ctx context.Context, list []due, open []session.Open) erro
 		if !o.Left && d.ending != nil {
 			s.carried[d.ending] = nil
 		}
-		if !o.Left && d.Whole() {
+		if !o.Left && o.Swept {
 			s.swept[d.UID] = true
 		}
 	}
@@ -334,8 +357,12 @@ const maxMessage = 1000
 // of it is left.
 func (s *Service) tell(d due, met int, open []session.Open, err error) {
 	who := session.Who{UID: d.UID, LoginName: d.login, Since: d.since, Admin: d.admin}
+	stay := d.Spare
+	if d.Noted != nil {
+		stay = slices.Concat(d.Spare, d.Noted())
+	}
 	for _, o := range open {
-		if o.UID == d.UID && (d.Elevated || d.Origins != nil && !slices.Contains(d.Origins, o.Origin) || slices.Contains(d.Spare, o.Origin)) {
+		if o.UID == d.UID && (d.Elevated || d.Origins != nil && !slices.Contains(d.Origins, o.Origin) || slices.Contains(stay, o.Origin)) {
 			who.Others = append(who.Others, o.Origin)
 		}
 	}

@@ -140,7 +140,7 @@ func (r *rig) End(_ context.Context, targets []session.Target) ([]session.Outcom
 		f()
 	}
 	for i, t := range targets {
-		out[i] = session.Outcome{Met: 1, Left: r.endFails != nil || r.stays[t.UID]}
+		out[i] = session.Outcome{Met: 1, Left: r.endFails != nil || r.stays[t.UID], Swept: t.Whole()}
 		if out[i].Left && err == nil {
 			err = errors.New("processes are left")
 		}

@@ -152,11 +152,12 @@ type Service struct {
 	approvals *approvals
 	refusals  refusals
 	register  *session.Register
-	looking   chan struct{}   // wakes guard
-	swept     map[uint32]bool // guard's own: people who may not be here and of whom nothing is left
-	warned    map[string]bool // guard's own: sessions that were told that they end soon
-	stuck     stuck           // guard's own
-	carried   carried         // guard's own: endings that are not taken out of the kept state yet
+	looking   chan struct{}      // wakes guard
+	swept     map[uint32]bool    // guard's own: people who may not be here and of whom nothing is left
+	warned    map[string]bool    // guard's own: sessions that were told that they end soon
+	stuck     stuck              // guard's own
+	carried   carried            // guard's own: endings that are not taken out of the kept state yet
+	came      map[*ending]uint64 // guard's own: the login that was noted last when an ending was seen first
 
 	deliver    sync.Mutex // one delivery at a time
 	collecting sync.Mutex // an inventory is being made
@@ -195,7 +196,7 @@ type hostState struct {
 // New opens the kept state. What cannot be verified is not used; what cannot be
 // read keeps ours out and stops nothing.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, carried: carried{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity(), approvals: newApprovals()}
+	s := &Service{cfg: cfg, wake: make(chan struct{}, 1), looking: make(chan struct{}, 1), swept: map[uint32]bool{}, warned: map[string]bool{}, carried: carried{}, came: map[*ending]uint64{}, worked: make(chan struct{}), tests: make(chan chan error), ident: newIdentity(), approvals: newApprovals()}
 	if err := durable.Folder(s.at(stateFolder), 0o700); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ const (
 // looked for among the newest processes alone.
 func (e *Ender) catch(ctx context.Context, targets []Target, all []progress) error {
 	held, release := e.hold(ctx, targets)
-	err := e.sweep(targets)
+	err := e.sweep(targets, all)
 	if err == nil && !held {
 		err = errors.Join(e.still(ctx, targets), e.hunt(targets, all))
 	}

@@ -67,8 +67,12 @@ type Target struct {
 	// Origins narrows the target to what these logins began; nil: everything of
 	// the uid, as which uid ever it runs now.
 	Origins []Origin
-	// Spare are logins of the uid that stay. It means nothing beside Origins.
+	// Logins are of the uid, although their processes may not show it yet.
+	Logins []Origin
+	// Spare are logins of the uid that stay, and so does what Noted says whenever it
+	// is asked. They mean nothing beside Origins.
 	Spare []Origin
+	Noted func() []Origin
 	// Elevated narrows the target to what a login of the uid runs as somebody
 	// else: sudo, su and everything below. The sshd processes that carry a session
 	// stay.
@@ -80,11 +84,23 @@ func (t Target) takes(s Scene, p proc.Process) bool {
 	uid := [4]uint32{t.UID, t.UID, t.UID, t.UID}
 	switch {
 	case t.Elevated:
-		return p.LoginUID == t.UID && p.UIDs != uid && !(p.SSHD() && p.Privileged())
+		return p.LoginUID == t.UID && p.UIDs != uid && !(p.SSHD() && p.Privileged()) && !t.spares(s, p)
 	case t.Origins != nil:
 		return s.began(t.Origins, p)
 	}
-	return (p.Has(t.UID) || p.LoginUID == t.UID) && !s.began(t.Spare, p)
+	mine := p.Has(t.UID) || p.LoginUID == t.UID || s.began(t.Logins, p)
+	return mine && !t.spares(s, p)
+}
+
+func (t Target) spares(s Scene, p proc.Process) bool {
+	return s.began(t.Spare, p) || s.began(t.noted(), p)
+}
+
+func (t Target) noted() []Origin {
+	if t.Noted == nil {
+		return nil
+	}
+	return t.Noted()
 }
 
 // hears reports whether a process is of those whose terminal or standard error
@@ -97,12 +113,16 @@ func (t Target) hears(s Scene, p proc.Process) bool {
 type Outcome struct {
 	Met  int  // how many processes of it were seen
 	Left bool // something of it goes on, or may
+	// Swept says that everything of the uid was ended at one instant, also what no
+	// look sees.
+	Swept bool
 }
 
 // progress is what an end knows of a target.
 type progress struct {
-	met  map[int]uint64 // start times of processes, by id
-	calm int            // looks in a row that found nothing of it
+	met   map[int]uint64 // start times of processes, by id
+	calm  int            // looks in a row that found nothing of it
+	swept bool
 }
 
 // End ends all targets at the same time. It writes each message to the terminals
@@ -178,7 +198,7 @@ func count(all []progress, found []taken) {
 func outcomes(all []progress, missed error) []Outcome {
 	list := make([]Outcome, len(all))
 	for i, p := range all {
-		list[i] = Outcome{Met: len(p.met), Left: missed != nil || p.calm < quiet}
+		list[i] = Outcome{Met: len(p.met), Left: missed != nil || p.calm < quiet, Swept: p.swept}
 	}
 	return list
 }

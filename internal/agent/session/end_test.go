@@ -174,7 +174,7 @@ func TestEnd_EverythingOfTheLoginAndNothingElse(t *testing.T) {
 	if want := []int{1, 50, 60, 106, 200, 300, 301, 108}; !slices.Equal(left(k), want) {
 		t.Fatalf("left %v, want %v", left(k), want)
 	}
-	if !slices.Equal(n, []Outcome{{Met: 7}}) {
+	if !slices.Equal(n, []Outcome{{Met: 7, Swept: true}}) {
 		t.Fatalf("met %v processes", n)
 	}
 	if !slices.Equal(k.sent[107], []unix.Signal{unix.SIGHUP, unix.SIGKILL}) {
@@ -242,7 +242,7 @@ func TestEnd_SaysWhatIsLeft(t *testing.T) {
 		}
 	}
 	n, err := e.End(t.Context(), []Target{{UID: aliceUID}, {UID: bobUID}})
-	if err == nil || !slices.Equal(n, []Outcome{{Met: 7, Left: true}, {Met: 1}}) || !slices.Contains(k.swept, bobUID) {
+	if err == nil || !slices.Equal(n, []Outcome{{Met: 7, Left: true, Swept: true}, {Met: 1, Swept: true}}) || !slices.Contains(k.swept, bobUID) {
 		t.Fatalf("%v %+v, swept %v", err, n, k.swept)
 	}
 }
@@ -294,5 +294,34 @@ func TestPidfd_SignalsARealProcess(t *testing.T) {
 	}
 	if st, err := p.Wait(); err != nil || st.Success() {
 		t.Fatalf("%v %v", st, err)
+	}
+}
+
+// TestEnd_SparesWhoIsNotedMeanwhile: in every round, and what would end all of the
+// person at once is not done then.
+func TestEnd_SparesWhoIsNotedMeanwhile(t *testing.T) {
+	for _, at := range []int{1, 2, 3} {
+		k, e, _ := world(t)
+		var noted []Origin
+		k.spawn = func(k *kernel, round int) {
+			if round == at {
+				k.list = append(k.list, login(1200, "8", "pts/1", child(1202, aliceUID, "bash"))...)
+				noted = []Origin{{PID: 1200, Start: 1200, Audit: "8"}}
+			}
+		}
+		n, err := e.End(t.Context(), []Target{{UID: aliceUID, Noted: func() []Origin { return noted }}})
+		if want := []int{1, 50, 60, 106, 200, 300, 301, 108, 1202, 1200, 1201}; err != nil || !slices.Equal(left(k), want) || k.swept != nil || n[0].Swept || n[0].Left {
+			t.Errorf("%d: %v left %v, %+v, swept %v", at, err, left(k), n, k.swept)
+		}
+	}
+}
+
+// TestEnd_LoginThatShowsNobodyYet: without audit sessions the process that lets
+// somebody in is root's until the person's own begins.
+func TestEnd_LoginThatShowsNobodyYet(t *testing.T) {
+	k, e, _ := world(t)
+	k.list = []proc.Process{process(1, 0, proc.NoLogin, "init"), sshdProcess(900, 0, proc.NoLogin, "sshd: alice [priv]"), sshdProcess(910, 0, proc.NoLogin, "sshd: bob [priv]")}
+	if _, err := e.End(t.Context(), []Target{{UID: aliceUID, Logins: []Origin{{PID: 900, Start: 900}}}}); err != nil || !slices.Equal(left(k), []int{1, 910}) {
+		t.Fatalf("%v, left %v", err, left(k))
 	}
 }

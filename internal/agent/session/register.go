@@ -35,6 +35,7 @@ type Login struct {
 	Issued        time.Time     `json:"issued"` // of the certificate; zero: the certificate is not known
 	CorrelationID string        `json:"correlationId"`
 	Admin         bool          `json:"admin,omitempty"` // may have become root
+	number        uint64        // of those that this process noted; 0: another one did
 }
 
 // Open is a login that has processes.
@@ -59,6 +60,7 @@ type Register struct {
 
 	mu     sync.Mutex
 	logins []Login
+	noted  uint64 // how many were added
 	stays  map[uint32]Stay
 	seen   map[string]time.Duration // audit sessions that no login is known of, and since when
 }
@@ -116,6 +118,8 @@ func (r *Register) Add(l Login) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.logins = slices.DeleteFunc(r.logins, func(old Login) bool { return l.replaces(old) })
+	r.noted++
+	l.number = r.noted
 	r.logins = append(r.logins, l)
 	r.logins = r.logins[max(0, len(r.logins)-maxLogins):]
 	r.stay(l)
@@ -166,6 +170,29 @@ func (r *Register) Remove(id string) error {
 	defer r.mu.Unlock()
 	r.logins = slices.DeleteFunc(r.logins, func(l Login) bool { return l.ID == id })
 	return r.save()
+}
+
+// Noted is the number of the login that was noted last.
+func (r *Register) Noted() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.noted
+}
+
+// Since lists the logins of a uid that were noted after the one of that number.
+func (r *Register) Since(uid uint32, number uint64) []Origin {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []Origin
+	if r.noted == number {
+		return nil // it is asked for each process
+	}
+	for _, l := range r.logins {
+		if l.UID == uid && l.number > number {
+			list = append(list, l.Origin)
+		}
+	}
+	return list
 }
 
 // Find returns the login that a process opened; the zero Login is none.

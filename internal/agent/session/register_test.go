@@ -266,3 +266,31 @@ func TestAdd_ProcessIDUsedAgain(t *testing.T) {
 		t.Fatalf("%+v %v", open, err)
 	}
 }
+
+// TestRegister_Since: what this process noted since, of one person; what was noted
+// by another is never new.
+func TestRegister_Since(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	r := register(t, path, "boot")
+	bobs := noted(300, "3", "bob's")
+	bobs.UID = bobUID
+	if err := errors.Join(r.Add(noted(100, "1", "one")), r.Add(noted(200, "2", "two")), r.Add(bobs)); err != nil {
+		t.Fatal(err)
+	}
+	for number, want := range [][]int{{100, 200}, {200}, nil, nil} {
+		var got []int
+		for _, o := range r.Since(aliceUID, uint64(number)) {
+			got = append(got, o.PID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("since %d: %v", number, got)
+		}
+	}
+	again := register(t, path, "boot")
+	if err := again.Add(noted(400, "4", "four")); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Since(aliceUID, 0); r.Noted() != 3 || again.Noted() != 1 || len(got) != 1 || got[0].PID != 400 {
+		t.Errorf("%d, %v", r.Noted(), got)
+	}
+}

@@ -11,20 +11,23 @@ import (
 // sweep ends at one instant what is of the persons of whole targets. A process
 // that forks and exits a thousand times a second is in no list: each of its ids is
 // gone when it is looked at. Targets that spare a login have none of this.
-func (e *Ender) sweep(targets []Target) error {
-	for _, t := range targets {
+func (e *Ender) sweep(targets []Target, all []progress) error {
+	for i, t := range targets {
 		if !t.Whole() {
 			continue
 		}
 		if err := e.cfg.Signaller.Sweep(t.UID); err != nil {
 			return fmt.Errorf("everything of uid %d: %w", t.UID, err)
 		}
+		all[i].swept = true
 	}
 	return nil
 }
 
-// Whole reports whether the target is everything of a uid.
-func (t Target) Whole() bool { return t.Origins == nil && len(t.Spare) == 0 && !t.Elevated }
+// Whole reports whether the target is everything of a uid, just now.
+func (t Target) Whole() bool {
+	return t.Origins == nil && len(t.Spare) == 0 && !t.Elevated && len(t.noted()) == 0
+}
 
 // Sweep kills all processes whose real or saved uid is uid, in one call of the
 // kernel's, which no fork(2) escapes: kill(2) with -1, by a thread that has become
