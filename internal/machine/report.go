@@ -47,20 +47,21 @@ func (s *Service) Report(ctx context.Context, by audit.By, r protocol.Report) er
 		return err
 	}
 	defer done()
-	next, heads := reported(m, r), s.fresh(m.ID, r.Witnessed)
-	sessions, moved, err := s.newSessions(ctx, m.ID, r)
+	heads := s.fresh(m.ID, r.Witnessed)
+	stored, sessions, moved, err := s.stands(ctx, m.ID, r)
 	if err != nil {
 		return err
 	}
-	if same(m, next) && len(r.Events) == 0 && len(heads) == 0 && !moved {
+	if same(stored, reported(stored, r)) && len(r.Events) == 0 && len(heads) == 0 && !moved {
 		return nil
 	}
+	thumbprint := m.Thumbprint
 	err = s.cfg.Write(ctx, func(t Tx) error {
 		m, ok, err := t.MachineByID(by.Principal)
 		if err != nil {
 			return err
 		}
-		if !ok || m.Thumbprint != next.Thumbprint {
+		if !ok || m.Thumbprint != thumbprint {
 			return errUnknownMachine()
 		}
 		if next := reported(m, r); !same(m, next) {

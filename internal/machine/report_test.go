@@ -45,6 +45,36 @@ func TestReport_StoredAndEventsAuditedOnce(t *testing.T) {
 	}
 }
 
+// A machine says A, then B to another server, then A again to this one, which has
+// not heard of B: the last is what is stored.
+func TestReport_AnotherServerStoredAnother(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	p := report()
+	p.Events = nil
+	if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
+		t.Fatal(err)
+	}
+	stored := func() (m machine.Machine) {
+		t.Helper()
+		if err := r.store.Read(t.Context(), func(tx *store.Tx) (err error) { m, _, err = tx.MachineByID(machineID); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	other := stored()
+	other.Report.Revision = 2
+	if err := r.store.Write(t.Context(), func(tx *store.Tx) error { return tx.PutMachine(other) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Report(t.Context(), r.by(machineID), p); err != nil {
+		t.Fatal(err)
+	}
+	if m := stored(); m.Report.Revision != 3 {
+		t.Fatalf("%+v", m.Report)
+	}
+}
+
 // An event of a newer agent is recorded with what it says, and not under a name
 // or with facts that the reference does not have.
 func TestReport_UnknownEventIsKeptWhole(t *testing.T) {

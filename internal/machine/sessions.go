@@ -183,18 +183,22 @@ func reportedSessions(r protocol.Report) (SessionList, error) {
 	return l, nil
 }
 
-// newSessions returns the sessions of a report when they are not what is stored.
-// A machine that does not tell of sessions any more has none that are known.
-func (s *Service) newSessions(ctx context.Context, machineID string, r protocol.Report) (l SessionList, fresh bool, err error) {
+// stands reads what is stored of a machine, and its list of sessions, if that is
+// another one now: a machine that does not tell of sessions any more has none that
+// are known. The index does not say yet what another server has just stored.
+func (s *Service) stands(ctx context.Context, machineID string, r protocol.Report) (m Machine, l SessionList, fresh bool, err error) {
 	if l, err = reportedSessions(r); err != nil {
-		return l, false, err
+		return m, l, false, err
 	}
-	var stored string
+	var digest string
 	err = s.cfg.Read(ctx, func(t Tx) error {
-		stored, err = t.SessionDigest(machineID)
+		if m, _, err = t.MachineByID(machineID); err != nil {
+			return err
+		}
+		digest, err = t.SessionDigest(machineID)
 		return err
 	})
-	return l, err == nil && stored != l.Digest, err
+	return m, l, err == nil && digest != l.Digest, err
 }
 
 // putSessions stores a list, and that ended sessions which are not in it are gone.
