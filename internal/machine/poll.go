@@ -56,10 +56,11 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 		// The store may know of changes that the indexes do not show yet: a table
 		// that is made now does not have them.
 		accounts = max(min(accounts, position), 1)
+		waiting := s.held() != nil
 		if derived < 0 || s.stale(by.Principal, derived, position, accounts, r) {
 			var answer protocol.PollAnswer
 			err := s.deep(ctx, func() (err error) {
-				answer, err = s.newer(ctx, by.Principal, position, accounts, r)
+				answer, err = s.newer(ctx, by.Principal, waiting, position, accounts, r)
 				return err
 			})
 			if err != nil || answer.Snapshot != nil || answer.Manifest != nil || answer.Accounts != nil {
@@ -67,7 +68,9 @@ func (s *Service) Poll(ctx context.Context, by audit.By, r protocol.PollRequest)
 			}
 		}
 		derived = position
-		s.through(by.Principal, position)
+		if !waiting { // else it is told nothing, so that it lacks nothing proves nothing
+			s.through(by.Principal, position)
+		}
 		select {
 		case <-moved:
 		case <-wait.Done():
@@ -194,11 +197,11 @@ func lacks(r protocol.PollRequest, m protocol.Manifest) bool {
 	return held < m.Epoch || held == m.Epoch && r.Manifest < m.Version
 }
 
-// newer returns what the machine does not hold yet.
-func (s *Service) newer(ctx context.Context, machineID string, position, accounts int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
+// newer returns what the machine does not hold yet; waiting says that machines are
+// given nothing new.
+func (s *Service) newer(ctx context.Context, machineID string, waiting bool, position, accounts int64, r protocol.PollRequest) (protocol.PollAnswer, error) {
 	answer := protocol.PollAnswer{Now: s.cfg.Now().UTC()}
 	signed, manifest := s.cfg.Keys.Manifest()
-	waiting := s.held() != nil
 	// A machine of capability 1 does not say which epoch its manifest has.
 	told := waiting && r.Capability < 2 && r.Manifest == manifest.Version
 	if lacks(r, manifest) && !told {

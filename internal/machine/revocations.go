@@ -114,9 +114,6 @@ func machineIn(resourceID string) (string, bool) {
 
 // through notes that a machine holds everything up to a position.
 func (s *Service) through(machineID string, position int64) {
-	if s.held() != nil {
-		return // it is told nothing at this time, so that it lacks nothing proves nothing
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.of(machineID)

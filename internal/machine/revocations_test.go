@@ -2,6 +2,7 @@ package machine_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -105,6 +106,30 @@ func TestRevocations_AcknowledgedByWhoHoldsThem(t *testing.T) {
 	again.Heard(told)
 	if got := again.waits(); len(got[0]) != 0 {
 		t.Fatalf("%v", got)
+	}
+}
+
+func (r *rig) holds() error {
+	err := r.heldBack
+	if r.heldOnce {
+		r.heldBack, r.heldOnce = nil, false
+	}
+	return err
+}
+
+// A machine that was told nothing has acknowledged nothing, also when it could have
+// been told a moment later.
+func TestRevocations_HeldBackMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.joined()
+	r.revokeUser("alice")
+	r.heldBack, r.heldOnce = errors.New("not now"), true
+	a, err := r.Poll(t.Context(), r.by(machineID), protocol.PollRequest{Capability: 3, ManifestEpoch: 1, Manifest: 1})
+	if err != nil || a.Snapshot != nil || a.Accounts != nil {
+		t.Fatalf("%+v %v", a, err)
+	}
+	if got := r.waits(); len(got) != 1 || !slices.Equal(got[0], []string{machineID}) {
+		t.Fatalf("acknowledged what it was not told: %v", got)
 	}
 }
 

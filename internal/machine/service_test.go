@@ -52,6 +52,7 @@ type rig struct {
 	desired  machine.Desired
 	gone     bool
 	heldBack error
+	heldOnce bool             // heldBack is lifted by the first question
 	offline  [2]time.Duration // users, administrators; zero for the usual ones
 
 	manifestKey, snapshotKey ed25519.PrivateKey
@@ -172,7 +173,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: func() error { return r.heldBack }, Offline: r.staleness, Upgrade: func(string) *protocol.UpgradeWish { return r.wish }, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
+	r.Service = machine.New(machine.Config{Machines: r.index, Feed: r, Directory: r, Roles: r, Resources: r, Keys: r, Issuer: r, Held: r.holds, Offline: r.staleness, Upgrade: func(string) *protocol.UpgradeWish { return r.wish }, HashKey: []byte("key"), Rand: rand.Reader, Now: r.clock,
 		Read: func(ctx context.Context, f func(machine.Tx) error) error {
 			err := r.store.Read(ctx, func(tx *store.Tx) error { return f(tx) })
 			if then := r.afterRead; then != nil {
