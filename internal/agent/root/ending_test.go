@@ -240,3 +240,29 @@ func TestEnding_OfALoginWithoutAnOwnProcess(t *testing.T) {
 		t.Fatalf("%+v", r.targets)
 	}
 }
+
+// A key that is withdrawn while a snapshot waits for the disk ends everybody once.
+func TestEnding_OfEverybodyOnceOnAFullDisk(t *testing.T) {
+	r := newRig(t)
+	r.mustDeliver(nil)
+	r.present = []uint32{aliceUID}
+	if err := os.MkdirAll(r.root+heldPath+".new/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if r.deliver(nil) == nil {
+		t.Fatal("the snapshot was kept")
+	}
+	gone := listed(t, protocol.Compromised, r.userCA)
+	if r.Manifest(r.renewed(listed(t, protocol.UserCA, newKey(t)), gone, listed(t, protocol.HostCA, r.hostCA), listed(t, protocol.Snapshot, r.snapshotKey))) == nil {
+		t.Fatal("the manifest was kept")
+	}
+	r.look(t.Context())
+	if err := os.RemoveAll(r.root + heldPath + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	r.mustDeliver(nil)
+	r.look(t.Context())
+	if !slices.Equal(r.ends, []string{"all 1879048200"}) || len(r.Service.now().held.Endings) > 0 {
+		t.Fatalf("ended %v, kept %v", r.ends, r.Service.now().held.Endings)
+	}
+}

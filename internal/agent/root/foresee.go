@@ -27,9 +27,10 @@ func (s *Service) foresee(v view) {
 func (s *Service) withdraw(m protocol.Manifest) view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.view = s.less(s.view, m)
+	all := withdrawnEnding() // one, in whichever view it is carried out
+	s.view = s.less(s.view, m, all)
 	if s.coming != nil {
-		if c := s.less(*s.coming, m); c.doc != nil {
+		if c := s.less(*s.coming, m, all); c.doc != nil {
 			s.coming = &c
 		} else {
 			s.coming = nil
@@ -39,13 +40,15 @@ func (s *Service) withdraw(m protocol.Manifest) view {
 	return s.view
 }
 
-// less is a view without the keys that a manifest withdraws.
-func (s *Service) less(v view, m protocol.Manifest) view {
+// less is a view without the keys that a manifest withdraws, and with what that ends.
+func (s *Service) less(v view, m protocol.Manifest, all *ending) view {
 	old := v
 	if v.distrust(m); len(v.held.Withdrawn) == len(old.held.Withdrawn) {
 		return old
 	}
-	v.held.Endings = append(slices.Clone(v.held.Endings), withdrawn(old, v)...)
+	if withdrawn(old, v) {
+		v.held.Endings = append(slices.Clone(v.held.Endings), all)
+	}
 	s.unsigned(&v)
 	return v
 }

@@ -217,15 +217,15 @@ func (s *Service) Manifest(m protocol.SignedManifest) error {
 	return nil
 }
 
-// withdrawn ends every session of ours when a key that opened them may be in
-// other hands: a thief's processes cannot be told from their victim's.
-func withdrawn(old, next view) []*ending {
+// withdrawn says that every session of ours ends, because a key that opened them may
+// be in other hands: a thief's processes cannot be told from their victim's.
+func withdrawn(old, next view) bool {
 	for _, ca := range old.manifest.Keys {
 		if ca.Purpose == protocol.UserCA && !slices.Contains(old.held.Withdrawn, ca.ID) && slices.Contains(next.held.Withdrawn, ca.ID) {
-			return []*ending{withdrawnEnding()}
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 func withdrawnEnding() *ending {
