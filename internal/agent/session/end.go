@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,6 +159,7 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 				e.cfg.Wait(ctx, grace/looks) // for sshd to carry the message
 			}
 		}
+		stuck := waiting(all, found)
 		for _, f := range found {
 			note(all, f)
 			if sig == unix.SIGHUP && f.SSHD() {
@@ -172,6 +174,8 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 			e.await(ctx, targets)
 		case round < patience:
 			e.cfg.Wait(ctx, grace/20)
+		case round > patience && stuck:
+			e.cfg.Wait(ctx, grace/4) // it dies when it wakes, and begins nothing until then
 		default:
 			missed = errors.Join(e.catch(ctx, targets, all), ctx.Err())
 			last = missed
@@ -181,6 +185,12 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 		return outcomes(all, missed), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
 	}
 	return outcomes(all, nil), nil
+}
+
+// waiting reports whether all that is left was met before and waits in the kernel,
+// where no signal reaches it.
+func waiting(all []progress, found []taken) bool {
+	return !slices.ContainsFunc(found, func(f taken) bool { return f.State != 'D' || all[f.target].met[f.PID] != f.Start })
 }
 
 // count notes which targets a look found nothing of.

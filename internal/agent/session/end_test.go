@@ -241,7 +241,12 @@ func TestEnd_SaysWhatIsLeft(t *testing.T) {
 			k.list[i].State = 'D'
 		}
 	}
+	waited := time.Duration(0)
+	e.cfg.Wait = func(_ context.Context, d time.Duration) { waited += d }
 	n, err := e.End(t.Context(), []Target{{UID: aliceUID}, {UID: bobUID}})
+	if waited > 2*time.Second || k.scans > 150 { // others' endings wait for this one
+		t.Errorf("%s, %d looks", waited, k.scans)
+	}
 	if err == nil || !slices.Equal(n, []Outcome{{Met: 7, Left: true, Swept: true}, {Met: 1, Swept: true}}) || !slices.Contains(k.swept, bobUID) {
 		t.Fatalf("%v %+v, swept %v", err, n, k.swept)
 	}
@@ -323,5 +328,20 @@ func TestEnd_LoginThatShowsNobodyYet(t *testing.T) {
 	k.list = []proc.Process{process(1, 0, proc.NoLogin, "init"), sshdProcess(900, 0, proc.NoLogin, "sshd: alice [priv]"), sshdProcess(910, 0, proc.NoLogin, "sshd: bob [priv]")}
 	if _, err := e.End(t.Context(), []Target{{UID: aliceUID, Logins: []Origin{{PID: 900, Start: 900}}}}); err != nil || !slices.Equal(left(k), []int{1, 910}) {
 		t.Fatalf("%v, left %v", err, left(k))
+	}
+}
+
+// TestEnd_CatchesWhatWaitsAnew: what waits in the kernel whenever it is seen, and is
+// another process each time, is still caught.
+func TestEnd_CatchesWhatWaitsAnew(t *testing.T) {
+	k, e, _ := world(t)
+	k.slices = true
+	k.spawn = func(k *kernel, round int) {
+		p := process(1000+round, aliceUID, aliceUID, "fork")
+		p.State = 'D'
+		k.list = append(k.list, p)
+	}
+	if _, err := e.End(t.Context(), []Target{{UID: aliceUID}}); err == nil || k.holds < 10 {
+		t.Fatalf("%v, held %d times", err, k.holds)
 	}
 }
