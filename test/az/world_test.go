@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -287,7 +288,21 @@ func (s *somebody) command(words ...string) *exec.Cmd {
 }
 
 // run waits for its turn: a start of az takes a second of a processor.
-func (s *somebody) run(words ...string) result { return s.w.capture(s.command(words...)) }
+func (s *somebody) run(words ...string) result {
+	return patiently(words, func() result { return s.w.capture(s.command(words...)) })
+}
+
+// patiently runs what may sign somebody in. On a crowded computer a password waits
+// for its turn in vain; the server says so, and to try again, which is done for a
+// minute.
+func patiently(words []string, run func() result) result {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Second) {
+		r := run()
+		if r.code == 0 || !slices.Contains(words, "login") || !strings.Contains(r.err, "too many sign-ins") || time.Now().After(end) {
+			return r
+		}
+	}
+}
 
 func (w *world) capture(cmd *exec.Cmd) result {
 	w.turns <- struct{}{}
@@ -311,7 +326,7 @@ func (w *world) capture(cmd *exec.Cmd) result {
 
 func (s *somebody) az(words ...string) result {
 	if s.one != nil {
-		return s.one.run(s.w, words)
+		return patiently(words, func() result { return s.one.run(s.w, words) })
 	}
 	return s.run(append([]string{"az"}, words...)...)
 }

@@ -92,6 +92,7 @@ func (b *balancer) drop() {
 	for c := range b.conns {
 		_ = c.Close()
 	}
+	clear(b.conns) // who goes has not gone yet
 }
 
 func (b *balancer) close() {

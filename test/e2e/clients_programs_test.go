@@ -177,7 +177,8 @@ type editing struct {
 	files   files
 	channel *running
 	in      io.Writer
-	short   string // the certificate with which it has begun
+	short   string    // the certificate with which it has begun
+	ends    time.Time // when that has ended
 	socks   string
 }
 
@@ -188,14 +189,18 @@ func (c *clients) editorBegins(t *testing.T, h *host) *editing {
 	e := &editing{clients: &clients{person: c.person, dir: dir, cfg: filepath.Join(dir, "cfg"), agent: c.agent}, host: h}
 	c.must(t, "ssh", "config", "--file", e.cfg, "-n", h.vm.name, "-g", group)
 	e.files = e.clients.files(t, h)
-	e.short = shortened(t, e.files, 8*time.Second)
+	life := crowded(8 * time.Second)
+	e.short, e.ends = shortened(t, e.files, life), time.Now().Add(life)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.socks = l.Addr().String()
 	_ = l.Close()
-	r := &running{cmd: e.tool("ssh", "-F", e.cfg, "-o", "CertificateFile="+e.short, "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-T", "-D", e.socks, h.alias(), "sh"), gone: make(chan struct{})}
+	// Not with the configuration, which has a certificate that goes on to be good.
+	args := append([]string{"-F", "none", "-p", h.vm.port, "-l", e.name, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"}, e.only()...)
+	args = append(args, "-o", "ExitOnForwardFailure=yes", "-T", "-D", e.socks, h.vm.host, "sh")
+	r := &running{cmd: e.tool("ssh", args...), gone: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	if e.in, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -210,6 +215,11 @@ func (c *clients) editorBegins(t *testing.T, h *host) *editing {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// only are options for the certificate with which it has begun, and no other.
+func (e *editing) only() []string {
+	return []string{"-i", e.files.key, "-o", "CertificateFile=" + e.short}
 }
 
 func (e *editing) answers(word string) error {
@@ -227,9 +237,8 @@ func (e *editing) answers(word string) error {
 // goesOn: channel and forward outlive the certificate; the next connection, with
 // the same ended certificate in the configuration, gets a new one by itself.
 func (e *editing) goesOn(t *testing.T) {
-	only := []string{"-i", e.files.key, "-o", "CertificateFile=" + e.short}
-	if err := until(limitEnd, func() error {
-		if r := e.host.vm.ssh(e.name, only, "true"); !strings.Contains(r.err, "Permission denied") {
+	if err := until(limitEnd+max(0, time.Until(e.ends)), func() error {
+		if r := e.host.vm.ssh(e.name, e.only(), "true"); !strings.Contains(r.err, "Permission denied") {
 			return fmt.Errorf("the certificate has not ended: %s", r)
 		}
 		return nil

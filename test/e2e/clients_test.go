@@ -224,7 +224,7 @@ func (c *clients) agentEnds(t *testing.T) {
 	_ = c.agent.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-c.agent.gone:
-	case <-time.After(limitEnd):
+	case <-time.After(crowded(limitEnd)):
 		t.Fatal("the agent does not end")
 	}
 	if _, err := os.Stat(c.socket); !errors.Is(err, os.ErrNotExist) || c.agent.cmd.ProcessState.ExitCode() != 0 {

@@ -63,7 +63,7 @@ func throw(t *testing.T, network, address string, b []byte) {
 
 func throwTLS(t *testing.T, b []byte) {
 	t.Helper()
-	d := &net.Dialer{Timeout: 10 * time.Second}
+	d := &net.Dialer{Timeout: crowded(10 * time.Second)}
 	c, err := tls.DialWithDialer(d, "tcp", fmt.Sprintf("127.0.0.1:%d", theWorld.port), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // garbage is sent, nothing is believed
 	if err != nil {
 		t.Error(err)

@@ -270,14 +270,14 @@ func hsmWrongPIN(t *testing.T, g *hsmSigner) {
 	if err := os.WriteFile(g.dir+"/pin", []byte("000000\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := captureFor(g.serve(), 10*time.Second)
+	r := captureFor(g.serve(), crowded(10*time.Second))
 	if r.code != 1 || !strings.Contains(r.err, "refuses the PIN") || strings.Contains(r.err, "000000") {
 		t.Errorf("a wrong PIN: %s", r)
 	}
 	if err := errors.Join(os.WriteFile(g.dir+"/pin", []byte("123456\n"), 0o600), os.Chmod(g.dir+"/pin", 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if r := captureFor(g.serve(), 10*time.Second); r.code != 1 || !strings.Contains(r.err, "can be read or changed by others") {
+	if r := captureFor(g.serve(), crowded(10*time.Second)); r.code != 1 || !strings.Contains(r.err, "can be read or changed by others") {
 		t.Errorf("a PIN that others read: %s", r)
 	}
 	if err := os.Chmod(g.dir+"/pin", 0o600); err != nil {

@@ -129,7 +129,7 @@ func forwardedPort(t *testing.T, m *vm, system string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(20*time.Second, func() { t.Error("sally ssh vm -N does not end on SIGTERM"); _ = cmd.Process.Kill() })
+		late := time.AfterFunc(crowded(20*time.Second), func() { t.Error("sally ssh vm -N does not end on SIGTERM"); _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		late.Stop()
 	})

@@ -79,7 +79,7 @@ func (b *box) join(token string, words ...string) result {
 	argv := b.argv(append([]string{"/usr/bin/sally", "machine", "join", "-g", group, "--address", "10.77.0.1:443"}, words...)...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(token + "\n")
-	return captureFor(cmd, 2*time.Minute)
+	return captureFor(cmd, crowded(2*time.Minute))
 }
 
 // etc is /etc to the byte, without what systemd and sshd make at a first start.
@@ -248,7 +248,7 @@ func leaves(t *testing.T, p *person, b *box, before string) {
 	select {
 	case <-inside.gone:
 		handbooktest.Said(t, inside.text(), "session-disconnected")
-	case <-time.After(20 * time.Second):
+	case <-time.After(crowded(20 * time.Second)):
 		t.Error("the person's session goes on")
 	}
 	if state := b.property(t, "properties.state"); state != "expired" {

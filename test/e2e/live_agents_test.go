@@ -25,7 +25,7 @@ func TestLive_HundredAgents(t *testing.T) {
 	if cache == "" {
 		cache = "/var/cache/sallyport"
 	}
-	r := captureFor(exec.Command(program, "-only", "live", "-agents", "100", "-machines", "4", "-lives", "1", "-top", "../..", "-cache", cache, "-out", dir), 4*time.Minute)
+	r := captureFor(exec.Command(program, "-only", "live", "-agents", "100", "-machines", "4", "-lives", "1", "-top", "../..", "-cache", cache, "-out", dir), crowded(4*time.Minute))
 	if r.code != 0 || !strings.Contains(r.out, "role removed to session ended") {
 		t.Fatalf("%s", r)
 	}

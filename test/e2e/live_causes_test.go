@@ -88,12 +88,10 @@ func TestLive_EveryCauseEndsEveryKind(t *testing.T) {
 	admin(t).must(t, "group", "create", "-n", group+"-away", "-l", "southcentralus")
 	eachSystem(t, func(t *testing.T, system string) {
 		m := machineOn(t, "net-"+system, platform{system, netns})
-		m.forgiving(t)
 		kindsOf := func(i int) []string { return dealt(i, system) }
 		t.Run("machine", func(t *testing.T) {
 			t.Parallel()
 			own := machineOn(t, "causes-"+system, platform{system, netns})
-			own.forgiving(t)
 			local := own.client(t, "local", "azureuser", []string{"-i", own.key}, "echo began; sleep 331")
 			for i, c := range causes() {
 				if !c.machine {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -29,9 +30,11 @@ func TestLive_WhatEscapesOneSession(t *testing.T) {
 		// On a busy computer systemd may have given up starting it, or just stopped it
 		// after the sessions before.
 		if err := until(limitEnd, func() error {
-			return m.root(t, "systemctl start user@"+uid+" || { journalctl -n 20 -u user@"+uid+"; false; }").failure()
+			return m.root(t, "systemctl reset-failed user@"+uid+"; systemctl start user@"+uid+" || { journalctl -n 20 -u user@"+uid+"; false; }").failure()
 		}); err != nil {
-			t.Fatalf("the person's service manager: %v", err)
+			// Machines under systemd may share one pot of these.
+			watchers, _ := exec.Command("sh", "-c", `cat /proc/sys/user/max_inotify_instances; find /proc/[0-9]*/fd -lname anon_inode:inotify 2>/dev/null | wc -l`).Output()
+			t.Fatalf("the person's service manager: %v\ninotify's instances for each person here, and all that are open: %s", err, watchers)
 		}
 		session := m.client(t, "pty", p.name, append(key.options(), "-tt"), `systemd-run --user --quiet sleep 412; systemd-run --user --quiet --scope setsid sleep 413 & echo "exec sleep 414" | at now; sleep 415`)
 		runs := []string{"sleep 411", "sleep 412", "sleep 414", "sleep 415"}

@@ -152,7 +152,7 @@ func (b *box) sh(t *testing.T, script string) string {
 
 func (b *box) try(script string) result {
 	argv := b.argv("/bin/sh", "-ec", script)
-	return captureFor(exec.Command(argv[0], argv[1:]...), time.Minute)
+	return captureFor(exec.Command(argv[0], argv[1:]...), crowded(time.Minute))
 }
 
 // put writes a file into the machine.

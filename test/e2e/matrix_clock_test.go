@@ -154,7 +154,7 @@ func (m *matrixVM) sshInside(name string, options ...string) result {
 	args = append(args, "-o", quickKex, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "127.0.0.1", proof)
 	cmd := exec.Command("nsenter", args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "SSH_ASKPASS=" + m.askpw, "SSH_ASKPASS_REQUIRE=force", "DISPLAY=none"}
-	return captureFor(cmd, 30*time.Second)
+	return captureFor(cmd, crowded(30*time.Second))
 }
 
 // carry copies this very program into the machine. A program that is linked with

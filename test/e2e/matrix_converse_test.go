@@ -59,7 +59,7 @@ func converse(cmd *exec.Cmd) seen {
 	if err := cmd.Start(); err != nil {
 		return seen{result{err: err.Error(), code: 127}, time.Now()}
 	}
-	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(crowded(30*time.Second), func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
 	timer.Stop()
 	_ = stdin.Close()

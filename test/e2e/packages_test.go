@@ -169,7 +169,7 @@ func (id identity) open(t *testing.T, m *vm, login string) (io.Writer, func() st
 		select {
 		case line := <-lines:
 			return line
-		case <-time.After(4 * limitGrant):
+		case <-time.After(crowded(4 * limitGrant)):
 			return "nothing"
 		}
 	}

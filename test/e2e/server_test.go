@@ -41,7 +41,7 @@ func TestServer_Refusals(t *testing.T) {
 	}
 	refuse := func(name string, cmd *exec.Cmd, words ...string) {
 		t.Helper()
-		r := captureFor(cmd, 10*time.Second)
+		r := captureFor(cmd, crowded(10*time.Second))
 		if r.code == 0 || r.code == -1 {
 			t.Errorf("%s: %s", name, r)
 		}
@@ -110,7 +110,7 @@ func TestServer_PassphraseEncryptsTheKeys(t *testing.T) {
 	if err != nil || strings.Contains(string(key), "BEGIN PRIVATE KEY") {
 		t.Fatalf("the key is not encrypted: %v", err)
 	}
-	r := captureFor(theWorld.asServer("server", "run", "--state", state, "--listen", "127.0.0.1:0"), 10*time.Second)
+	r := captureFor(theWorld.asServer("server", "run", "--state", state, "--listen", "127.0.0.1:0"), crowded(10*time.Second))
 	if r.code <= 0 || !strings.Contains(r.err, "--key-passphrase-file") {
 		t.Fatalf("run without the passphrase: %s", r)
 	}

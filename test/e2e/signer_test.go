@@ -188,7 +188,7 @@ func signerAway(t *testing.T, a *person, m *vm, stop func(), start func() error)
 	}
 	_ = w.server.Process.Signal(syscall.SIGTERM)
 	_ = w.server.Wait()
-	if err := w.runServer(); err == nil {
+	if err := w.runServerWithin(20 * time.Second); err == nil {
 		t.Error("the server is ready without its signer")
 	}
 	if err := until(10*time.Second, unready); err != nil { // it serves nevertheless

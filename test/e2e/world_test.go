@@ -179,7 +179,9 @@ func (w *world) startServer() error {
 	return w.runServer()
 }
 
-func (w *world) runServer() error {
+func (w *world) runServer() error { return w.runServerWithin(crowded(20 * time.Second)) }
+
+func (w *world) runServerWithin(limit time.Duration) error {
 	w.server = w.asServer(append([]string{"server", "run", "--state", w.path("server"), "--listen", fmt.Sprintf("127.0.0.1:%d", w.port), "--lab-socket", w.path("lab.sock")}, w.runExtra...)...)
 	if err := logTo(w.server, w.path("server.log")); err != nil {
 		return err
@@ -187,7 +189,7 @@ func (w *world) runServer() error {
 	if err := w.server.Start(); err != nil {
 		return err
 	}
-	if out, err := exec.Command(w.sally, "server", "status", "--server", w.address, "--wait", "20s").CombinedOutput(); err != nil {
+	if out, err := exec.Command(w.sally, "server", "status", "--server", w.address, "--wait", limit.String()).CombinedOutput(); err != nil {
 		return fmt.Errorf("server status: %w: %s", err, out)
 	}
 	return nil
@@ -325,13 +327,14 @@ func (p *person) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs sally as this person, without a terminal, for at most two minutes.
+// run runs sally as this person, without a terminal, for at most two minutes of a
+// computer with nothing else to do.
 func (p *person) run(args ...string) result {
 	_ = os.MkdirAll(p.config, 0o700)
 	return capture(p.command(args...))
 }
 
-func capture(cmd *exec.Cmd) result { return captureFor(cmd, 2*time.Minute) }
+func capture(cmd *exec.Cmd) result { return captureFor(cmd, crowded(2*time.Minute)) }
 
 func captureFor(cmd *exec.Cmd, limit time.Duration) result {
 	var out, errs bytes.Buffer

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 // pebble is Let's Encrypt's own small ACME server, which rejects nonces and
@@ -56,7 +58,7 @@ END`)
 	serve := func() {
 		t.Helper()
 		c.must(t, `systemd-run --quiet --unit sally --uid sallyport --gid sallyport --setenv SSL_CERT_FILE=/etc/pebble/cert.pem sally server run --state /var/lib/sallyport --listen 127.0.0.1:8443 --acme-directory https://localhost:14000/dir --acme-email ops@corp.example
-sally server status --server "$(cat /var/lib/sallyport/address)" --wait 20s`)
+sally server status --server "$(cat /var/lib/sallyport/address)" --wait `+crowdtest.Limit(20*time.Second).String())
 	}
 	serve()
 	if err := until(20*time.Second, func() error {

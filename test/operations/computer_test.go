@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// stepTime bounds one command on a computer.
+	// stepTime bounds one command on a computer with nothing else to do.
 	stepTime = 2 * time.Minute
 	// bootTime bounds the start of systemd.
 	bootTime = 30 * time.Second
@@ -153,7 +153,7 @@ func (c *computer) booted() error {
 // run runs a command of the documentation with bash and returns what it printed
 // and its exit status.
 func (c *computer) run(root bool, command string) (output string, exit int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	ctx, cancel := context.WithTimeout(context.Background(), crowdtest.Limit(stepTime))
 	defer cancel()
 	args := []string{"-t", c.first, "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--", "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	if root {

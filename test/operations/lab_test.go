@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 const (
@@ -127,7 +129,8 @@ func (l *lab) as(sally string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs sally as the administrator for at most a minute.
+// try runs sally as the administrator for at most a minute of a
+// computer with nothing else to do.
 func (l *lab) try(args ...string) (stdout, stderr string, err error) {
 	var out, errs bytes.Buffer
 	cmd := l.as(l.cli, args...)
@@ -135,7 +138,7 @@ func (l *lab) try(args ...string) (stdout, stderr string, err error) {
 	if err := cmd.Start(); err != nil {
 		return "", "", err
 	}
-	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(crowdtest.Limit(time.Minute), func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	err = cmd.Wait()
 	return strings.TrimSpace(out.String()), errs.String(), err

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/internal/crowdtest"
 )
 
 const serverUID = 7702
@@ -109,7 +111,7 @@ func (p *process) start(t *testing.T) {
 	if p.url != fmt.Sprintf("https://localhost:%d", p.port) {
 		return // the caller knows how to reach it
 	}
-	if out, err := exec.Command(p.sally, "server", "status", "--server", p.address, "--wait", "20s").CombinedOutput(); err != nil {
+	if out, err := exec.Command(p.sally, "server", "status", "--server", p.address, "--wait", crowdtest.Limit(20*time.Second).String()).CombinedOutput(); err != nil {
 		text, _ := os.ReadFile(p.log())
 		t.Fatalf("server status: %v %s\n%s", err, out, text)
 	}
@@ -135,7 +137,7 @@ func client(version int) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(version == 1)
 	protocols.SetHTTP2(version == 2)
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: protocols, MaxIdleConnsPerHost: 64}}
+	return &http.Client{Timeout: crowdtest.Limit(30 * time.Second), Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: protocols, MaxIdleConnsPerHost: 64}}
 }
 
 func freePort(t *testing.T) int {
