@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/internal/crowdtest"
 )
 
 // TestMain lets the test program be what runs in a machine: its first process, and
@@ -158,8 +160,9 @@ rm -f /run/nologin /etc/nologin
 /usr/sbin/sshd -E /var/log/sshd.log
 `
 
-// hup has sshd read its configuration, and waits until it accepts connections.
-const hup = "kill -HUP $(cat /run/sshd.pid); for i in 1 2 3 4 5 6 7 8 9; do sleep 0.03; ssh-keyscan -T 1 127.0.0.1 2>/dev/null | grep -q ssh && break; done"
+// hup has sshd read its configuration, and waits until it has and accepts
+// connections.
+const hup = "n=$(grep -c 'Server listening' /var/log/sshd.log); kill -HUP $(cat /run/sshd.pid); for i in $(seq 300); do sleep 0.03; [ $(grep -c 'Server listening' /var/log/sshd.log) -gt $n ] && ssh-keyscan -T 5 127.0.0.1 2>/dev/null | grep -q ssh && break; done"
 
 func newBox(t *testing.T, suite string) *box {
 	t.Helper()
@@ -208,7 +211,7 @@ func (b *box) command(ctx context.Context, argv ...string) *exec.Cmd {
 
 // sh runs a script as root in the machine.
 func (b *box) sh(script string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), crowdtest.Limit(time.Minute))
 	defer cancel()
 	cmd := b.command(ctx, "sh", "-c", script)
 	var out bytes.Buffer
