@@ -8,12 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/agent/control"
 	"sallyport/internal/agent/pin"
@@ -22,6 +19,7 @@ import (
 	"sallyport/internal/fault"
 	"sallyport/internal/handbooktest"
 	"sallyport/internal/machine/protocol"
+	"sallyport/internal/nobodytest"
 )
 
 // told requires what a person reads.
@@ -32,47 +30,16 @@ func told(t *testing.T, err error, kind fault.Kind, words string) {
 	}
 }
 
-const nobody = 65534
-
-// asNobody runs do on a thread that is nobody's meanwhile.
-func asNobody(t *testing.T, do func() error) error {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := become(nobody); err != nil {
-			done <- err
-			return
-		}
-		err := do()
-		if err := become(0); err != nil {
-			panic(err)
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-// become changes this thread's effective uid and no other thread's.
-func become(uid int) error {
-	const same = ^uintptr(0)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
 // TestCommand_WhoMayNot: the commands of root are root's, and the network part is
 // started by its user or by root, who becomes it.
 func TestCommand_WhoMayNot(t *testing.T) {
-	told(t, asNobody(t, func() error {
+	told(t, nobodytest.Do(func() error {
 		c := Command("v")
 		c.SetArgs([]string{"doctor"})
 		c.SilenceErrors = true
 		return c.ExecuteContext(t.Context())
 	}), fault.Forbidden, "this command must run as root")
-	told(t, asNobody(t, func() error { return ownUser(12345) }), fault.Forbidden, "Start it as that user, or as root")
+	told(t, nobodytest.Do(func() error { return ownUser(12345) }), fault.Forbidden, "Start it as that user, or as root")
 	told(t, confine(0, 0), fault.Precondition, "the network part cannot be confined on this machine: the network part's user must not be root")
 }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,38 +16,8 @@ import (
 
 	"sallyport/internal/fault"
 	"sallyport/internal/labwire"
+	"sallyport/internal/nobodytest"
 )
-
-const nobody = 65534
-
-// asNobody runs do on a thread that is nobody's meanwhile.
-func asNobody(t *testing.T, do func() error) error {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := become(nobody); err != nil {
-			done <- err
-			return
-		}
-		err := do()
-		if err := become(0); err != nil {
-			panic(err)
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-// become changes this thread's effective uid and no other thread's.
-func become(uid int) error {
-	const same = ^uintptr(0)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-		return errno
-	}
-	return nil
-}
 
 // stillLab is a lab whose machines cannot run: it has no network.
 func stillLab(t *testing.T) *Lab {
@@ -107,7 +76,7 @@ func TestLab_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	var answer string
-	if err := asNobody(t, func() error { answer = said(t, socket, `{"op":"list"}`+"\n"); return nil }); err != nil || !strings.Contains(answer, "uid 65534 is not the owner of this lab") {
+	if err := nobodytest.Do(func() error { answer = said(t, socket, `{"op":"list"}`+"\n"); return nil }); err != nil || !strings.Contains(answer, "uid 65534 is not the owner of this lab") {
 		t.Errorf("another user: %v %s", err, answer)
 	}
 }
@@ -152,7 +121,7 @@ func TestServe_BadOptions(t *testing.T) {
 	enough := Config{Limits: defaultLimits}
 	told(t, serve(t.Context(), enough, "s", -1), fault.Invalid, "--owner must be a uid")
 	told(t, serve(t.Context(), Config{Limits: Limits{Tasks: 1, Memory: 4096}}, "s", 0), fault.Invalid, "fewer than 64 tasks or less than 64 MiB")
-	told(t, asNobody(t, func() error { return serve(t.Context(), enough, "s", 0) }), fault.Forbidden, "run it with sudo")
+	told(t, nobodytest.Do(func() error { return serve(t.Context(), enough, "s", 0) }), fault.Forbidden, "run it with sudo")
 	for _, address := range []string{"192.0.2.1:443", "127.0.0.1", "127.0.0.1:0", "localhost:443"} {
 		told(t, (&Lab{cfg: Config{ServerAddr: address}}).openServer(t.Context()), fault.Invalid, "must be a loopback address with a port")
 	}

@@ -6,13 +6,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/nobodytest"
 )
 
 func TestClient_RefusesAnswersThatAreNone(t *testing.T) {
@@ -86,19 +86,12 @@ func TestClient_GivesNothingToAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
-	become := func(uid uintptr) { // of this thread and no other
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uid, ^uintptr(0)); errno != 0 {
-			panic(errno)
+	err = nobodytest.Do(func() error {
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+			return err
 		}
-	}
-	runtime.LockOSThread()
-	become(65534)
-	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
-	if err == nil {
-		err = unix.Listen(fd, 1)
-	}
-	become(0)
-	runtime.UnlockOSThread()
+		return unix.Listen(fd, 1)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

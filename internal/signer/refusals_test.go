@@ -4,19 +4,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"sallyport/internal/fault"
+	"sallyport/internal/nobodytest"
 	"sallyport/internal/signer"
 )
 
 // TestListen_WhatTheSystemRefuses: a socket of another kind is not replaced, and
 // what this process may not do is said with the system's words.
 func TestListen_WhatTheSystemRefuses(t *testing.T) {
-	const nobody, stranger = 65534, 4242
+	const stranger = 4242
 	folder := func(owner int) string {
 		dir, err := os.MkdirTemp("", "signer")
 		if err != nil {
@@ -47,24 +46,16 @@ func TestListen_WhatTheSystemRefuses(t *testing.T) {
 	if err := os.Chmod(dead, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for words, path := range map[string]string{"cannot look at the socket ": datagrams, "cannot replace the socket ": dead, "cannot give the socket ": folder(nobody)} {
-		runtime.LockOSThread()
-		become(nobody)
-		l, err := signer.Listen(path, stranger)
-		become(0)
-		runtime.UnlockOSThread()
-		if err == nil {
-			_ = l.Close()
-		}
+	for words, path := range map[string]string{"cannot look at the socket ": datagrams, "cannot replace the socket ": dead, "cannot give the socket ": folder(nobodytest.UID)} {
+		err := nobodytest.Do(func() error {
+			l, err := signer.Listen(path, stranger)
+			if err == nil {
+				_ = l.Close()
+			}
+			return err
+		})
 		if err == nil || !strings.Contains(fault.As(err).Public(), words+path) {
 			t.Errorf("got %v, want: %s%s", err, words, path)
 		}
-	}
-}
-
-// become changes the effective user of this thread and of no other.
-func become(uid uintptr) {
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uid, ^uintptr(0)); errno != 0 {
-		panic(errno)
 	}
 }
