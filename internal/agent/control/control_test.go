@@ -137,7 +137,7 @@ func (p patient) Control(ctx context.Context, _ bool, _ Request) (Answer, error)
 // TestServe_HearsThatTheAskerHasGone: nothing is handed to a connection that has
 // ended, although the handler would have gone on waiting.
 func TestServe_HearsThatTheAskerHasGone(t *testing.T) {
-	p := patient{make(chan struct{}), make(chan struct{})}
+	p := patient{make(chan struct{}, 1), make(chan struct{}, 1)}
 	c := serve(t, uint32(os.Geteuid()), p)
 	ctx, leave := context.WithCancel(context.Background())
 	done := make(chan error)
