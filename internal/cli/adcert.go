@@ -37,7 +37,7 @@ func certificateOf(text string) (*x509.Certificate, error) {
 	}
 	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 	if err != nil {
-		return nil, usageError{wrong.text}
+		return nil, usageError(wrong)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
