@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -41,6 +42,19 @@ func (r *running) text() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.said.String()
+}
+
+// reads waits until a client that goes on shows the words: what it is told goes
+// its own way, and may come after what it tells of.
+func (r *running) reads(t *testing.T, words string) {
+	t.Helper()
+	_ = until(limitEnd, func() error {
+		if !strings.Contains(r.text(), words) && !r.over() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	says(t, r.text(), words)
 }
 
 func (r *running) over() bool {
@@ -321,7 +335,7 @@ func TestLive_AdministratorBecomesUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range []*running{pty, plain} {
-			if says(t, r.text(), "your administrator role on this machine was removed"); r.over() {
+			if r.reads(t, "your administrator role on this machine was removed"); r.over() {
 				t.Errorf("the plain %s session ended", r.kind)
 			}
 		}
