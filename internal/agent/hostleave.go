@@ -222,7 +222,7 @@ func stopAgent(ctx context.Context, table proc.Table, log func(string, ...any)) 
 		if err := disableUnits(ctx, "/", systemctl); err != nil {
 			return err
 		}
-		if err := systemctl(ctx, "stop", networkUnit, rootUnit); err != nil {
+		if err := stopUnits(ctx, systemctl, networkUnit, rootUnit); err != nil {
 			return err
 		}
 	}
@@ -275,14 +275,32 @@ func endParts(ctx context.Context, table proc.Table, network uint32, log func(st
 // it again, so that goes first; and what it wanted to start goes after it.
 func endUpgrade(ctx context.Context, rootFolder string, control func(ctx context.Context, argv ...string) error) error {
 	if upgrade.Armed(rootFolder) {
-		for _, argv := range [][]string{{"stop", networkUnit, rootUnit}, {"stop", upgrade.Unit}, {"stop", networkUnit, rootUnit}} {
-			if err := control(ctx, argv...); err != nil {
+		for _, units := range [][]string{{networkUnit, rootUnit}, {upgrade.Unit}, {networkUnit, rootUnit}} {
+			if err := stopUnits(ctx, control, units...); err != nil {
 				return err
 			}
 		}
 	}
 	return upgrade.Forget(rootFolder)
 }
+
+// stopUnits stops units. A start that an upgrade's supervisor or a package asks for
+// at the same moment takes the stop's place, and systemctl(1) calls it canceled; so
+// it is asked again.
+func stopUnits(ctx context.Context, control func(ctx context.Context, argv ...string) error, units ...string) error {
+	var err error
+	for try := range stopTries {
+		if try > 0 {
+			wait(ctx, lookPause)
+		}
+		if err = control(ctx, append([]string{"stop"}, units...)...); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+const stopTries = 10
 
 // stopTime is how long a part gets to end by itself.
 const stopTime = 10 * time.Second

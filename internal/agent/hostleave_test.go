@@ -169,6 +169,24 @@ func TestEndUpgrade(t *testing.T) {
 	}
 }
 
+// TestStopUnits_AsksAgain: a stop whose place a start took is no reason to give up,
+// and one that never succeeds says why.
+func TestStopUnits_AsksAgain(t *testing.T) {
+	calls := 0
+	canceled := errors.New("job canceled")
+	if err := stopUnits(t.Context(), func(context.Context, ...string) error {
+		if calls++; calls < 3 {
+			return canceled
+		}
+		return nil
+	}, rootUnit); err != nil || calls != 3 {
+		t.Errorf("%d calls: %v", calls, err)
+	}
+	if err := stopUnits(t.Context(), func(context.Context, ...string) error { return canceled }, rootUnit); !errors.Is(err, canceled) {
+		t.Error(err)
+	}
+}
+
 // TestAtRest_EndsAnUpgrade: what is taken out would be put in again by an agent that
 // the supervisor starts.
 func TestAtRest_EndsAnUpgrade(t *testing.T) {

@@ -121,8 +121,17 @@ func (d Daemon) sockets(pid int) []string {
 // Try shows that people can still log in: sshd answers, a local account passes
 // PAM with our module in it, and the name service finds our groups.
 func (d Daemon) Try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*reloadTime)
+	const limit = 2 * reloadTime
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	err := d.tried(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %s, which a computer that is too busy gives, too: %w", limit, err)
+	}
+	return err
+}
+
+func (d Daemon) tried(ctx context.Context) error {
 	if p, ok, err := d.listener(); err != nil {
 		return err
 	} else if ok {
