@@ -74,7 +74,7 @@ func CheckAddress(address string) error {
 // ErrNotJoined is what Load returns when the machine has not joined.
 func ErrNotJoined() error {
 	return fault.New(fault.Precondition, "NotJoined", "this machine has not joined a server").
-		WithRemedy("Run: sally agent join --token-file FILE")
+		WithRemedy("Join it: sally machine join --resource-group RG; a machine that the server made joins with: sally agent join --token-file FILE")
 }
 
 // Load reads machine.json below root; it must belong to owner (0 on a machine).

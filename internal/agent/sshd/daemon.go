@@ -126,7 +126,7 @@ func (d Daemon) Try(ctx context.Context) error {
 	defer cancel()
 	err := d.tried(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s, which a computer that is too busy gives, too: %w", limit, err)
+		return fmt.Errorf("it was not done after %s, is this computer too busy? The last step that had no answer: %w", limit, err)
 	}
 	return err
 }
@@ -144,10 +144,18 @@ func (d Daemon) tried(ctx context.Context) error {
 	}
 	if _, err := os.Lstat(filepath.Join(d.Root, pamFolder, "su")); err == nil {
 		if out, err := d.Run(ctx, "su", "-s", "/bin/sh", "-c", "exit 0", "root"); err != nil {
-			return fmt.Errorf("a local account does not pass PAM any more: %s: %w", firstLine(out), err)
+			return said("a local account does not pass PAM any more", out, err)
 		}
 	}
 	return nil
+}
+
+// said is an error with the first words of a program that failed, where it said any.
+func said(what string, out []byte, err error) error {
+	if first := firstLine(out); first != "" {
+		return fmt.Errorf("%s: %s: %w", what, first, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // ordinary refuses a listening sshd whose command line (sshd(8)) makes what `sshd
@@ -174,7 +182,7 @@ func ordinary(title string) error {
 func (d Daemon) banner(ctx context.Context) error {
 	out, err := d.Run(ctx, "sshd", "-T", "-C", "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22")
 	if err != nil {
-		return fmt.Errorf("sshd -T: %s: %w", firstLine(out), err)
+		return said("sshd -T", out, err)
 	}
 	last := errors.New("sshd names no address that it listens on")
 	for line := range strings.Lines(string(out)) {
