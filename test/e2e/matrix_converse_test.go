@@ -29,12 +29,16 @@ func (s *screen) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// seen is what a person saw, and when the last of it was there. A login(1) that
-// refuses holds the terminal for some seconds more.
+// seen is what a person saw, and when the last of it was there: a login(1) that
+// refuses holds the terminal for some seconds more. For a program that hung, at is
+// when it was ended.
 type seen struct {
 	result
 	at time.Time
 }
+
+// hangs is how long a program may take whose person waits for nothing else.
+const hangs = 30 * time.Second
 
 // converse runs a program, answers its first prompt for a password, and gives a
 // shell that prompts the proof to run.
@@ -59,17 +63,20 @@ func converse(cmd *exec.Cmd) seen {
 	if err := cmd.Start(); err != nil {
 		return seen{result{err: err.Error(), code: 127}, time.Now()}
 	}
-	timer := time.AfterFunc(crowded(30*time.Second), func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(crowded(hangs), func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
-	timer.Stop()
+	hung := !timer.Stop()
 	_ = stdin.Close()
-	code := 0
-	if err != nil {
-		code = 1
-	}
 	out.mu.Lock()
 	defer out.mu.Unlock()
-	return seen{result{out: out.text.String(), code: code}, out.last}
+	s := seen{result{out: out.text.String()}, out.last}
+	if err != nil {
+		s.code = 1
+	}
+	if hung {
+		s.at, s.err = time.Now(), "it hung and was ended"
+	}
+	return s
 }
 
 func TestConverse(t *testing.T) {

@@ -31,22 +31,26 @@ func (m *matrixVM) strace(file string, argv ...string) *exec.Cmd {
 
 // doorkeeper makes the machine's ssh service one that only holds its place, so
 // that the sshd of each state can be started by strace, in that place; undo gives
-// the machine its own back.
+// the machine its own back. The service has begun when its program runs: only then
+// is the folder there (/run/sshd) that systemd makes for it and sshd insists on.
 func (m *matrixVM) doorkeeper(t *testing.T) (undo func()) {
 	t.Helper()
 	const unit = "/etc/systemd/system/ssh.service.d/matrix.conf"
-	m.put(t, unit, "[Service]\nType=simple\nExecStartPre=\nExecStart=\nExecStart=/bin/sleep infinity\nExecReload=\n", 0o644)
+	m.put(t, unit, "[Service]\nType=exec\nExecStartPre=\nExecStart=\nExecStart=/bin/sleep infinity\nExecReload=\n", 0o644)
 	m.sh(t, "systemctl daemon-reload; systemctl restart ssh")
 	return func() {
 		m.sh(t, "rm "+unit+"; systemctl daemon-reload; systemctl restart ssh")
-		m.listens(t)
+		m.listens(t, func() error { return nil })
 	}
 }
 
-// listens waits until the machine's sshd answers.
-func (m *matrixVM) listens(t *testing.T) {
+// listens waits until the machine's sshd answers, for as long as it lives.
+func (m *matrixVM) listens(t *testing.T, lives func() error) {
 	t.Helper()
 	if err := until(20*time.Second, func() error {
+		if err := lives(); err != nil {
+			t.Fatalf("the sshd of %s: %v", m.name, err)
+		}
 		c, err := net.DialTimeout("tcp", net.JoinHostPort(m.host, m.port), time.Second)
 		if err != nil {
 			return err
@@ -81,7 +85,14 @@ func (m *matrixVM) sshd(t *testing.T, file string) (listener int, stop func()) {
 			<-gone
 		}
 	}
-	m.listens(t)
+	m.listens(t, func() error {
+		select {
+		case <-gone:
+			return fmt.Errorf("it has ended: %s", said.String())
+		default:
+			return nil
+		}
+	})
 	return m.listener(t), stop
 }
 
