@@ -31,6 +31,15 @@ failures() {
        END { for (test in said) printf "=== not ended: %s\n%s", test, said[test] }' "$1"
 }
 
+# reasons prints what the failed tests of a log said themselves, a line each: the
+# end of a long run is what people read first.
+reasons() {
+  awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") bad[$3] = 1; next }
+       /^=== (RUN|CONT|NAME) / { now = $3; next }
+       /^ *--- |^=== / { now = ""; next }
+       /^panic: |DATA RACE/ || now in bad && /^ +[A-Za-z0-9_]+\.go:[0-9]+: / { print substr($0, 1, 400) }' "$1" "$1" | tail -n 15
+}
+
 # suite runs a command; only when it has ended, and all at once, its result is shown.
 suite() { # name, command...
   local name=$1 begin=$SECONDS end=passed TIMEFORMAT='%U %S'; shift
@@ -141,6 +150,9 @@ sort -k3 -rn "$logs/.suites" | awk '{ printf "  %5d s  %5d s  %s\n", $3, $4, $1;
 echo "the slowest tests:"
 (cd "$logs" && grep -HE '^--- (PASS|FAIL): ' * | sed -E 's/^([^:]+):--- [A-Z]+: ([^ ]+) \(([0-9.]+)s\)$/\3 \1 \2/' | sort -rn | head -n 10 | awk '{ printf "  %7.1f s  %s: %s\n", $1, $2, $3 }')
 echo
+for one in "${failed[@]}"; do
+  [ ! -e "$logs/$one" ] || { echo "what $one said:"; reasons "$logs/$one"; }
+done
 [ ${#failed[@]} -eq 0 ] || { echo "failed suites: ${failed[*]}"; [ "$bad" -gt 0 ] || bad=${#failed[@]}; }
 echo "$tests passed, $bad failed, $skipped skipped"
 [ ${#failed[@]} -eq 0 ]
