@@ -31,7 +31,7 @@ func hostOn(t *testing.T, name string, on platform) *box {
 		t.Fatal(err)
 	}
 	lab := labwire.New(labwire.Config{Socket: theWorld.path("lab.sock")})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), crowded(time.Minute))
 	defer cancel()
 	if _, err := lab.Create(ctx, labwire.CreateRequest{MachineID: id, Name: name, Backend: labwire.Backend(on.backend), System: labwire.System(on.system)}); err != nil {
 		t.Fatal(err)
