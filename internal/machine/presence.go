@@ -12,17 +12,18 @@ type Presence struct {
 }
 
 // Presences returns what this server has heard since the last call, of machines
-// that it has not heard since a time; the zero time is of all.
+// that it has not heard since a time; the zero time is of all. What is made for a
+// machine comes after the word that asked for it, and is told again.
 func (s *Service) Presences(since time.Time) []Presence {
 	newest := s.newestAccounts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Presence
 	for id, l := range s.live {
-		if l.lastSeen.After(l.told) && (since.IsZero() || l.lastSeen.Before(since)) {
+		if !l.lastSeen.IsZero() && (l.lastSeen.After(l.told) || l.version != l.toldVersion) && (since.IsZero() || l.lastSeen.Before(since)) {
 			version, acknowledged := l.versions(newest)
 			list = append(list, Presence{id, l.lastSeen, version, acknowledged, l.current})
-			l.told = l.lastSeen
+			l.told, l.toldVersion = l.lastSeen, l.version
 		}
 	}
 	return list
@@ -37,12 +38,13 @@ func (s *Service) Retell(list []Presence) {
 	}
 }
 
-// Heard takes in what other servers have heard. The latest word counts.
+// Heard takes in what other servers have heard. The latest word counts, and of
+// what one server tells twice of the same word, the later.
 func (s *Service) Heard(list []Presence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range list {
-		if l := s.of(p.MachineID); p.SeenAt.After(l.elsewhere.SeenAt) {
+		if l := s.of(p.MachineID); !p.SeenAt.Before(l.elsewhere.SeenAt) {
 			l.elsewhere = p
 		}
 	}

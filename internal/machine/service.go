@@ -141,6 +141,7 @@ type live struct {
 	derived      int64 // position that its document was last derived at, and when that was
 	derivedAt    time.Time
 	told         time.Time            // lastSeen as other servers know it
+	toldVersion  int64                // and version
 	elsewhere    Presence             // the latest word to another server
 	accounts     int64                // version of the table of accounts that it holds; -1 for a machine that holds none apart
 	manifest     [2]int64             // epoch and version that are stored as acknowledged

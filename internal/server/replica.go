@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -232,15 +233,17 @@ func (d *deployment) exchange(ctx context.Context) error {
 		}
 		var list []machine.Presence
 		var others []store.Replica
+		reached := maps.Clone(heard) // how far, if all of it was read
 		if err := d.store.Read(ctx, func(t *store.Tx) (err error) {
 			if others, err = t.Replicas(); err != nil {
 				return err
 			}
-			list, err = t.PresencesOfOthers(heard)
+			list, err = t.PresencesOfOthers(reached)
 			return err
 		}); err != nil {
 			continue
 		}
+		heard = reached
 		d.machines.Heard(list)
 		d.replica.note(d.cfg.Replica, others)
 	}

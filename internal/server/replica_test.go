@@ -181,10 +181,21 @@ func hopping(t *testing.T, a, b *deployment) {
 	}
 	t.Logf("grant written on one server reached a poll at the other in %s", time.Since(began))
 	poll(a, 0)
-	s, _ := a.machines.State(id)
+	caughtUp(t, id, a, b)
+}
+
+// caughtUp waits until another server knows of a machine what one knows.
+func caughtUp(t *testing.T, id string, one, other *deployment) {
+	t.Helper()
+	s, _ := one.machines.State(id)
+	defer func() {
+		if o, _ := other.machines.State(id); t.Failed() {
+			t.Logf("known to one is %d at %s, to the other %d at %s", s.Acknowledged, s.LastSeen, o.Acknowledged, o.LastSeen)
+		}
+	}()
 	until(t, 5*time.Second, "the other server knows of it", func() bool {
-		other, ok := b.machines.State(id)
-		return ok && other.Acknowledged >= s.Acknowledged && !other.LastSeen.Before(s.LastSeen.Truncate(time.Microsecond))
+		o, ok := other.machines.State(id)
+		return ok && o.Acknowledged >= s.Acknowledged && !o.LastSeen.Before(s.LastSeen.Truncate(time.Microsecond))
 	})
 }
 
