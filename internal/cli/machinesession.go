@@ -17,8 +17,9 @@ import (
 
 const (
 	machineSessionsURL = "/providers/Sallyport.Access/machineSessions"
-	// endPatience is how long an end is waited for, asked about every endPause.
-	endPatience = 15 * time.Second
+	// endPatience is how long an end is waited for, asked about every endPause. A
+	// machine whose processors a session's processes keep busy takes its time.
+	endPatience = time.Minute
 	endPause    = 150 * time.Millisecond
 )
 
