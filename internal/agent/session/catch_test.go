@@ -2,9 +2,11 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -118,21 +120,75 @@ func (b blind) All() ([]proc.Process, error) {
 func TestEnd_HuntsWhatNoScanSees(t *testing.T) {
 	for name, target := range parts() {
 		k, e, _ := world(t)
-		pid, last := 7000, proc.Process{}
-		k.listed = func(k *kernel) {
-			k.list = slices.DeleteFunc(k.list, last.Same)
-			if last.PID != 0 && k.sent[last.PID] != nil {
-				return // killed before it had a child
-			}
-			pid++
-			last = bomb(pid, bobUID)
-			k.list = append(k.list, last)
-		}
-		k.after = func(k *kernel) { k.list = slices.DeleteFunc(k.list, last.Same) }
+		hop := hops(k)
 		n, err := e.End(t.Context(), []Target{target})
-		if err != nil || len(bombs(k)) > 0 || !slices.Contains(k.sent[pid], unix.SIGKILL) || n[0].Met == 0 {
-			t.Errorf("%s: %v, left %v, sent %v, met %v", name, err, bombs(k), k.sent[pid], n)
+		if err != nil || len(bombs(k)) > 0 || !slices.Contains(k.sent[hop.PID], unix.SIGKILL) || n[0].Met == 0 {
+			t.Errorf("%s: %v, left %v, sent %v, met %v", name, err, bombs(k), k.sent[hop.PID], n)
 		}
+	}
+}
+
+// hops lets one process be its own child, with another id each time that ids are
+// listed; no scan of all sees it. What is returned is always the last.
+func hops(k *kernel) *proc.Process {
+	last := &proc.Process{PID: 7000}
+	k.listed = func(k *kernel) {
+		k.list = slices.DeleteFunc(k.list, last.Same)
+		if k.sent[last.PID] != nil {
+			return // killed before it had a child
+		}
+		*last = bomb(last.PID+1, bobUID)
+		k.list = append(k.list, *last)
+	}
+	k.after = func(k *kernel) { k.list = slices.DeleteFunc(k.list, last.Same) }
+	return last
+}
+
+// TestEnd_TellsOfWhatNoScanSaw: who loses only what runs elevated reads so also
+// where no look saw it before it was caught; of what never ran nothing is said.
+func TestEnd_TellsOfWhatNoScanSaw(t *testing.T) {
+	for name, hopping := range map[string]bool{"a hop": true, "nothing": false} {
+		k, e, _ := world(t)
+		shell := process(102, aliceUID, aliceUID, "-bash")
+		read := onTerminal(t, e, &shell)
+		k.list = []proc.Process{shell}
+		if hopping {
+			hops(k)
+		}
+		none := Target{UID: bobUID, Elevated: true, Message: "not for alice"}
+		_, err := e.End(t.Context(), []Target{none, {UID: aliceUID, Elevated: true, Message: "your role has gone"}})
+		if said := read(); err != nil || strings.Count(said, "your role has gone") != len(k.sent) || strings.Contains(said, "not for") || hopping != (len(k.sent) == 1) {
+			t.Errorf("%s: %v, read %q, sent %v", name, err, said, k.sent)
+		}
+	}
+}
+
+// onTerminal gives a process a terminal, and returns what that shows so far.
+func onTerminal(t *testing.T, e *Ender, p *proc.Process) func() string {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	slave, err := unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(slave) })
+	e.cfg.Terminals = "/dev/pts"
+	p.TTY = int(unix.Mkdev(uint32(136+n/256), uint32(n%256)))
+	return func() string {
+		b := make([]byte, 4096)
+		m, _ := unix.Read(fd, b) // EAGAIN: nothing was written
+		return string(b[:max(m, 0)])
 	}
 }
 

@@ -124,17 +124,18 @@ type progress struct {
 	met   map[int]uint64 // start times of processes, by id
 	calm  int            // looks in a row that found nothing of it
 	swept bool
+	told  bool
 }
 
 // End ends all targets at the same time. It writes each message to the terminals
-// and the standard errors of its target, hangs up, waits at most 200 ms and
-// kills, until two scans find nothing of any; between them what no scan sees is
-// caught. sshd is not hung up, so that it can carry the message and the last words
-// of what ends to the client. It returns what became of each, and an error where
-// something of any is left.
+// and the standard errors of its target once something of it was met, hangs up,
+// waits at most 200 ms and kills, until two scans find nothing of any; between them
+// what no scan sees is caught. sshd is not hung up, so that it can carry the message
+// and the last words of what ends to the client. It returns what became of each, and
+// an error where something of any is left.
 func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 	all := make([]progress, len(targets))
-	empty, told := 0, false
+	empty, hungUp := 0, false
 	var last, missed error // missed: of the last catch
 	for round := 0; round < maxRounds && empty < quiet; round++ {
 		scene, err := e.Look()
@@ -143,6 +144,7 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 		}
 		found := scene.find(targets)
 		count(all, found)
+		told := e.announce(scene, targets, all)
 		if len(found) == 0 {
 			if empty++; empty == 1 {
 				if err := e.catch(ctx, targets, all); err != nil {
@@ -152,12 +154,12 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 			continue
 		}
 		empty = 0
+		if told {
+			e.cfg.Wait(ctx, grace/looks) // for sshd to carry the message
+		}
 		sig := unix.SIGKILL
-		if !told {
-			told, sig = true, unix.SIGHUP
-			if e.tell(scene, targets) {
-				e.cfg.Wait(ctx, grace/looks) // for sshd to carry the message
-			}
+		if !hungUp {
+			hungUp, sig = true, unix.SIGHUP
 		}
 		stuck := waiting(all, found)
 		for _, f := range found {
@@ -185,6 +187,19 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 		return outcomes(all, missed), fmt.Errorf("processes are left after %d rounds: %w", maxRounds, errors.Join(last, ctx.Err()))
 	}
 	return outcomes(all, nil), nil
+}
+
+// announce tells the targets of which something was met, each once: what no look saw
+// and a catch ended was met, too. It reports whether anybody was told.
+func (e *Ender) announce(s Scene, targets []Target, all []progress) bool {
+	var due []Target
+	for i := range all {
+		if p := &all[i]; !p.told && (len(p.met) > 0 || p.calm == 0) {
+			p.told = true
+			due = append(due, targets[i])
+		}
+	}
+	return e.tell(s, due)
 }
 
 // waiting reports whether all that is left was met before and waits in the kernel,
