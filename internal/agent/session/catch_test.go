@@ -163,6 +163,33 @@ func TestEnd_TellsOfWhatNoScanSaw(t *testing.T) {
 	}
 }
 
+// TestEnd_TellsOfWhatACatchMet, also when that could not be seen out.
+func TestEnd_TellsOfWhatACatchMet(t *testing.T) {
+	k, e, _ := world(t)
+	shell := process(102, aliceUID, aliceUID, "-bash")
+	read := onTerminal(t, e, &shell)
+	hop := bomb(7001, bobUID)
+	k.list, k.slices, k.locked = []proc.Process{shell, hop}, true, 1000
+	e.cfg.Processes = moving{k, hop}
+	if _, err := e.End(t.Context(), []Target{{UID: aliceUID, Elevated: true, Message: "your role has gone"}}); !errors.Is(err, unix.EMFILE) || strings.Count(read(), "your role has gone") != 1 || k.sent[hop.PID] == nil {
+		t.Fatalf("%v, sent %v", err, k.sent)
+	}
+}
+
+// moving is a process table in which one is not seen unless its person is stopped.
+type moving struct {
+	*kernel
+	hop proc.Process
+}
+
+func (m moving) All() ([]proc.Process, error) {
+	all, err := m.kernel.All()
+	if !m.held[aliceUID] {
+		all = slices.DeleteFunc(all, m.hop.Same)
+	}
+	return all, err
+}
+
 // onTerminal gives a process a terminal, and returns what that shows so far.
 func onTerminal(t *testing.T, e *Ender, p *proc.Process) func() string {
 	t.Helper()

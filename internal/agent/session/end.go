@@ -148,6 +148,9 @@ func (e *Ender) End(ctx context.Context, targets []Target) ([]Outcome, error) {
 		if len(found) == 0 {
 			if empty++; empty == 1 {
 				if err := e.catch(ctx, targets, all); err != nil {
+					if now, blind := e.Look(); blind == nil {
+						e.announce(now, targets, all)
+					}
 					return outcomes(all, err), err
 				}
 			}
