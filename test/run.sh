@@ -31,13 +31,14 @@ failures() {
        END { for (test in said) printf "=== not ended: %s\n%s", test, said[test] }' "$1"
 }
 
-# reasons prints what the failed tests of a log said themselves, a line each: the
-# end of a long run is what people read first.
+# reasons prints what the failed tests of a log said themselves, the first lines of
+# each message: the end of a long run is what people read first.
 reasons() {
   awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") bad[$3] = 1; next }
-       /^=== (RUN|CONT|NAME) / { now = $3; next }
-       /^ *--- |^=== / { now = ""; next }
-       /^panic: |DATA RACE/ || now in bad && /^ +[A-Za-z0-9_]+\.go:[0-9]+: / { print substr($0, 1, 400) }' "$1" "$1" | tail -n 15
+       /^=== (RUN|CONT|NAME) / { now = $3; more = 0; next }
+       /^ *--- |^=== / { now = ""; more = 0; next }
+       /^panic: |DATA RACE/ || now in bad && /^ +[A-Za-z0-9_]+\.go:[0-9]+: / { print substr($0, 1, 400); more = 6; next }
+       now in bad && /^        / && more-- > 0 { print substr($0, 1, 400) }' "$1" "$1" | tail -n 40
 }
 
 # suite runs a command; only when it has ended, and all at once, its result is shown.
