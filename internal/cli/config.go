@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -36,6 +37,8 @@ type Config struct {
 	OpenBrowser func(url string) error
 	// Run runs a program to its end and returns its exit code.
 	Run func(ctx context.Context, p Program) (int, error)
+	// Dial connects to the address of a host, to see which key its sshd proves.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// HostName is the name of this computer.
 	HostName func() (string, error)
 	// Executable is the path of this program, written into ssh configurations.
@@ -118,6 +121,9 @@ func (c Config) complete() Config {
 	}
 	if c.Run == nil {
 		c.Run = c.runProgram
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{}).DialContext
 	}
 	if c.OpenBrowser == nil {
 		c.OpenBrowser = d.OpenBrowser

@@ -10,12 +10,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -297,6 +299,15 @@ func newPerson(t *testing.T) *person {
 	return &person{t: t, dir: dir, now: clock(), env: map[string]string{"HOME": dir, "SALLY_CONFIG_DIR": filepath.Join(dir, "config"), "USER": "alice"}}
 }
 
+// dialOwn reaches what a test listens with, and never port 22: there the
+// machines of other tests' labs answer, or the sshd of the computer itself.
+func dialOwn(ctx context.Context, network, address string) (net.Conn, error) {
+	if strings.HasSuffix(address, ":22") {
+		return nil, syscall.ECONNREFUSED
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, address)
+}
+
 type outcome struct {
 	code     int
 	out, err string
@@ -323,6 +334,7 @@ func (p *person) run(args ...string) outcome {
 			return p.exit, nil
 		},
 	}
+	config.Dial = dialOwn
 	if p.wait != nil {
 		config.Wait = p.wait
 	}

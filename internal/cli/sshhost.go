@@ -37,7 +37,7 @@ func hostShown(key ssh.PublicKey, m protocol.Manifest, now time.Time) string {
 // impostor asks the address once more, after ssh has failed there, and says who
 // answers when it is not the machine; empty when it is, or nobody answers.
 func (a *app) impostor(ctx context.Context, s *client.Session, t target) string {
-	key := shownKey(ctx, t.address, t.port)
+	key := a.shownKey(ctx, t.address, t.port)
 	m := s.Server().Manifest()
 	if key == nil || hostPrincipal(key, m, a.cfg.Now) == t.principal {
 		return ""

@@ -96,9 +96,9 @@ func (a *app) find(ctx context.Context, in values) (*client.Session, target, err
 		if err != nil {
 			return nil, target{}, err
 		}
-		t, err := probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0), a.cfg.Now)
+		t, err := a.probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0))
 		if err == nil && t.foreign && s.Server().Renew(ctx) == nil { // of a host CA that is newer than our list, perhaps
-			t, err = probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0), a.cfg.Now)
+			t, err = a.probe(ctx, s.Server().Manifest(), in.text("ip"), max(port, 0))
 		}
 		return s, t, err
 	}
@@ -285,16 +285,16 @@ var errProbed = errors.New("host certificate seen")
 // One of this tenant's machines, proven by a host CA of the pinned manifest, is
 // then expected by that name. Anything else is left to the person's own
 // known_hosts, as with plain ssh.
-func probe(ctx context.Context, m protocol.Manifest, address string, port int, now func() time.Time) (target, error) {
+func (a *app) probe(ctx context.Context, m protocol.Manifest, address string, port int) (target, error) {
 	if port == 0 {
 		port = 22
 	}
 	t := target{name: address, address: address, port: port}
-	key := shownKey(ctx, address, port)
+	key := a.shownKey(ctx, address, port)
 	if key == nil {
 		return t, nil // ssh says what is wrong with the address
 	}
-	if principal := hostPrincipal(key, m, now); principal != "" {
+	if principal := hostPrincipal(key, m, a.cfg.Now); principal != "" {
 		t.principal = principal
 		t.machine, _ = machineOf(principal)
 	} else {
@@ -305,10 +305,10 @@ func probe(ctx context.Context, m protocol.Manifest, address string, port int, n
 
 // shownKey connects to an address and returns the host key that sshd proves, a
 // certificate where it has one; nil where nobody answers like an sshd.
-func shownKey(ctx context.Context, address string, port int) (shown ssh.PublicKey) {
+func (a *app) shownKey(ctx context.Context, address string, port int) (shown ssh.PublicKey) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+	conn, err := a.cfg.Dial(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 	if err != nil {
 		return nil
 	}

@@ -132,7 +132,7 @@ func TestSSH_AgentForwardingNeverCarriesOurKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = agent.Process.Kill(); _ = agent.Wait() }()
-	if err := until(limitGrant, func() error { _, err := os.Stat(sock); return err }); err != nil {
+	if err := until(limitGrant, func() error { return answers(sock) }); err != nil {
 		t.Fatal(err)
 	}
 	add := exec.Command("ssh-add", key)

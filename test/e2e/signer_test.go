@@ -98,7 +98,7 @@ func (g *sshAgent) start() error {
 	if err := g.process.Start(); err != nil {
 		return err
 	}
-	if err := until(10*time.Second, func() error { _, err := os.Lstat(g.socket); return err }); err != nil {
+	if err := until(10*time.Second, func() error { return answers(g.socket) }); err != nil {
 		return err
 	}
 	add := exec.Command("ssh-add", "-q", g.key) // root, whom an agent lets in: the uid has no name

@@ -226,7 +226,17 @@ func (w *world) startLab() error {
 	if err := w.lab.Start(); err != nil {
 		return err
 	}
-	return until(20*time.Second, func() error { _, err := os.Stat(w.path("lab.sock")); return err })
+	return until(20*time.Second, func() error { return answers(w.path("lab.sock")) })
+}
+
+// answers says whether somebody listens on a socket. That its file is there is
+// not enough: it is made some steps earlier.
+func answers(socket string) error {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 func output(name string, args ...string) (string, error) {
